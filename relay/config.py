@@ -1,0 +1,214 @@
+"""Every setting, in one tree: one YAML file, each key also ``RELAY_SECTION__KEY``.
+
+Order of precedence: command line, environment, file, the defaults here. A key that
+does not exist is refused by name.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    YamlConfigSettingsSource,
+)
+
+from relay.errors import ConfigError
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class IceServer(Section):
+    """One STUN or TURN server, handed to clients in ``Link``."""
+
+    url: str = Field(pattern=r"^(stun|stuns|turn|turns):[^\s,;<>]+$")
+    username: str | None = None
+    credential: str | None = None
+
+
+class WebRtc(Section):
+    """The one UDP port that all peers of a gateway share."""
+
+    host: str = Field("127.0.0.1", description="Address the UDP port is bound to.")
+    port: int = Field(7280, ge=0, le=65535, description="UDP port; 0 takes a free one.")
+    public_addresses: list[str] = Field(
+        default_factory=list, description="Addresses told to peers instead of the bound one (NAT)."
+    )
+    ice_servers: list[IceServer] = Field(
+        default_factory=list, description="Handed to clients in Link headers."
+    )
+    connect_timeout: float = Field(
+        15.0, gt=0, le=120, description="Seconds for ICE and DTLS to come up."
+    )
+    consent_timeout: float = Field(
+        10.0, gt=0, le=120, description="Seconds without a sign of life until a peer is given up."
+    )
+
+
+class Tls(Section):
+    cert: Path | None = Field(None, description="PEM certificate chain of the HTTP side.")
+    key: Path | None = Field(None, description="PEM key of the HTTP side.")
+    self_signed: bool = Field(False, description="Make a certificate at start (phones need HTTPS).")
+
+
+class Gateway(Section):
+    host: str = Field("127.0.0.1", description="HTTP address.")
+    port: int = Field(9935, ge=0, le=65535, description="HTTP port; 0 takes a free one.")
+    public_url: str | None = Field(None, description="Base of the addresses handed to clients.")
+    orchestrators: list[str] = Field(
+        default_factory=lambda: ["https://127.0.0.1:8935"],
+        description="Orchestrators, best first when all else is equal.",
+    )
+    publish_key: str | None = Field(None, description="Bearer token that publishing needs.")
+    open: bool = Field(False, description="Let anyone publish, also on a public address.")
+    default_model: str = Field("effects", description="Model of a stream that names none.")
+    show_source_while_switching: bool = Field(
+        False, description="Let viewers see the unprocessed source while a worker is replaced."
+    )
+    output_timeout: float = Field(
+        1.0,
+        gt=0,
+        le=60,
+        description="Seconds without output, while input flows, until a job moves.",
+    )
+    max_streams: int = Field(100, ge=1, description="Live streams at once.")
+    max_viewers: int = Field(1000, ge=1, description="Viewers at once, over all streams.")
+    viewer_wait: float = Field(
+        60.0, gt=0, description="Seconds a viewer waits for a publisher before it is let go."
+    )
+    drain_timeout: float = Field(30.0, ge=0, description="Seconds that SIGTERM lets streams end.")
+    verify_orchestrator_tls: bool = Field(
+        False, description="Verify orchestrators against the system's authorities."
+    )
+    webrtc: WebRtc = WebRtc()
+    tls: Tls = Tls()
+
+
+class Runner(Section):
+    """One entry of the network's models file (``aiModels.json``)."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    pipeline: str = "live-video-to-video"
+    model_id: str
+    url: str
+    token: str | None = None
+    warm: bool = True
+    capacity: int = Field(1, ge=0)
+    price_per_unit: int = Field(0, ge=0)
+    pixels_per_unit: int = Field(1, ge=1)
+    currency: str = "wei"
+
+
+class Orchestrator(Section):
+    host: str = Field("127.0.0.1", description="Address of the one port (gRPC, REST, trickle).")
+    port: int = Field(8935, ge=0, le=65535, description="Port; 0 takes a free one.")
+    service_url: str | None = Field(
+        None, description="Address told to gateways; https:// serves TLS, http:// plain text."
+    )
+    runner_trickle_url: str | None = Field(
+        None, description="Base of the trickle addresses given to runners; default: service_url."
+    )
+    models: list[Runner] = Field(default_factory=list, description="Runners, models-file shape.")
+    models_file: Path | None = Field(None, description="The network's models file, JSON.")
+    data_dir: Path = Field(Path(".relay"), description="Where the node keeps its certificate.")
+    health_interval: float = Field(5.0, gt=0, description="Seconds between runner health polls.")
+    drain_timeout: float = Field(30.0, ge=0, description="Seconds that SIGTERM lets jobs end.")
+
+
+class Pipeline(Section):
+    """A pipeline that a worker offers under a model id."""
+
+    model_id: str
+    entry: str = Field(description="module:Class, imported in the slot's child only.")
+    settings: dict[str, Any] = Field(default_factory=dict)
+
+
+def _default_pipelines() -> list[Pipeline]:
+    return [
+        Pipeline(model_id="effects", entry="pipelines.effects:Effects"),
+        Pipeline(model_id="passthrough", entry="pipelines.passthrough:Passthrough"),
+        Pipeline(model_id="echo", entry="pipelines.echo:Echo"),
+    ]
+
+
+class Worker(Section):
+    host: str = Field("127.0.0.1", description="Address of the runner API.")
+    port: int = Field(8900, ge=0, le=65535, description="Port; 0 takes a free one.")
+    token: str | None = Field(None, description="Bearer token that the runner API needs.")
+    slots: int = Field(2, ge=1, le=64, description="Warm child processes; each runs one job.")
+    pipelines: list[Pipeline] = Field(default_factory=_default_pipelines)
+    bitrate: int = Field(2_500_000, ge=50_000, description="Output bits a second.")
+    keyframe_interval: float = Field(2.0, gt=0, description="Seconds between output key frames.")
+    watchdog: float = Field(
+        3.0, gt=0, description="Seconds a child may stay silent until it is replaced."
+    )
+    drain_timeout: float = Field(30.0, ge=0, description="Seconds that SIGTERM lets jobs end.")
+
+
+class Log(Section):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
+
+
+class Settings(BaseSettings):
+    """The whole tree. ``Settings.load`` is the way to make one."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="RELAY_", env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    gateway: Gateway = Gateway()
+    orchestrator: Orchestrator = Orchestrator()
+    worker: Worker = Worker()
+    log: Log = Log()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return (init_settings, env_settings, YamlConfigSettingsSource(settings_cls))
+
+    @classmethod
+    def load(cls, path: Path | None = None, **overrides: Any) -> Settings:
+        """Read the file (if any), the environment and the overrides.
+
+        Raises:
+            ConfigError: a key that does not exist, a value of the wrong kind, or a
+                file that cannot be read. The message names each key.
+        """
+        if path is not None and not path.is_file():
+            raise ConfigError(f"no such configuration file: {path}")
+        configured = type(
+            "Settings",
+            (cls,),
+            {"model_config": SettingsConfigDict(yaml_file=path), "__module__": cls.__module__},
+        )
+        try:
+            return configured(**overrides)  # type: ignore[no-any-return]
+        except ValidationError as error:
+            lines = [
+                f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
+                for item in error.errors()
+            ]
+            raise ConfigError("wrong settings:\n  " + "\n  ".join(lines)) from error
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{path} is not YAML: {error}") from error
+
+
+def is_loopback(host: str) -> bool:
+    return host in LOOPBACK or host.startswith("127.")

@@ -1,0 +1,95 @@
+"""What a gateway tells about a stream: values only, ready to become JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class StreamState(StrEnum):
+    """Where a live stream stands, as viewers and the API see it."""
+
+    WAITING = "waiting"  # viewers are here, no publisher yet
+    CONNECTING = "connecting"  # a publisher is here, its media is not yet
+    STARTING = "starting"  # an orchestrator is being found, or its first picture awaited
+    LIVE = "live"  # processed pictures flow
+    SWITCHING = "switching"  # the worker was lost, another is being found
+    FAILED = "failed"  # no orchestrator could serve it; trying again
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True)
+class Delay:
+    """Output minus input arrival of the same timestamp at the gateway, milliseconds."""
+
+    p50_ms: float
+    p95_ms: float
+    last_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    connected: bool
+    fps: float
+    bitrate: int  # bits a second
+    width: int | None
+    height: int | None
+    has_audio: bool
+    packets: int
+    lost: int
+    keyframe_age: float | None  # seconds since the last key frame
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    fps: float
+    bitrate: int
+    width: int | None
+    height: int | None
+    delay: Delay | None
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """Which node serves the stream now, and why that one."""
+
+    orchestrator: str  # its service address
+    model: str
+    manifest_id: str
+    since: float  # seconds since the epoch
+    why: str
+    connect_ms: float
+    price_per_unit: int  # wei
+    pixels_per_unit: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStatus:
+    name: str
+    stream_id: str
+    request_id: str
+    model: str
+    state: StreamState
+    reason: str  # in words a person can act on; empty when all is well
+    reason_code: str  # stable; empty when all is well
+    started: float | None  # seconds since the epoch
+    params: dict[str, Any]
+    viewers: int
+    swaps: int
+    input: Input | None = None
+    output: Output | None = None
+    serving: Serving | None = None
+    runner: dict[str, Any] = field(default_factory=dict)  # last status event, as received
+    runner_error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOffer:
+    """A model that some orchestrator offers now."""
+
+    model: str
+    pipeline: str
+    orchestrators: int
+    version: str | None = None
+    schema: dict[str, Any] | None = None  # JSON Schema of its parameters, when the seller tells

@@ -1,0 +1,68 @@
+"""A state machine is an enum, a table of what may follow what, and one setter."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import Generic, TypeVar
+
+S = TypeVar("S", bound=Enum)
+
+
+class IllegalTransition(AssertionError):
+    """The code asked for a transition that its own table does not hold."""
+
+
+class StateMachine(Generic[S]):
+    """Holds one state and lets it move only along a table.
+
+    Args:
+        name: what the log lines call it, with its id.
+        initial: the first state.
+        table: for each state, the states that may follow it.
+        on_change: called with the old and the new state, after the move.
+    """
+
+    __slots__ = ("_log", "_name", "_on_change", "_state", "_table")
+
+    def __init__(
+        self,
+        name: str,
+        initial: S,
+        table: Mapping[S, frozenset[S]],
+        *,
+        log: logging.Logger,
+        on_change: Callable[[S, S], None] | None = None,
+    ) -> None:
+        self._name = name
+        self._state = initial
+        self._table = table
+        self._log = log
+        self._on_change = on_change
+
+    @property
+    def state(self) -> S:
+        return self._state
+
+    def to(self, new: S, reason: str = "") -> bool:
+        """Move to ``new``; a move to the state already held does nothing.
+
+        Returns:
+            Whether the state changed.
+
+        Raises:
+            IllegalTransition: the table does not allow it.
+        """
+        old = self._state
+        if new is old:
+            return False
+        if new not in self._table[old]:
+            raise IllegalTransition(f"{self._name}: {old.name} -> {new.name}")
+        self._state = new
+        self._log.info(
+            "%s: %s -> %s%s", self._name, old.name, new.name, f" ({reason})" if reason else ""
+        )
+        if self._on_change is not None:
+            self._on_change(old, new)
+        return True
