@@ -1,0 +1,70 @@
+"""Run format check, lint, types and tests, all of them, and end in one line for the whole.
+
+The last line counts each of the three checks as one beside the tests. A skipped test is a
+failure where CI is set: a check that did not run proves nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from xml.etree import ElementTree
+
+BIN = Path(sys.executable).parent
+CHECKS = {
+    "format": [str(BIN / "ruff"), "format", "--check", "."],
+    "lint": [str(BIN / "ruff"), "check", "."],
+    "types": [str(BIN / "mypy")],
+}
+
+
+def counts(report: Path) -> tuple[int, int, int]:
+    """Passed, failed and skipped of a JUnit report; a missing report is one failure."""
+    if not report.is_file():
+        return 0, 1, 0
+    passed = failed = skipped = 0
+    for suite in ElementTree.parse(report).getroot().iter("testsuite"):
+        bad = int(suite.get("failures", 0)) + int(suite.get("errors", 0))
+        left_out = int(suite.get("skipped", 0))
+        passed += int(suite.get("tests", 0)) - bad - left_out
+        failed += bad
+        skipped += left_out
+    return passed, failed, skipped
+
+
+def main(arguments: list[str]) -> int:
+    began = time.monotonic()
+    results: dict[str, bool] = {}
+    for name, command in CHECKS.items():
+        print(f"== {name}", flush=True)
+        results[name] = subprocess.run(command, check=False).returncode == 0
+    print("== tests", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.xml"
+        pytest = [sys.executable, "-m", "pytest", "-q", f"--junit-xml={report}", *arguments]
+        code = subprocess.run(pytest, check=False).returncode
+        passed, failed, skipped = counts(report)
+    if code and not failed:
+        failed = 1
+    if not passed and not failed:
+        print("no test ran", flush=True)
+        failed = 1
+    words = {True: "ok", False: "FAILED"}
+    print(
+        "checks: "
+        + ", ".join(f"{name} {words[good]}" for name, good in results.items())
+        + f", tests {words[not failed]}; {time.monotonic() - began:.0f} s"
+    )
+    passed += sum(results.values())
+    failed += len(results) - sum(results.values())
+    ending = f", {skipped} skipped" if skipped else ""
+    print(f"relay: {passed} passed, {failed} failed{ending}", flush=True)
+    return 1 if failed or (skipped and os.environ.get("CI")) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,61 @@
+# One word per task. `make help` lists them.
+#
+# The environment lives in .venv and is made again only when pyproject.toml changes.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help run demo bench test lint types fmt clean
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Arguments for the program: make run ARGS="--host 0.0.0.0 --open"
+ARGS ?=
+
+help: ## list these words
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 15
+
+run: $(VENV)/.installed ## install on first use, then start gateway, orchestrator and worker
+	@exec $(BIN)/relay up $(ARGS)
+
+demo: $(VENV)/.installed ## a generated clip through the whole network: out/demo.mp4, out/demo.png, delay
+	@exec $(BIN)/relay demo $(ARGS)
+
+bench: $(VENV)/.installed-dev ## run every short bench; the soaks are run by name (bench/soak_*.py)
+	@exec $(BIN)/python -m bench $(ARGS)
+
+test: $(VENV)/.installed-dev ## all checks: format, lint, types, tests; installs what they need
+	@$(PYTHON) .ci/tools.py
+	@exec $(BIN)/python .ci/checks.py $(ARGS)
+
+lint: $(VENV)/.installed-dev ## ruff: format check and lint
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+
+types: $(VENV)/.installed-dev ## mypy, strict
+	@$(BIN)/mypy
+
+fmt: $(VENV)/.installed-dev ## ruff: format and fix what can be fixed
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+clean: ## remove the environment, caches and outputs
+	rm -rf $(VENV) out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage *.egg-info
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "relay needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Another one: make run PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+	  || { echo "Python's venv module is missing. Type:  sudo apt-get install -y python3-venv"; exit 1; }
+	@echo "Making the environment in $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	@echo "Installing relay and what it stands on (about 100 MB, once) ..."
+	@$(BIN)/python -m pip install --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
+	@echo "Installing relay with its development tools (about 250 MB, once) ..."
+	@$(BIN)/python -m pip install --disable-pip-version-check --editable '.[dev]'
+	@touch $@ $(VENV)/.installed

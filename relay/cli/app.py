@@ -1,0 +1,237 @@
+"""The ``relay`` command. Each command imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+if TYPE_CHECKING:
+    from relay.config import Settings
+
+OK: Final = 0
+FAILED: Final = 1
+USAGE: Final = 2
+
+NETWORK: Final = "Run"
+MEDIA: Final = "Media"
+SETTINGS: Final = "Settings"
+ADDRESS: Final = "Address"
+
+
+class Level(StrEnum):
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+app = typer.Typer(
+    name="relay",
+    help="Live video through AI, by a Livepeer network of your own.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", metavar="FILE", help="YAML file.", rich_help_panel=SETTINGS),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="One key, such as worker.slots=4; also RELAY_WORKER__SLOTS=4.",
+        rich_help_panel=SETTINGS,
+    ),
+]
+PrintOption = Annotated[
+    bool,
+    typer.Option(
+        "--print-config",
+        help="Print every key as it is in force, secrets masked, and end.",
+        rich_help_panel=SETTINGS,
+    ),
+]
+LevelOption = Annotated[
+    Level | None,
+    typer.Option("--log-level", help="How much to log.", rich_help_panel=SETTINGS),
+]
+HostOption = Annotated[
+    str | None, typer.Option("--host", help="Address to listen on.", rich_help_panel=ADDRESS)
+]
+PortOption = Annotated[
+    int | None, typer.Option("--port", help="Port; 0 takes a free one.", rich_help_panel=ADDRESS)
+]
+OpenOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--open", help="Let anyone publish, also on a public address.", rich_help_panel=ADDRESS
+    ),
+]
+SelfSignedOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--self-signed", help="HTTPS by a certificate made here.", rich_help_panel=ADDRESS
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON line for a program.")]
+SupervisedOption = Annotated[int | None, typer.Option("--supervised", hidden=True)]
+
+
+def _settings(
+    config: Path | None,
+    assignments: list[str] | None,
+    level: Level | None,
+    print_config: bool,
+    flags: Mapping[str, Any],
+) -> Settings:
+    from relay.cli import options, printed
+
+    settings = options.load(
+        config, assignments or (), {**flags, "log.level": level.value if level else None}
+    )
+    if print_config:
+        sys.stdout.write(printed.settings_yaml(settings))
+        raise typer.Exit(OK)
+    return settings
+
+
+def _gateway_flags(
+    host: str | None, port: int | None, opened: bool | None, self_signed: bool | None
+) -> dict[str, Any]:
+    return {
+        "gateway.host": host,
+        "gateway.webrtc.host": host,
+        "gateway.port": port,
+        "gateway.open": opened,
+        "gateway.tls.self_signed": self_signed,
+    }
+
+
+def _role(name: str, settings: Settings, as_json: bool) -> None:
+    from relay.cli import nodes, role
+
+    raise typer.Exit(role.run(name, nodes.ROLES[name], settings, line=None, as_json=as_json))
+
+
+def _supervised(name: str, fd: int) -> None:
+    """A role under ``relay up``: its settings come by the line, not from the command line."""
+    from relay.cli import nodes, role
+    from relay.cli.lifeline import ChildLine
+    from relay.config import Settings
+
+    line = ChildLine(fd)
+    nodes.preload(name)
+    settings = Settings.load(None, **line.receive())
+    raise typer.Exit(role.run(name, nodes.ROLES[name], settings, line=line))
+
+
+@app.command(rich_help_panel=NETWORK)
+def up(
+    host: HostOption = None,
+    port: PortOption = None,
+    opened: OpenOption = None,
+    self_signed: SelfSignedOption = None,
+    config: ConfigOption = None,
+    assignments: SetOption = None,
+    print_config: PrintOption = False,
+    log_level: LevelOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Start gateway, orchestrator and worker on this machine."""
+    settings = _settings(
+        config,
+        assignments,
+        log_level,
+        print_config,
+        _gateway_flags(host, port, opened, self_signed),
+    )
+    from relay.cli import up as whole
+
+    raise typer.Exit(whole.run(settings, as_json=as_json))
+
+
+@app.command(rich_help_panel=NETWORK)
+def gateway(
+    host: HostOption = None,
+    port: PortOption = None,
+    opened: OpenOption = None,
+    self_signed: SelfSignedOption = None,
+    config: ConfigOption = None,
+    assignments: SetOption = None,
+    print_config: PrintOption = False,
+    log_level: LevelOption = None,
+    as_json: JsonOption = False,
+    supervised: SupervisedOption = None,
+) -> None:
+    """Run the gateway: studio, WHIP, WHEP and API; it buys from orchestrators."""
+    if supervised is not None:
+        _supervised("gateway", supervised)
+    flags = _gateway_flags(host, port, opened, self_signed)
+    _role("gateway", _settings(config, assignments, log_level, print_config, flags), as_json)
+
+
+@app.command(rich_help_panel=NETWORK)
+def orchestrator(
+    host: HostOption = None,
+    port: PortOption = None,
+    config: ConfigOption = None,
+    assignments: SetOption = None,
+    print_config: PrintOption = False,
+    log_level: LevelOption = None,
+    as_json: JsonOption = False,
+    supervised: SupervisedOption = None,
+) -> None:
+    """Run an orchestrator: it sells the work of its runners."""
+    if supervised is not None:
+        _supervised("orchestrator", supervised)
+    flags = {"orchestrator.host": host, "orchestrator.port": port}
+    _role("orchestrator", _settings(config, assignments, log_level, print_config, flags), as_json)
+
+
+@app.command(rich_help_panel=NETWORK)
+def worker(
+    host: HostOption = None,
+    port: PortOption = None,
+    config: ConfigOption = None,
+    assignments: SetOption = None,
+    print_config: PrintOption = False,
+    log_level: LevelOption = None,
+    as_json: JsonOption = False,
+    supervised: SupervisedOption = None,
+) -> None:
+    """Run a worker: decode, pipeline, encode."""
+    if supervised is not None:
+        _supervised("worker", supervised)
+    flags = {"worker.host": host, "worker.port": port}
+    _role("worker", _settings(config, assignments, log_level, print_config, flags), as_json)
+
+
+def main() -> None:
+    """Run the command; expected failures become one line and an exit code."""
+    from relay.errors import ConfigError, RelayError
+
+    try:
+        app()
+    except ConfigError as error:
+        _fail(error, USAGE)
+    except RelayError as error:
+        _fail(error, getattr(error, "exit_code", FAILED))
+    except OSError as error:
+        _fail(error, FAILED)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _fail(error: Exception, code: int) -> None:
+    print(f"error: {error or repr(error)}", file=sys.stderr)
+    sys.exit(code)

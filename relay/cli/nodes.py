@@ -1,0 +1,180 @@
+"""The three roles, each importing only its own node, and only when it runs."""
+
+from __future__ import annotations
+
+import importlib
+import socket
+import ssl
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from relay.cli.options import refuse_open_door
+from relay.cli.role import Role
+from relay.config import Gateway, Settings, is_loopback
+from relay.errors import ConfigError
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+MODULES: Final[Mapping[str, tuple[str, ...]]] = {
+    "gateway": ("relay.gateway.node", "relay.api.app"),
+    "orchestrator": ("relay.orchestrator.node",),
+    "worker": ("relay.worker.node",),
+}
+
+
+def preload(role: str) -> None:
+    """Import a role's code; under ``relay up`` this happens before its settings come."""
+    for module in MODULES[role]:
+        importlib.import_module(module)
+
+
+class GatewayRole:
+    def __init__(self, settings: Settings) -> None:
+        from relay.gateway.node import GatewayNode
+
+        refuse_open_door(settings.gateway)
+        self._settings = settings.gateway
+        self._node = GatewayNode(settings.gateway)
+        self._runner: web.AppRunner | None = None
+        self.drain_timeout = settings.gateway.drain_timeout
+
+    async def start(self) -> Mapping[str, Any]:
+        from aiohttp import web
+
+        from relay.api.app import build_app
+
+        context = tls_context(self._settings)
+        await self._node.start()
+        self._runner = web.AppRunner(
+            build_app(self._node), access_log=None, shutdown_timeout=0.5, handle_signals=False
+        )
+        await self._runner.setup()
+        site = web.TCPSite(
+            self._runner, self._settings.host, self._settings.port, ssl_context=context
+        )
+        await site.start()
+        port = self._runner.addresses[0][1]
+        scheme = "https" if context else "http"
+        host = url_host(self._settings.host)
+        return {
+            "url": self._settings.public_url or f"{scheme}://{host}:{port}",
+            "port": port,
+            "udp_port": self._node.peers.udp.port,
+        }
+
+    async def ready(self) -> None:
+        """The HTTP side answers at once; ``/readyz`` tells of orchestrators."""
+
+    async def drain(self, deadline: float) -> None:
+        await self._node.drain(deadline)
+
+    async def stop(self) -> None:
+        await self._node.stop()
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+
+class OrchestratorRole:
+    def __init__(self, settings: Settings) -> None:
+        from relay.orchestrator.node import OrchestratorNode
+
+        self._node = OrchestratorNode(settings.orchestrator)
+        self.drain_timeout = settings.orchestrator.drain_timeout
+
+    async def start(self) -> Mapping[str, Any]:
+        await self._node.start()
+        return {"url": self._node.service_url, "port": self._node.port}
+
+    async def ready(self) -> None:
+        """It may start before its runners; their health is its own to watch."""
+
+    async def drain(self, deadline: float) -> None:
+        await self._node.drain(deadline)
+
+    async def stop(self) -> None:
+        await self._node.stop()
+
+
+class WorkerRole:
+    def __init__(self, settings: Settings) -> None:
+        from relay.worker.node import WorkerNode
+
+        self._settings = settings.worker
+        self._node = WorkerNode(settings.worker)
+        self.drain_timeout = settings.worker.drain_timeout
+
+    async def start(self) -> Mapping[str, Any]:
+        await self._node.start()
+        host = url_host(self._settings.host)
+        return {
+            "url": f"http://{host}:{self._node.port}",
+            "port": self._node.port,
+            "slots": self._settings.slots,
+            "models": [pipeline.model_id for pipeline in self._settings.pipelines],
+        }
+
+    async def ready(self) -> None:
+        pass
+
+    async def drain(self, deadline: float) -> None:
+        await self._node.drain(deadline)
+
+    async def stop(self) -> None:
+        await self._node.stop()
+
+
+ROLES: Final[Mapping[str, Callable[[Settings], Role]]] = {
+    "gateway": GatewayRole,
+    "orchestrator": OrchestratorRole,
+    "worker": WorkerRole,
+}
+
+
+def url_host(host: str) -> str:
+    """A host for a URL: an address that means "all" becomes one that can be typed."""
+    if host in ("0.0.0.0", "::", ""):
+        host = own_addresses()[0]
+    return f"[{host}]" if ":" in host else host
+
+
+def own_addresses() -> list[str]:
+    """This machine's addresses, the one that leads outside first; nothing is sent."""
+    found: list[str] = []
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # RFC 5737: an address nobody has
+            found.append(probe.getsockname()[0])
+        except OSError:
+            pass
+    return [*found, "127.0.0.1"]
+
+
+def tls_context(gateway: Gateway) -> ssl.SSLContext | None:
+    """The HTTP side's TLS, from files or made on the spot.
+
+    Raises:
+        ConfigError: one file without the other, or files that are no certificate.
+    """
+    tls = gateway.tls
+    cert, key = tls.cert, tls.key
+    if cert is None and key is None:
+        if not tls.self_signed:
+            return None
+        cert, key = self_signed(gateway)
+    if cert is None or key is None:
+        raise ConfigError("gateway.tls: cert and key go together")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(cert, key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"gateway.tls: {cert} and {key}: {error}") from error
+    return context
+
+
+def self_signed(gateway: Gateway) -> tuple[Path, Path]:
+    from relay.rpc.certificate import node_certificate
+
+    host = gateway.host if is_loopback(gateway.host) else own_addresses()[0]
+    return node_certificate(gateway.data_dir, host)

@@ -1,0 +1,101 @@
+"""From the command line, the environment and a file to one tree of settings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel
+
+from relay.config import Gateway, Settings, is_loopback
+from relay.errors import ConfigError
+
+PREFIX = "RELAY_"
+
+
+def load(
+    path: Path | None, assignments: Iterable[str], flags: Mapping[str, Any] | None = None
+) -> Settings:
+    """Read every source.
+
+    Args:
+        path: the YAML file, if any.
+        assignments: ``section.key=value`` words of ``--set``; the value is YAML.
+        flags: ``section.key`` to value, from options of their own; None is left out.
+
+    Raises:
+        ConfigError: an unknown key in any source, or a value of the wrong kind.
+    """
+    refuse_unknown_environment(os.environ)
+    overrides: dict[str, Any] = {}
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"--set takes section.key=value, not {assignment!r}")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {key}: the value is not YAML") from error
+        _assign(overrides, key, value)
+    for key, value in (flags or {}).items():
+        if value is not None:
+            _assign(overrides, key, value)
+    return Settings.load(path, **overrides)
+
+
+def _assign(tree: dict[str, Any], key: str, value: Any) -> None:
+    *sections, last = key.split(".")
+    for section in sections:
+        inner = tree.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"--set {key}: {section} holds a value already")
+        tree = inner
+    tree[last] = value
+
+
+def known_variables(model: type[BaseModel] = Settings, prefix: str = PREFIX) -> set[str]:
+    """The environment variables that mean something, sections included."""
+    names: set[str] = set()
+    for name, field in model.model_fields.items():
+        variable = prefix + name.upper()
+        names.add(variable)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            names |= known_variables(field.annotation, variable + "__")
+    return names
+
+
+def refuse_unknown_environment(environment: Mapping[str, str]) -> None:
+    """Name ``RELAY_*`` variables that no key answers to; a typing error is not silence."""
+    known = known_variables()
+    unknown = sorted(
+        name
+        for name in environment
+        if name.upper().startswith(PREFIX) and name.upper() not in known
+    )
+    if unknown:
+        raise ConfigError(
+            "unknown environment variables: "
+            + ", ".join(unknown)
+            + " (relay up --print-config shows every key)"
+        )
+
+
+def refuse_open_door(gateway: Gateway) -> None:
+    """A gateway that strangers can reach needs a key, or a word that says open.
+
+    Raises:
+        ConfigError: code ``open_door``.
+    """
+    if gateway.publish_key or gateway.open:
+        return
+    for what, host in (("HTTP", gateway.host), ("WebRTC", gateway.webrtc.host)):
+        if not is_loopback(host):
+            raise ConfigError(
+                f"the gateway's {what} address {host} is open to others: set a key that "
+                "publishing needs (RELAY_GATEWAY__PUBLISH_KEY or gateway.publish_key), "
+                "or say --open to let anyone publish",
+                code="open_door",
+            )

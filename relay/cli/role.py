@@ -1,0 +1,144 @@
+"""Run one role in this process until a signal: start, say ready, drain, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, Protocol, TypeVar
+
+import uvloop
+
+from relay.cli import logs
+from relay.cli.lifeline import ChildLine
+from relay.config import Settings
+from relay.errors import RelayError
+
+SUPERVISED_DRAIN: Final = 1.0
+"""Seconds to tell streams and jobs, where ``relay up`` ends within three."""
+STOP_BOUND: Final = 5.0
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+
+class Role(Protocol):
+    """What the three nodes look like from here."""
+
+    drain_timeout: float
+
+    async def start(self) -> Mapping[str, Any]:
+        """Listen; returns the addresses, ``url`` among them."""
+
+    async def ready(self) -> None:
+        """Return once work can be taken."""
+
+    async def drain(self, deadline: float) -> None:
+        """Take nothing new and wait for what runs, until ``deadline`` (monotonic)."""
+
+    async def stop(self) -> None: ...
+
+
+class StopSignals:
+    """The first SIGTERM or SIGINT asks; the second ends the process where it stands.
+
+    Args:
+        at_once: called before that end, to take others along.
+    """
+
+    def __init__(self, at_once: Callable[[], None] | None = None) -> None:
+        self.asked = asyncio.Event()
+        self._at_once = at_once
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.ask)
+
+    def ask(self) -> None:
+        if self.asked.is_set():
+            if self._at_once is not None:
+                self._at_once()
+            os._exit(1)
+        self.asked.set()
+
+
+def run(
+    name: str,
+    make: Callable[[Settings], Role],
+    settings: Settings,
+    *,
+    line: ChildLine | None,
+    as_json: bool = False,
+) -> int:
+    """Run a role to its end and return the exit code."""
+    logs.configure(settings.log, name)
+
+    def tell(message: Mapping[str, Any]) -> None:
+        if line is not None:
+            line.send(message)
+        elif "ready" in message:
+            told = {key: value for key, value in message.items() if key != "ready"}
+            text = f"relay {name} is ready at {told['url']} (pid {told['pid']})"
+            print(json.dumps(told) if as_json else text, flush=True)
+
+    try:
+        uvloop.run(_live(name, make(settings), tell, line))
+    except (RelayError, OSError) as error:
+        tell(
+            {
+                "failed": str(error) or repr(error),
+                "code": 2 if getattr(error, "code", "") == "config" else 1,
+            }
+        )
+        raise
+    return 0
+
+
+async def _live(
+    name: str,
+    role: Role,
+    tell: Callable[[Mapping[str, Any]], None],
+    line: ChildLine | None,
+) -> None:
+    signals = StopSignals()
+    asked = asyncio.create_task(signals.asked.wait())
+    orphaned = asyncio.create_task(line.ended() if line else asyncio.Event().wait())
+    try:
+        addresses = await _unless({asked, orphaned}, role.start())
+        if addresses is None:
+            return
+        told = {"role": name, "pid": os.getpid(), **addresses}
+        tell({"listening": told})
+        if await _unless({asked, orphaned}, _true(role.ready())) is None:
+            return
+        tell({"ready": True, **told})
+        await asyncio.wait({asked, orphaned}, return_when=asyncio.FIRST_COMPLETED)
+        seconds = role.drain_timeout if line is None else min(SUPERVISED_DRAIN, role.drain_timeout)
+        log.info("%s: asked to end; draining for at most %g s", name, seconds)
+        await role.drain(time.monotonic() + seconds)
+    finally:
+        for task in (asked, orphaned):
+            task.cancel()
+        async with asyncio.timeout(STOP_BOUND):
+            await role.stop()
+        log.info("%s: ended", name)
+
+
+async def _true(awaitable: Awaitable[None]) -> bool:
+    await awaitable
+    return True
+
+
+async def _unless(enders: set[asyncio.Task[Any]], work: Awaitable[T]) -> T | None:
+    """The work's answer, or None (and the work cancelled) when an ender comes first."""
+    task = asyncio.ensure_future(work)
+    await asyncio.wait({task, *enders}, return_when=asyncio.FIRST_COMPLETED)
+    if task.done():
+        return task.result()
+    task.cancel()
+    await asyncio.wait({task})
+    return None
