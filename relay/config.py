@@ -86,9 +86,13 @@ class Gateway(Section):
         60.0, gt=0, description="Seconds a viewer waits for a publisher before it is let go."
     )
     drain_timeout: float = Field(30.0, ge=0, description="Seconds that SIGTERM lets streams end.")
+    start_timeout: float = Field(
+        10.0, gt=0, le=300, description="Seconds a new job gets until its first picture."
+    )
     verify_orchestrator_tls: bool = Field(
         False, description="Verify orchestrators against the system's authorities."
     )
+    data_dir: Path = Field(Path(".relay"), description="Where a self-signed certificate is kept.")
     webrtc: WebRtc = WebRtc()
     tls: Tls = Tls()
 

@@ -1,0 +1,110 @@
+"""When a job moves: decided from values alone, no socket and no clock.
+
+The live loop gathers what it sees of a session into an ``Observation`` and asks
+``judge``; the answer says whether the job goes on, and if not why, in a stable code
+and in words.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+INPUT_FLOWS: Final = 0.5
+"""Seconds since the last input within which input counts as flowing."""
+KEYFRAME_WARNING: Final = 10.0
+KEYFRAME_END: Final = 60.0
+EVENT_GAP: Final = 30.0
+"""A job without any event for this long is given up (network rule, live-ai.md 2.4)."""
+MAX_IN_FLIGHT: Final = 3
+"""Input segments begun and not yet answered (network rule, live-ai.md 5.4)."""
+FIRST_RETRY: Final = 0.25
+LONGEST_RETRY: Final = 5.0
+
+
+class Verdict(StrEnum):
+    GO_ON = "go_on"
+    MOVE = "move"  # to another orchestrator; this one failed us
+    END = "end"  # the stream itself cannot be served
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What is seen of a session. Times are ``time.monotonic()`` seconds, or None for never.
+
+    Attributes:
+        opened: when the job was accepted.
+        last_input: when the last access unit of video was handed to it.
+        input_since: when the input began to flow without a gap.
+        last_output: when the last video unit came back.
+        last_event: when the last event came.
+        in_flight: input segments that were begun and are not answered.
+        starved: seconds since the publisher's last key frame.
+        loading: the runner said that it is loading its model.
+    """
+
+    opened: float
+    input_since: float | None
+    last_input: float | None
+    last_output: float | None
+    last_event: float | None
+    in_flight: int
+    starved: float
+    loading: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    verdict: Verdict
+    code: str = ""
+    words: str = ""
+
+
+GO_ON: Final = Judgement(Verdict.GO_ON)
+
+
+def judge(
+    seen: Observation, now: float, *, output_timeout: float, start_timeout: float
+) -> Judgement:
+    """Does this session go on?
+
+    Args:
+        output_timeout: seconds without output, while input flows, that are borne.
+        start_timeout: the same until the first output; tripled while a model loads.
+    """
+    if seen.starved >= KEYFRAME_END:
+        return Judgement(
+            Verdict.END,
+            "no_keyframe",
+            f"the publisher sent no key frame for {KEYFRAME_END:.0f} seconds",
+        )
+    if seen.in_flight > MAX_IN_FLIGHT:
+        return Judgement(Verdict.MOVE, "slow_input", "the orchestrator takes the input too slowly")
+    if now - (seen.last_event or seen.opened) > EVENT_GAP:
+        return Judgement(
+            Verdict.MOVE, "no_events", f"no word from the worker for {EVENT_GAP:.0f} seconds"
+        )
+    if seen.input_since is None or seen.last_input is None:
+        return GO_ON
+    if now - seen.last_input > INPUT_FLOWS:
+        return GO_ON
+    if seen.last_output is None:
+        patience = start_timeout * 3 if seen.loading else start_timeout
+        if now - max(seen.input_since, seen.opened) > patience:
+            return Judgement(
+                Verdict.MOVE, "no_first_picture", f"no first picture within {patience:g} seconds"
+            )
+        return GO_ON
+    if now - max(seen.last_output, seen.input_since) > output_timeout:
+        return Judgement(
+            Verdict.MOVE,
+            "no_output",
+            f"no picture for {output_timeout:g} seconds while input flows",
+        )
+    return GO_ON
+
+
+def retry_delay(failures: int) -> float:
+    """Seconds to wait before the next try after ``failures`` in a row (1 or more)."""
+    return min(FIRST_RETRY * 2.0 ** (failures - 1), LONGEST_RETRY)

@@ -1,0 +1,325 @@
+"""Keeps one live stream served: finds an orchestrator, runs a session, moves on.
+
+One task for each publisher. It ends only by being cancelled, or when the stream
+itself cannot be served.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Coroutine
+from typing import Any, Final, Protocol
+
+import aiohttp
+
+from relay.config import Gateway
+from relay.errors import RelayError
+from relay.gateway import params as parameters
+from relay.gateway.dispatcher import KEYFRAME_WARNING, Verdict, judge, retry_delay
+from relay.gateway.rendition import Rendition
+from relay.gateway.sellers import Sellers, Started, words
+from relay.gateway.session import Ending, OrchestratorSession
+from relay.gateway.status import Serving, StreamState
+from relay.media.stream import Stream
+from relay.media.unit import AccessUnit
+
+log = logging.getLogger(__name__)
+
+TICK: Final = 0.1
+OURS: Final = frozenset({"model_changed", "stopped"})
+"""Endings that are no fault of the orchestrator."""
+STALE_GROUP: Final = 1.0
+"""Seconds of kept pictures from which a fresh key frame is asked for as well."""
+
+
+class LiveHost(Protocol):
+    """What a live job needs of its path."""
+
+    def moved(self, state: StreamState, code: str = "", reason: str = "") -> None: ...
+
+    def source_keyframe(self) -> None: ...
+
+    def cannot_serve(self, code: str, reason: str) -> None: ...
+
+
+class Live:
+    """The live job of one publisher.
+
+    Args:
+        audio: the publisher sends Opus.
+        model, params: what to run at first.
+    """
+
+    def __init__(
+        self,
+        host: LiveHost,
+        *,
+        settings: Gateway,
+        sellers: Sellers,
+        http: aiohttp.ClientSession,
+        stream: Stream,
+        rendition: Rendition,
+        stream_id: str,
+        request_id: str,
+        audio: bool,
+        model: str,
+        params: dict[str, Any],
+    ) -> None:
+        self._host = host
+        self._settings = settings
+        self._sellers = sellers
+        self._http = http
+        self._stream = stream
+        self._rendition = rendition
+        self._stream_id = stream_id
+        self._request_id = request_id
+        self._audio = audio
+        self.model = model
+        self.params = params
+        self.swaps = 0
+        self.serving: Serving | None = None
+        self.runner: dict[str, Any] = {}
+        self.runner_error: str | None = None
+        self._transcoder: str | None = None
+        self._session: OrchestratorSession | None = None
+        self._had_output = False
+        self._failures = 0
+        self._last_update: bytes | None = None
+        self._aside: set[asyncio.Task[Any]] = set()
+
+    # --- what the path calls --------------------------------------------------------
+
+    def feed(self, unit: AccessUnit) -> None:
+        if self._session is not None:
+            self._session.feed(unit, unit.arrival)
+
+    def viewer_wants_keyframe(self) -> None:
+        """A viewer cannot go on without a key frame."""
+        session = self._session
+        if session is not None and not session.request_keyframe():
+            self._host.source_keyframe()
+
+    def update(self, body: bytes) -> dict[str, Any]:
+        """Change parameters; they show within a few frames.
+
+        Returns:
+            All parameters, as they are now.
+
+        Raises:
+            BadInput, TooLarge, Unprocessable: nothing was changed.
+        """
+        change = parameters.read(body)
+        schema = self._sellers.schema(self._transcoder, self.model)
+        merged = {**self.params, **change}
+        parameters.check(schema.schema if schema else None, merged)
+        if self._session is not None and not self._session.control(body):
+            raise RelayError("the worker does not take updates as fast", code="control_backlog")
+        self.params = merged
+        self._last_update = body
+        return merged
+
+    def set_model(self, model: str, params: dict[str, Any]) -> None:
+        schema = self._sellers.schema(None, model)
+        parameters.check(schema.schema if schema else None, params)
+        self.model, self.params, self._last_update = model, params, None
+        self._transcoder = None
+        if self._session is not None:
+            self._session.end(Ending("model_changed", f"the model is now {model}"))
+
+    # --- the loop --------------------------------------------------------------------
+
+    async def run(self) -> None:
+        try:
+            while True:
+                started = await self._start()
+                if started is None:
+                    self._failures += 1
+                    await asyncio.sleep(retry_delay(self._failures))
+                    continue
+                ending = await self._serve(started)
+                if ending is None:
+                    return
+                if ending.code not in OURS:
+                    self._sellers.fail(started.choice.offer.url)
+                    self.swaps += 1
+                self._host.moved(StreamState.SWITCHING, ending.code, _switching(ending))
+                if not self._had_output and ending.code not in OURS:
+                    self._failures += 1
+                    await asyncio.sleep(retry_delay(self._failures))
+        finally:
+            self._session = None
+            self._rendition.interrupt()
+            if self._aside:
+                await asyncio.gather(*self._aside, return_exceptions=True)
+
+    async def _start(self) -> Started | None:
+        """A job at the best orchestrator that takes it, or None when nobody does."""
+        choices = await self._sellers.choices(self.model)
+        if not choices:
+            self._host.moved(
+                StreamState.FAILED,
+                "no_orchestrator",
+                f"no orchestrator offers “{self.model}” at the moment; trying again",
+            )
+            return None
+        refusal: RelayError | None = None
+        for choice in choices:
+            try:
+                return await self._sellers.start(
+                    choice,
+                    params=self.params,
+                    request_id=self._request_id,
+                    stream_id=self._stream_id,
+                )
+            except RelayError as error:
+                log.info("%s refused: %s", choice.offer.url, error)
+                refusal = refusal or error
+                if error.code != "orchestrator_capped":
+                    self._sellers.fail(choice.offer.url)
+        if refusal is not None:
+            self._host.moved(StreamState.FAILED, refusal.code, f"{words(refusal)}; trying again")
+        return None
+
+    async def _serve(self, started: Started) -> Ending | None:
+        """Run one session; None when the stream itself cannot be served."""
+        sent = self.params
+        session = OrchestratorSession(
+            self._http, started.answer, self, tls=self._sellers.tls, audio=self._audio
+        )
+        self._had_output = False
+        try:
+            await session.open()
+            self._begin(session, started)
+            if self.params is not sent:
+                session.control(parameters.dump(self.params))
+            elif self._last_update is not None and self._no_schema():
+                session.control(self._last_update)
+            judging = asyncio.create_task(self._judge(session))
+            try:
+                return await self._until_end(session, judging)
+            finally:
+                judging.cancel()
+                await asyncio.gather(judging, return_exceptions=True)
+        except RelayError as error:
+            return Ending("open_failed", f"its channels could not be opened: {error}")
+        finally:
+            self._session = None
+            self.serving = None
+            self._rendition.interrupt()
+            self._set_aside(session.close())
+
+    async def _until_end(
+        self, session: OrchestratorSession, judging: asyncio.Task[Ending]
+    ) -> Ending | None:
+        running = asyncio.create_task(session.run())
+        try:
+            await asyncio.wait((running, judging), return_when=asyncio.FIRST_COMPLETED)
+            if running.done():
+                return running.result()
+            ending = judging.result()
+            if ending.code == "no_keyframe":
+                self._host.cannot_serve(ending.code, ending.words)
+                return None
+            return ending
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+    def _begin(self, session: OrchestratorSession, started: Started) -> None:
+        """From here on the session is fed; it gets the kept group of pictures first."""
+        offer = started.choice.offer
+        self._transcoder = offer.transcoder
+        self.serving = Serving(
+            orchestrator=offer.transcoder,
+            model=offer.model,
+            manifest_id=started.answer.manifest_id,
+            since=time.time(),
+            why=started.choice.why,
+            connect_ms=round(started.connect_ms, 1),
+            price_per_unit=offer.price_per_unit,
+            pixels_per_unit=offer.pixels_per_unit,
+        )
+        self._rendition.begin()
+        now = time.monotonic()
+        group = self._stream.group()
+        for unit in group:
+            session.feed(unit, now)
+        self._session = session
+        if not group or now - group[0].arrival > STALE_GROUP:
+            self._host.source_keyframe()
+
+    async def _judge(self, session: OrchestratorSession) -> Ending:
+        """Watch the session; returns when it must not go on."""
+        last = time.monotonic()
+        while True:
+            await asyncio.sleep(TICK)
+            now = time.monotonic()
+            late, last = now - last > 3 * TICK, now
+            seen = session.observe(now)
+            if late:
+                # Our own loop stood still: what it did not read yet cannot be held
+                # against the orchestrator.
+                continue
+            if self._had_output:
+                self._tell_starved(seen.starved)
+            judgement = judge(
+                seen,
+                now,
+                output_timeout=self._settings.output_timeout,
+                start_timeout=self._settings.start_timeout,
+            )
+            if judgement.verdict is not Verdict.GO_ON:
+                return Ending(judgement.code, judgement.words)
+
+    def _tell_starved(self, starved: float) -> None:
+        if starved > KEYFRAME_WARNING:
+            text = f"the publisher has sent no key frame for {starved:.0f} seconds"
+            self._host.moved(StreamState.LIVE, "no_keyframe", text)
+        else:
+            self._host.moved(StreamState.LIVE)
+
+    # --- what a session tells -----------------------------------------------------------
+
+    def output(self, unit: AccessUnit) -> None:
+        if self._rendition.output(unit) and unit.is_video and not self._had_output:
+            self._had_output = True
+            self._failures = 0
+            self._host.moved(StreamState.LIVE)
+
+    def event(self, event: dict[str, Any]) -> None:
+        match event.get("type"):
+            case "status":
+                self.runner = event
+                self._follow_version(event.get("pipeline_version"))
+            case "error":
+                self.runner_error = str(event.get("message", "unknown"))[:500]
+                log.warning("%s: the worker reports: %s", self._stream_id, self.runner_error)
+
+    def keyframe_needed(self) -> None:
+        self._host.source_keyframe()
+
+    def _follow_version(self, version: object) -> None:
+        """A worker of another version than the schema's: fetch its schema."""
+        transcoder = self._transcoder
+        if transcoder is None or not isinstance(version, str) or self._aside:
+            return
+        schema = self._sellers.schema(transcoder, self.model)
+        if schema is None or schema.version != version:
+            self._set_aside(self._sellers.load_schema(transcoder, self.model))
+
+    def _no_schema(self) -> bool:
+        return self._sellers.schema(self._transcoder, self.model) is None
+
+    def _set_aside(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Work that is bounded in time and waited for at the end of the job."""
+        task = asyncio.create_task(work)
+        self._aside.add(task)
+        task.add_done_callback(self._aside.discard)
+
+
+def _switching(ending: Ending) -> str:
+    if ending.code == "model_changed":
+        return ending.words
+    return f"switching worker: {ending.words}"

@@ -1,0 +1,231 @@
+"""The gateway: everything that buys, behind one object that the API calls."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from typing import Any, Final
+
+import aiohttp
+
+from relay.config import Gateway
+from relay.errors import NotFound, Unavailable
+from relay.gateway import params as parameters
+from relay.gateway.path import Path, check_name
+from relay.gateway.sellers import Sellers
+from relay.gateway.status import ModelOffer, StreamStatus
+from relay.policy.gate import Gate
+from relay.protocols.webrtc.egress import Egress, EgressSession
+from relay.protocols.webrtc.ingest import Ingest, IngestSession
+from relay.protocols.webrtc.peer import Peers
+from relay.protocols.webrtc.session import Session
+
+log = logging.getLogger(__name__)
+
+SWEEP: Final = 0.5
+CLOSE_TIMEOUT: Final = 2.5
+
+
+class GatewayNode:
+    """One gateway process.
+
+    ``start`` opens the UDP port and begins to ask orchestrators; ``drain`` lets
+    streams end; ``stop`` ends everything.
+    """
+
+    def __init__(self, settings: Gateway) -> None:
+        self.settings = settings
+        self.draining = False
+        self._gate = Gate(settings.publish_key)
+        self._paths: dict[str, Path] = {}
+        self._sessions: dict[str, tuple[Session, Path]] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._quiet = asyncio.Event()
+        self.peers: Peers
+        self.sellers: Sellers
+        self._http: aiohttp.ClientSession
+        self._ingest: Ingest
+        self._egress: Egress
+
+    # --- life -----------------------------------------------------------------------
+
+    async def start(self) -> None:
+        self.peers = await Peers.open(self.settings.webrtc)
+        self._ingest = Ingest(self.peers)
+        self._egress = Egress(self.peers)
+        self._http = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=3),
+            auto_decompress=False,
+        )
+        self.sellers = Sellers(self.settings, self._http)
+        self._tasks = [
+            asyncio.create_task(self.sellers.watch(), name="sellers"),
+            asyncio.create_task(self._sweep(), name="sweep"),
+        ]
+
+    @property
+    def ready(self) -> bool:
+        """May take traffic: up, not going away, and somebody sells."""
+        return bool(self._tasks) and not self.draining and self.sellers.heard
+
+    async def drain(self, deadline: float) -> None:
+        """Take no new streams; return when all have ended or ``deadline`` (monotonic) passed."""
+        self.draining = True
+        for path in self._paths.values():
+            path.announce("draining", "this gateway is going away")
+        self._quiet.clear()
+        try:
+            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                await self._quiet.wait()
+        except TimeoutError:
+            log.warning("the drain deadline passed with streams still live")
+
+    async def stop(self) -> None:
+        self.draining = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await asyncio.gather(
+                    *(path.close("the gateway is going away") for path in self._paths.values())
+                )
+        except TimeoutError:
+            log.warning("not every stream ended in %.1f s", CLOSE_TIMEOUT)
+        self._paths.clear()
+        self._sessions.clear()
+        await self._http.close()
+        await self.peers.close()
+
+    async def _sweep(self) -> None:
+        """Let go of paths that nobody needs, and of sessions that ended."""
+        while True:
+            await asyncio.sleep(SWEEP)
+            for key, (session, _) in list(self._sessions.items()):
+                if session.is_closed:
+                    del self._sessions[key]
+            now = time.monotonic()
+            for path in list(self._paths.values()):
+                if path.has_publisher:
+                    continue
+                lonely = now - path.lonely_since
+                if path.idle or lonely > self.settings.viewer_wait:
+                    await self._end(path, "nobody publishes")
+            if not any(path.has_publisher for path in self._paths.values()):
+                self._quiet.set()
+
+    async def _end(self, path: Path, reason: str) -> None:
+        self._paths.pop(path.name, None)
+        await path.close(reason)
+
+    # --- streamers and viewers ----------------------------------------------------------
+
+    async def publish(
+        self,
+        name: str,
+        offer: str,
+        *,
+        token: str | None = None,
+        model: str | None = None,
+        params: dict[str, Any] | None = None,
+        stream_id: str | None = None,
+    ) -> IngestSession:
+        """Answer a WHIP offer.
+
+        Raises:
+            Unauthorized (401), Conflict (409), BadInput (400), Unprocessable (422),
+            Unavailable (503): in the words of each.
+        """
+        check_name(name)
+        self._gate.check(token)
+        self._refuse_when_draining()
+        model = model or self.settings.default_model
+        schema = self.sellers.schema(None, model)
+        parameters.check(schema.schema if schema else None, params or {})
+        path = self._paths.get(name)
+        if path is None or not path.has_publisher:
+            live = sum(1 for p in self._paths.values() if p.has_publisher)
+            if live >= self.settings.max_streams:
+                raise Unavailable("this gateway carries as many streams as it may", retry_after=10)
+        path = self._path(name)
+        session = await path.publish(
+            offer, model=model, params=params or {}, stream_id=stream_id or secrets.token_hex(4)
+        )
+        self._sessions[session.id] = (session, path)
+        return session
+
+    async def play(self, name: str, offer: str) -> EgressSession:
+        """Answer a WHEP offer; the publisher may come later."""
+        check_name(name)
+        self._refuse_when_draining()
+        if sum(path.viewers for path in self._paths.values()) >= self.settings.max_viewers:
+            raise Unavailable("this gateway serves as many viewers as it may", retry_after=10)
+        path = self._path(name)
+        session = await path.play(offer)
+        self._sessions[session.id] = (session, path)
+        return session
+
+    def session(self, session_id: str) -> Session:
+        """The WHIP or WHEP session of this id.
+
+        Raises:
+            NotFound: there is none, or it ended.
+        """
+        found = self._sessions.get(session_id)
+        if found is None or found[0].is_closed:
+            raise NotFound("no such session", code="session_not_found")
+        return found[0]
+
+    async def end_session(self, session_id: str) -> None:
+        session = self.session(session_id)
+        del self._sessions[session_id]
+        await session.close("the client ended it")
+
+    # --- operators and apps -----------------------------------------------------------------
+
+    def streams(self) -> list[StreamStatus]:
+        return [path.status() for _, path in sorted(self._paths.items())]
+
+    def stream(self, name: str) -> StreamStatus:
+        return self._known(name).status()
+
+    async def update(self, name: str, body: bytes) -> dict[str, Any]:
+        return self._known(name).update(body)
+
+    async def set_model(self, name: str, model: str, params: dict[str, Any]) -> None:
+        self._known(name).set_model(model, params)
+
+    async def stop_stream(self, name: str) -> None:
+        await self._end(self._known(name), "the stream was stopped")
+
+    def models(self) -> list[ModelOffer]:
+        return self.sellers.models()
+
+    # --- inside -------------------------------------------------------------------------------
+
+    def _known(self, name: str) -> Path:
+        path = self._paths.get(name)
+        if path is None:
+            raise NotFound(f"no stream “{name}”", code="stream_not_found")
+        return path
+
+    def _path(self, name: str) -> Path:
+        path = self._paths.get(name)
+        if path is None:
+            path = self._paths[name] = Path(
+                name,
+                settings=self.settings,
+                sellers=self.sellers,
+                http=self._http,
+                ingest=self._ingest,
+                egress=self._egress,
+            )
+        return path
+
+    def _refuse_when_draining(self) -> None:
+        if self.draining:
+            raise Unavailable("this gateway is going away", code="draining", retry_after=5)

@@ -1,0 +1,78 @@
+"""Live parameters: read from a request, held against the schema, merged.
+
+The schema comes from a seller, so it is a stranger's: it is bounded, it cannot make
+us fetch anything, and its regular expressions are not run.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import orjson
+from jsonschema import Draft202012Validator, SchemaError, ValidationError
+from jsonschema.exceptions import best_match
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+
+from relay.errors import BadInput, TooLarge, Unprocessable
+
+MAX_PARAMS: Final = 32 << 10
+"""Runners read one chunk of at most this many bytes (wire facts, 2.4)."""
+MAX_DEPTH: Final = 16
+PATTERNS: Final = frozenset({"pattern", "patternProperties"})
+
+
+def read(body: bytes) -> dict[str, Any]:
+    """Parse an update.
+
+    Raises:
+        TooLarge: over 32 KiB.
+        BadInput: not a JSON object.
+    """
+    if len(body) > MAX_PARAMS:
+        raise TooLarge(f"parameters are at most {MAX_PARAMS} bytes", code="params_too_large")
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise BadInput(f"parameters are a JSON object: {error}", code="params_not_json") from error
+    if not isinstance(value, dict):
+        raise BadInput("parameters are a JSON object", code="params_not_an_object")
+    return value
+
+
+def check(schema: dict[str, Any] | None, params: dict[str, Any]) -> None:
+    """Hold ``params`` against the seller's schema; without one everything passes.
+
+    Raises:
+        Unprocessable: code ``bad_params``, with the schema's reason.
+    """
+    if schema is None:
+        return
+    validator = Draft202012Validator(_tame(schema, MAX_DEPTH), registry=Registry())
+    try:
+        error = best_match(validator.iter_errors(params))
+    except (SchemaError, Unresolvable, TypeError, RecursionError):
+        return
+    if error is not None:
+        raise Unprocessable(_reason(error), code="bad_params")
+
+
+def _reason(error: ValidationError) -> str:
+    where = ".".join(str(part) for part in error.absolute_path)
+    text = error.message if len(error.message) <= 500 else error.message[:500] + "…"
+    return f"{where}: {text}" if where else text
+
+
+def _tame(value: Any, depth: int) -> Any:
+    if depth == 0:
+        return {}
+    if isinstance(value, dict):
+        return {key: _tame(item, depth - 1) for key, item in value.items() if key not in PATTERNS}
+    if isinstance(value, list):
+        return [_tame(item, depth - 1) for item in value]
+    return value
+
+
+def dump(params: dict[str, Any]) -> bytes:
+    """One control message with all parameters."""
+    return orjson.dumps(params)

@@ -1,0 +1,364 @@
+"""A path: one named live stream, from its publisher to its viewers.
+
+The path outlives publishers and jobs: it holds the clock, the rendition and the
+viewers. Publishers come, take over and go; each one has its own live job.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, Final
+
+import aiohttp
+
+from relay.config import Gateway
+from relay.errors import BadInput, Conflict, NotFound
+from relay.gateway.live import Live
+from relay.gateway.rates import Meter
+from relay.gateway.rendition import Rendition
+from relay.gateway.sellers import Sellers
+from relay.gateway.status import Input, StreamState, StreamStatus
+from relay.media.stream import Stream
+from relay.media.unit import VIDEO_CLOCK, AccessUnit
+from relay.protocols.webrtc.egress import Egress, EgressSession
+from relay.protocols.webrtc.ingest import Ingest, IngestSession
+from relay.states import StateMachine
+
+log = logging.getLogger(__name__)
+
+NAME: Final = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9_.~-]{0,127}")
+SILENT: Final = 1.0
+"""Seconds without a packet after which an open gateway lets another publisher take over."""
+
+S = StreamState
+TABLE: Final = {
+    S.WAITING: frozenset({S.CONNECTING, S.ENDED}),
+    S.CONNECTING: frozenset({S.STARTING, S.WAITING, S.ENDED}),
+    S.STARTING: frozenset({S.LIVE, S.SWITCHING, S.FAILED, S.CONNECTING, S.WAITING, S.ENDED}),
+    S.LIVE: frozenset({S.SWITCHING, S.FAILED, S.CONNECTING, S.WAITING, S.ENDED}),
+    S.SWITCHING: frozenset({S.LIVE, S.FAILED, S.CONNECTING, S.WAITING, S.ENDED}),
+    S.FAILED: frozenset({S.LIVE, S.SWITCHING, S.CONNECTING, S.WAITING, S.ENDED}),
+    S.ENDED: frozenset[StreamState](),
+}
+
+
+def check_name(name: str) -> str:
+    """A name that a stream may have.
+
+    Raises:
+        BadInput: code ``bad_name``.
+    """
+    if not NAME.fullmatch(name) or name.endswith("-out"):
+        raise BadInput(
+            "a stream name has 1 to 128 of A-Z a-z 0-9 _ . ~ - and does not begin with a dot "
+            "or end in -out",
+            code="bad_name",
+        )
+    return name
+
+
+class Publisher:
+    """One ingest session on a path; puts its timestamps on the path's clock."""
+
+    def __init__(self, path: Path, model: str, params: dict[str, Any], stream_id: str) -> None:
+        self.path = path
+        self.model = model
+        self.params = params
+        self.stream_id = stream_id
+        self.request_id = secrets.token_hex(4)
+        self.started = time.time()
+        self.session: IngestSession | None = None
+        self._base: int | None = None
+
+    def unit(self, unit: AccessUnit) -> None:
+        if self._base is None:
+            self._base = self.path.clock(unit.arrival) - unit.pts
+        self.path.unit(self, replace(unit, pts=unit.pts + self._base))
+
+    def closed(self, reason: str) -> None:
+        self.path.publisher_gone(self, reason)
+
+
+class Path:
+    """One named live stream."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        settings: Gateway,
+        sellers: Sellers,
+        http: aiohttp.ClientSession,
+        ingest: Ingest,
+        egress: Egress,
+    ) -> None:
+        self.name = name
+        self._settings = settings
+        self._sellers = sellers
+        self._http = http
+        self._ingest = ingest
+        self._egress = egress
+        self._states = StateMachine(f"stream {name}", S.WAITING, TABLE, log=log)
+        self._reason = ""
+        self._code = ""
+        self._notice: tuple[str, str] | None = None
+        self._answering = 0
+        self._epoch: float | None = None
+        self._last_pts = 0
+        self._publisher: Publisher | None = None
+        self._live: Live | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._stream = Stream()
+        self._meter = Meter()
+        self.rendition = Rendition(name, egress, show_source=settings.show_source_while_switching)
+        self.lonely_since = time.monotonic()
+        """Since when there is no publisher; meaningless while there is one."""
+        self._closing: set[asyncio.Task[None]] = set()
+        egress.open(name, on_keyframe_wanted=self._viewer_wants_keyframe)
+
+    # --- publishers --------------------------------------------------------------------
+
+    @property
+    def has_publisher(self) -> bool:
+        return self._publisher is not None
+
+    async def publish(
+        self, offer: str, *, model: str, params: dict[str, Any], stream_id: str
+    ) -> IngestSession:
+        """Answer a publisher; it takes the name over when it may.
+
+        Raises:
+            Conflict: somebody else publishes, and there is no key to tell who is who.
+        """
+        self._check_takeover()
+        publisher = Publisher(self, model, params, stream_id)
+        with self._answer():
+            session = await self._ingest.answer(offer, publisher)
+        publisher.session = session
+        try:
+            self._check_takeover()
+        except Conflict:
+            # Another publisher came while this one was being answered.
+            await session.close("the name was taken meanwhile")
+            raise
+        old = self._publisher
+        self._leave_publisher()
+        self._publisher = publisher
+        self._stream = Stream()
+        self.moved(S.CONNECTING)
+        if old is not None and old.session is not None:
+            self._set_aside(old.session.close("another publisher took the name over"))
+        return session
+
+    def _check_takeover(self) -> None:
+        if self._publisher is None or self._settings.publish_key is not None:
+            return
+        session = self._publisher.session
+        last = session.statistics().last_arrival if session is not None else None
+        quiet_since = last if last is not None else self._publisher_since()
+        if time.monotonic() - quiet_since < SILENT:
+            raise Conflict(
+                f"somebody else is live as “{self.name}”", code="name_taken", retry_after=1
+            )
+
+    def _publisher_since(self) -> float:
+        publisher = self._publisher
+        assert publisher is not None
+        return time.monotonic() - (time.time() - publisher.started)
+
+    def publisher_gone(self, publisher: Publisher, reason: str) -> None:
+        if publisher is not self._publisher:
+            return
+        self._leave_publisher()
+        if self._states.state is not S.ENDED:
+            self.moved(S.WAITING, "publisher_gone", f"the publisher left: {reason}")
+
+    def _leave_publisher(self) -> None:
+        """Stop the live job of the publisher that was here."""
+        self._publisher = None
+        self._live = None
+        self.lonely_since = time.monotonic()
+        if self._task is not None:
+            self._task.cancel()
+            self._set_aside(_ended(self._task))
+            self._task = None
+        self._stream.close()
+
+    # --- media ---------------------------------------------------------------------------
+
+    def clock(self, now: float) -> int:
+        """The path's time, 90 kHz: 0 at its first unit, and never behind what was sent."""
+        if self._epoch is None:
+            self._epoch = now
+        elapsed = int((now - self._epoch) * VIDEO_CLOCK)
+        return max(elapsed, self._last_pts + VIDEO_CLOCK // 30) if self._last_pts else elapsed
+
+    def unit(self, publisher: Publisher, unit: AccessUnit) -> None:
+        if publisher is not self._publisher:
+            return
+        if unit.is_video:
+            self._last_pts = unit.pts
+            self._meter.add(len(unit.payload), unit.arrival)
+            if self._live is None:
+                self._go_live(publisher)
+        self._stream.publish(unit)
+        self.rendition.source(unit)
+        if self._live is not None:
+            self._live.feed(unit)
+
+    def _go_live(self, publisher: Publisher) -> None:
+        assert publisher.session is not None
+        self.moved(S.STARTING)
+        self._live = Live(
+            self,
+            settings=self._settings,
+            sellers=self._sellers,
+            http=self._http,
+            stream=self._stream,
+            rendition=self.rendition,
+            stream_id=publisher.stream_id,
+            request_id=publisher.request_id,
+            audio=publisher.session.has_audio,
+            model=publisher.model,
+            params=publisher.params,
+        )
+        self._task = asyncio.create_task(self._live.run(), name=f"live {self.name}")
+        self._task.add_done_callback(self._live_ended)
+
+    def _live_ended(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        log.error("stream %s: the live job broke", self.name, exc_info=error)
+        if task is self._task:
+            self.moved(S.FAILED, "internal", "the gateway failed; publish again")
+
+    # --- what the live job tells (LiveHost) -------------------------------------------------
+
+    def moved(self, state: StreamState, code: str = "", reason: str = "") -> None:
+        self._states.to(state, code)
+        self._code, self._reason = code, reason
+
+    def source_keyframe(self) -> None:
+        if self._publisher is not None and self._publisher.session is not None:
+            self._publisher.session.request_keyframe()
+
+    def cannot_serve(self, code: str, reason: str) -> None:
+        publisher = self._publisher
+        if publisher is not None and publisher.session is not None:
+            self._set_aside(publisher.session.close(reason))
+        self.moved(S.FAILED, code, reason)
+
+    def _viewer_wants_keyframe(self) -> None:
+        if self._live is not None:
+            self._live.viewer_wants_keyframe()
+
+    # --- viewers and operators ------------------------------------------------------------
+
+    async def play(self, offer: str) -> EgressSession:
+        with self._answer():
+            return await self._egress.answer(self.name, offer)
+
+    @contextmanager
+    def _answer(self) -> Iterator[None]:
+        """The path is needed while somebody is being answered."""
+        self._answering += 1
+        try:
+            yield
+        finally:
+            self._answering -= 1
+
+    @property
+    def idle(self) -> bool:
+        """Nobody publishes, watches, or is being answered."""
+        return not (self.has_publisher or self._answering or self.viewers)
+
+    def announce(self, code: str, reason: str) -> None:
+        """Tell everyone who looks at the status, whatever else happens."""
+        self._notice = (code, reason)
+
+    @property
+    def viewers(self) -> int:
+        return len(self._egress.viewers(self.name))
+
+    def update(self, body: bytes) -> dict[str, Any]:
+        if self._live is None:
+            raise NotFound(f"“{self.name}” is not live", code="stream_not_live")
+        return self._live.update(body)
+
+    def set_model(self, model: str, params: dict[str, Any]) -> None:
+        if self._live is None:
+            raise NotFound(f"“{self.name}” is not live", code="stream_not_live")
+        self._live.set_model(model, params)
+
+    async def stop_publisher(self, reason: str) -> None:
+        publisher = self._publisher
+        if publisher is not None and publisher.session is not None:
+            await publisher.session.close(reason)
+
+    async def close(self, reason: str) -> None:
+        """End the path and everyone on it; waits until the job is gone."""
+        await self.stop_publisher(reason)
+        self._leave_publisher()
+        self.moved(S.ENDED, "ended", reason)
+        await self._egress.close(self.name, reason)
+        if self._closing:
+            await asyncio.gather(*self._closing, return_exceptions=True)
+
+    # --- status ------------------------------------------------------------------------------
+
+    def status(self) -> StreamStatus:
+        now = time.monotonic()
+        publisher, live = self._publisher, self._live
+        code, reason = self._notice or (self._code, self._reason)
+        return StreamStatus(
+            name=self.name,
+            stream_id=publisher.stream_id if publisher else "",
+            request_id=publisher.request_id if publisher else "",
+            model=live.model if live else (publisher.model if publisher else ""),
+            state=self._states.state,
+            reason=reason,
+            reason_code=code,
+            started=publisher.started if publisher else None,
+            params=live.params if live else (publisher.params if publisher else {}),
+            viewers=self.viewers,
+            swaps=live.swaps if live else 0,
+            input=self._input(now),
+            output=self.rendition.status(now),
+            serving=live.serving if live else None,
+            runner=live.runner if live else {},
+            runner_error=live.runner_error if live else None,
+        )
+
+    def _input(self, now: float) -> Input | None:
+        if self._publisher is None or self._publisher.session is None:
+            return None
+        session = self._publisher.session
+        seen = session.statistics()
+        return Input(
+            connected=self._live is not None,
+            fps=self._meter.fps(now),
+            bitrate=self._meter.bitrate(now),
+            width=seen.width,
+            height=seen.height,
+            has_audio=session.has_audio,
+            packets=seen.packets,
+            lost=seen.lost,
+            keyframe_age=seen.keyframe_age,
+        )
+
+    def _set_aside(self, work: Any) -> None:
+        """Work that is bounded in time and waited for when the path closes."""
+        task: asyncio.Task[None] = asyncio.ensure_future(work)
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    await asyncio.wait((task,))

@@ -1,0 +1,67 @@
+"""Frames and bits a second over the last moments, and percentiles of delays."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+from relay.gateway.status import Delay
+
+WINDOW: Final = 2.0
+MAX_SAMPLES: Final = 1000
+
+
+class Meter:
+    """Counts units and octets over the last ``WINDOW`` seconds."""
+
+    __slots__ = ("_samples", "_sum")
+
+    def __init__(self) -> None:
+        self._samples: deque[tuple[float, int]] = deque()
+        self._sum = 0
+
+    def add(self, octets: int, now: float) -> None:
+        samples = self._samples
+        samples.append((now, octets))
+        self._sum += octets
+        oldest = now - WINDOW
+        while samples[0][0] < oldest or len(samples) > MAX_SAMPLES:
+            self._sum -= samples.popleft()[1]
+
+    def fps(self, now: float) -> float:
+        self._forget(now)
+        return round(len(self._samples) / WINDOW, 1)
+
+    def bitrate(self, now: float) -> int:
+        """Bits a second."""
+        self._forget(now)
+        return int(self._sum * 8 / WINDOW)
+
+    def _forget(self, now: float) -> None:
+        while self._samples and self._samples[0][0] < now - WINDOW:
+            self._sum -= self._samples.popleft()[1]
+
+
+class Delays:
+    """The last few hundred delays, in seconds."""
+
+    __slots__ = ("_samples",)
+
+    def __init__(self) -> None:
+        self._samples: deque[float] = deque(maxlen=300)
+
+    def add(self, seconds: float) -> None:
+        self._samples.append(seconds)
+
+    def clear(self) -> None:
+        self._samples.clear()
+
+    def summary(self) -> Delay | None:
+        if not self._samples:
+            return None
+        ordered = sorted(self._samples)
+        return Delay(
+            p50_ms=round(ordered[len(ordered) // 2] * 1000, 2),
+            p95_ms=round(ordered[min(int(len(ordered) * 0.95), len(ordered) - 1)] * 1000, 2),
+            last_ms=round(self._samples[-1] * 1000, 2),
+        )

@@ -1,0 +1,180 @@
+"""The output that viewers watch: one clock, whatever feeds it.
+
+A session comes and goes; the rendition stays. Its timestamps are those of the
+path, so a picture carries the same timestamp in and out, and a job that moves to
+another orchestrator goes on where the last one ended. While no session feeds it,
+the source's audio goes on, and the last processed picture stays.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from relay.errors import ParseError
+from relay.gateway.rates import Delays, Meter
+from relay.gateway.status import Output
+from relay.media.h264 import ParameterSets, Sps
+from relay.media.unit import VIDEO_CLOCK, AccessUnit, Codec
+from relay.protocols.webrtc.egress import Egress
+from relay.protocols.webrtc.h264_payload import packetize
+
+log = logging.getLogger(__name__)
+
+KNOWN_INPUTS: Final = 1024
+"""Input pictures whose arrival is remembered, to tell the delay."""
+AUDIO_KEPT: Final = 100
+"""Source audio packets kept (2 s), to fill in where the output's audio ends."""
+AUDIO_GAP: Final = 0.15
+"""Seconds without output audio until the source's audio goes on in its place."""
+FOREIGN: Final = 10 * VIDEO_CLOCK
+"""An output timestamp further than this from the input's is on a clock of its own."""
+WRAP: Final = 1 << 33
+
+
+def lift(pts: int, near: int) -> int:
+    """The 33-bit timestamp ``pts`` as the unwrapped one that is nearest to ``near``."""
+    difference = (pts - near) % WRAP
+    return near + (difference - WRAP if difference >= WRAP // 2 else difference)
+
+
+class Rendition:
+    """Merges the output of sessions and the source's audio into what viewers get.
+
+    Args:
+        name: key of the rendition in the egress.
+        show_source: the operator lets the source's picture be seen while switching.
+        on_delay: told the delay of each picture, seconds.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        egress: Egress,
+        *,
+        show_source: bool = False,
+        on_delay: Callable[[float], None] = lambda _: None,
+    ) -> None:
+        self._name = name
+        self._egress = egress
+        self._show_source = show_source
+        self._on_delay = on_delay
+        self._arrivals: OrderedDict[int, float] = OrderedDict()
+        self._newest_input = 0
+        self._offset: int | None = None
+        self._needs_keyframe = True
+        self._feeding = False
+        self._last_video = -1
+        self._last_audio = -1
+        self._last_output_audio = 0.0
+        self._source_audio: deque[AccessUnit] = deque(maxlen=AUDIO_KEPT)
+        self._parameters = ParameterSets()
+        self._sps: Sps | None = None
+        self._meter = Meter()
+        self._delays = Delays()
+        self.last_output: float | None = None
+        self.foreign = 0
+        """Sessions whose output was on a clock of its own."""
+
+    # --- what feeds it -------------------------------------------------------
+
+    def begin(self) -> None:
+        """A new session feeds the rendition from here on; it starts with a key frame."""
+        self._feeding = True
+        self._needs_keyframe = True
+        self._offset = None
+
+    def interrupt(self) -> None:
+        """No session feeds the rendition: the source's audio goes on."""
+        self._feeding = False
+        self._needs_keyframe = True
+        self._flush_source_audio()
+
+    def source(self, unit: AccessUnit) -> None:
+        """One unit of the publisher, on the path's clock."""
+        if unit.is_video:
+            self._newest_input = unit.pts
+            self._arrivals[unit.pts] = unit.arrival
+            if len(self._arrivals) > KNOWN_INPUTS:
+                self._arrivals.popitem(last=False)
+            if self._show_source and not self._feeding:
+                self._send_video(unit)
+            return
+        self._source_audio.append(unit)
+        if not self._feeding or unit.arrival - self._last_output_audio > AUDIO_GAP:
+            self._flush_source_audio()
+
+    def output(self, unit: AccessUnit) -> bool:
+        """One unit of the session; its timestamp may be wrapped to 33 bits.
+
+        Returns:
+            Whether it was sent on: late, foreign and undecodable units are not.
+        """
+        pts = lift(unit.pts, self._newest_input)
+        if self._offset is None:
+            foreign = abs(pts - self._newest_input) > FOREIGN
+            self._offset = self._newest_input - pts if foreign else 0
+            if foreign:
+                self.foreign += 1
+                log.warning("%s: the output is on a clock of its own", self._name)
+        unit = replace(unit, pts=pts + self._offset)
+        if not unit.is_video:
+            return self._output_audio(unit)
+        arrived = self._arrivals.pop(unit.pts, None)
+        if arrived is not None:
+            self._delays.add(unit.arrival - arrived)
+            self._on_delay(unit.arrival - arrived)
+        return self._send_video(unit)
+
+    # --- what it tells -------------------------------------------------------
+
+    def status(self, now: float) -> Output:
+        return Output(
+            fps=self._meter.fps(now),
+            bitrate=self._meter.bitrate(now),
+            width=self._sps.width if self._sps else None,
+            height=self._sps.height if self._sps else None,
+            delay=self._delays.summary(),
+        )
+
+    # --- sending -------------------------------------------------------------
+
+    def _send_video(self, unit: AccessUnit) -> bool:
+        if self._needs_keyframe and not unit.keyframe:
+            return False
+        if unit.pts <= self._last_video:
+            return False
+        payload = unit.payload
+        if unit.keyframe:
+            try:
+                payload, sps = self._parameters.apply(payload)
+            except ParseError:
+                log.warning("%s: a key frame without a readable parameter set", self._name)
+                return False
+            self._sps = sps or self._sps
+            self._needs_keyframe = False
+        self._last_video = unit.pts
+        self.last_output = unit.arrival
+        self._meter.add(len(payload), unit.arrival)
+        self._egress.frame(
+            self._name, Codec.H264, packetize(payload), unit.pts, keyframe=unit.keyframe
+        )
+        return True
+
+    def _output_audio(self, unit: AccessUnit) -> bool:
+        self._last_output_audio = unit.arrival
+        return self._send_audio(unit)
+
+    def _flush_source_audio(self) -> None:
+        while self._source_audio:
+            self._send_audio(self._source_audio.popleft())
+
+    def _send_audio(self, unit: AccessUnit) -> bool:
+        if unit.pts <= self._last_audio:
+            return False
+        self._last_audio = unit.pts
+        self._egress.frame(self._name, Codec.OPUS, [unit.payload], unit.pts * 8 // 15)
+        return True

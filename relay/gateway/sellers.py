@@ -1,0 +1,223 @@
+"""The orchestrators we may buy from: what they offer, and a job at the best of them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import time
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import aiohttp
+
+from relay.config import Gateway
+from relay.errors import PeerError, RelayError
+from relay.gateway.status import ModelOffer
+from relay.market.discovery import Answer, Discovery
+from relay.market.offer import Offer
+from relay.market.selector import Choice, Suspensions, rank
+from relay.rpc.capabilities import LIVE_VIDEO_TO_VIDEO, Capabilities
+from relay.rpc.certificate import unverified_context
+from relay.rpc.client import get_orchestrator
+from relay.rpc.live_job import LiveJobAnswer, LiveJobRequest, start_live_job
+from relay.rpc.orchestrator import OrchestratorInfo, OrchestratorRequest
+from relay.rpc.schema import RunnerSchema, fetch_schema
+
+log = logging.getLogger(__name__)
+
+ASK_TIMEOUT: Final = 2.0
+START_TIMEOUT: Final = 5.0
+REFRESH: Final = 10.0
+PIPELINE: Final = "live-video-to-video"
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A job that an orchestrator accepted."""
+
+    choice: Choice
+    answer: LiveJobAnswer
+    connect_ms: float
+
+
+@dataclass(slots=True)
+class Catalogue:
+    """What was last heard from everyone, by model."""
+
+    offers: dict[str, list[Offer]] = field(default_factory=dict)
+    schemas: dict[tuple[str, str], RunnerSchema] = field(default_factory=dict)
+
+
+class Sellers:
+    """Asks, ranks, and starts jobs; remembers who failed.
+
+    Args:
+        http: the gateway's client session.
+    """
+
+    def __init__(self, settings: Gateway, http: aiohttp.ClientSession) -> None:
+        self._settings = settings
+        self._http = http
+        self.tls: ssl.SSLContext = (
+            ssl.create_default_context()
+            if settings.verify_orchestrator_tls
+            else unverified_context()
+        )
+        self._suspensions = Suspensions()
+        self._catalogue = Catalogue()
+        self._infos: dict[str, OrchestratorInfo] = {}
+        self.heard = False
+        """Somebody answered at least once."""
+
+    # --- what is offered ---------------------------------------------------------
+
+    async def watch(self) -> None:
+        """Refresh the catalogue for as long as the gateway lives."""
+        while True:
+            await self.refresh()
+            await asyncio.sleep(REFRESH if self.heard else 0.5)
+
+    async def refresh(self) -> None:
+        answers = await self._discovery(OrchestratorRequest()).find()
+        offers: dict[str, list[Offer]] = {}
+        for answer in answers:
+            for model in _models(answer.node):
+                offers.setdefault(model, []).append(_offer(answer, model))
+        self._catalogue.offers = offers
+        self.heard = self.heard or bool(answers)
+        await self._refresh_schemas()
+
+    async def _refresh_schemas(self) -> None:
+        wanted = {
+            (offer.transcoder, offer.model)
+            for offers in self._catalogue.offers.values()
+            for offer in offers
+        }
+        kept = {key: value for key, value in self._catalogue.schemas.items() if key in wanted}
+        self._catalogue.schemas = kept
+        for transcoder, model in sorted(wanted):
+            await self.load_schema(transcoder, model)
+
+    async def load_schema(self, transcoder: str, model: str) -> RunnerSchema | None:
+        """Fetch the parameters' schema; None where the seller has none to tell."""
+        try:
+            schema = await fetch_schema(
+                self._http, transcoder, PIPELINE, model, ssl_context=self.tls, timeout=ASK_TIMEOUT
+            )
+        except PeerError as error:
+            log.debug("no schema of %s from %s: %s", model, transcoder, error)
+            return self._catalogue.schemas.get((transcoder, model))
+        if schema is not None:
+            self._catalogue.schemas[transcoder, model] = schema
+        return schema
+
+    def schema(self, transcoder: str | None, model: str) -> RunnerSchema | None:
+        """The schema of ``model`` at ``transcoder``; with None, at anyone."""
+        if transcoder is not None:
+            return self._catalogue.schemas.get((transcoder, model))
+        for (_, name), schema in self._catalogue.schemas.items():
+            if name == model:
+                return schema
+        return None
+
+    def models(self) -> list[ModelOffer]:
+        result = []
+        for model, offers in sorted(self._catalogue.offers.items()):
+            schema = self.schema(None, model)
+            result.append(
+                ModelOffer(
+                    model=model,
+                    pipeline=PIPELINE,
+                    orchestrators=len(offers),
+                    version=schema.version if schema else (offers[0].version or None),
+                    schema=schema.schema if schema else None,
+                )
+            )
+        return result
+
+    # --- buying ------------------------------------------------------------------
+
+    def fail(self, url: str) -> None:
+        """``url`` failed us: it comes last for a while."""
+        self._suspensions.fail(url, time.monotonic())
+
+    async def choices(self, model: str) -> list[Choice]:
+        """Everyone who offers ``model`` now, best first."""
+        request = OrchestratorRequest(capabilities=Capabilities.for_live(model))
+        discovery = self._discovery(request)
+        answers = await discovery.find(lambda info: model in _models(info))
+        if not answers:
+            reasons = "; ".join(f"{url}: {why}" for url, why in discovery.failures.items())
+            log.warning("no orchestrator answers: %s", reasons or "the list is empty")
+        for answer in answers:
+            self._infos[answer.url] = answer.node
+        offers = [_offer(answer, model) for answer in answers if model in _models(answer.node)]
+        return rank(offers, self._suspensions, time.monotonic())
+
+    async def start(
+        self, choice: Choice, *, params: dict[str, Any], request_id: str, stream_id: str
+    ) -> Started:
+        """Post the job.
+
+        Raises:
+            PeerRefused, PeerTimeout, PeerError: it is not to be had here.
+        """
+        info = self._infos[choice.offer.url]
+        request = LiveJobRequest(
+            model_id=choice.offer.model,
+            params=params,
+            gateway_request_id=request_id,
+            stream_id=stream_id,
+        )
+        if info.auth_token is None:
+            raise PeerError(f"{choice.offer.url} gave no auth token")
+        began = time.monotonic()
+        answer = await start_live_job(
+            self._http,
+            choice.offer.transcoder,
+            request,
+            auth_token=info.auth_token,
+            ssl_context=self.tls,
+            timeout=START_TIMEOUT,
+        )
+        return Started(choice, answer, (time.monotonic() - began) * 1000)
+
+    def _discovery(self, request: OrchestratorRequest) -> Discovery[OrchestratorInfo]:
+        async def ask(url: str) -> OrchestratorInfo:
+            info = await get_orchestrator(url, request, timeout=ASK_TIMEOUT, ssl_context=self.tls)
+            if not info.transcoder:
+                raise PeerError(f"{url} is not doing work")
+            return info
+
+        return Discovery(self._settings.orchestrators, ask, timeout=ASK_TIMEOUT)
+
+
+def _models(info: OrchestratorInfo) -> dict[str, Any]:
+    if info.capabilities is None:
+        return {}
+    return dict(info.capabilities.constraints.get(LIVE_VIDEO_TO_VIDEO, {}))
+
+
+def _offer(answer: Answer[OrchestratorInfo], model: str) -> Offer:
+    constraint = _models(answer.node)[model]
+    price = answer.node.price_info
+    return Offer(
+        url=answer.url,
+        transcoder=answer.node.transcoder,
+        model=model,
+        version=constraint.runner_version,
+        warm=constraint.warm,
+        price_per_unit=price.price_per_unit if price else 0,
+        pixels_per_unit=price.pixels_per_unit if price else 1,
+        latency=answer.latency,
+        rank=answer.rank,
+    )
+
+
+def words(error: RelayError) -> str:
+    """What to tell people of a start that failed."""
+    return {
+        "orchestrator_capped": "every worker is busy",
+        "peer_timeout": "the orchestrator did not answer in time",
+    }.get(error.code, str(error))

@@ -1,0 +1,247 @@
+"""Our dealings with one orchestrator for one live stream: four channels, one ending.
+
+``feed`` and ``control`` never wait: they hand bytes to bounded writers. ``run``
+lives as long as the session and returns why it ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import aiohttp
+import orjson
+
+from relay.errors import ChannelClosed, RelayError
+from relay.gateway.dispatcher import INPUT_FLOWS, Observation
+from relay.media.mpegts import Demuxer
+from relay.media.segmenter import Chunk, Cut, Segmenter
+from relay.media.unit import AccessUnit
+from relay.protocols.trickle.publisher import SegmentWriter, TricklePublisher, send_whole
+from relay.protocols.trickle.subscriber import TrickleSubscriber
+from relay.rpc.live_job import LiveJobAnswer
+
+log = logging.getLogger(__name__)
+
+KEEPALIVE: Final = 10.0
+KEEPALIVE_BODY: Final = b'{"keep":"alive"}'
+KEYFRAME_BODY: Final = b'{"relay":"keyframe"}'
+MAX_EVENT: Final = 1 << 20
+MAX_CONTROLS: Final = 64
+CLOSE_TIMEOUT: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Why a session ended, in a stable code and in words."""
+
+    code: str
+    words: str
+
+
+class SessionSink(Protocol):
+    """Who hears what comes back."""
+
+    def output(self, unit: AccessUnit) -> None: ...
+
+    def event(self, event: dict[str, Any]) -> None: ...
+
+    def keyframe_needed(self) -> None: ...
+
+
+class OrchestratorSession:
+    """One accepted job.
+
+    Args:
+        http: the gateway's client session.
+        answer: the four channels.
+        tls: context for https channels.
+        audio: the input carries Opus.
+    """
+
+    def __init__(
+        self,
+        http: aiohttp.ClientSession,
+        answer: LiveJobAnswer,
+        sink: SessionSink,
+        *,
+        tls: ssl.SSLContext | bool,
+        audio: bool,
+    ) -> None:
+        self.manifest_id = answer.manifest_id
+        self._sink = sink
+        self._audio = audio
+        self._segmenter = Segmenter(audio=audio)
+        self._input = TricklePublisher(http, answer.publish_url, ssl=tls)
+        self._control = TricklePublisher(http, answer.control_url, ssl=tls)
+        self._output = TrickleSubscriber(http, answer.subscribe_url, ssl=tls)
+        self._events = TrickleSubscriber(http, answer.events_url, ssl=tls, max_segment=MAX_EVENT)
+        self._writer: SegmentWriter | None = None
+        self._controls: asyncio.Queue[bytes] = asyncio.Queue(MAX_CONTROLS)
+        self._ended: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
+        self._opened = time.monotonic()
+        self._input_since: float | None = None
+        self._last_input: float | None = None
+        self._last_output: float | None = None
+        self._last_event: float | None = None
+        self._loading = False
+        self.can_keyframe = False
+        """The worker announced that it makes a key frame on request."""
+        self._input.on_failure = lambda error: self.end(_ending("input", error))
+        self._control.on_failure = lambda error: self.end(_ending("control", error))
+
+    # --- towards the orchestrator ---------------------------------------------
+
+    async def open(self) -> None:
+        """Connect input and control, so that nothing waits when media comes."""
+        await asyncio.gather(self._input.open(), self._control.open())
+
+    def feed(self, unit: AccessUnit, now: float) -> None:
+        if unit.is_video:
+            if self._last_input is None or now - self._last_input > INPUT_FLOWS:
+                self._input_since = now
+            self._last_input = now
+        for step in self._segmenter.push(unit, now):
+            match step:
+                case Cut():
+                    if self._writer is not None:
+                        self._writer.end()
+                    self._writer = self._input.begin()
+                case Chunk(data):
+                    if self._writer is not None and not self._writer.write(data):
+                        self._give_up_segment()
+                        return
+        if self._segmenter.keyframe_due(now):
+            self._sink.keyframe_needed()
+
+    def _give_up_segment(self) -> None:
+        """The peer does not take the input: drop to the next key frame."""
+        log.warning("%s: the input backs up, dropping to the next key frame", self.manifest_id)
+        self._writer = None
+        self._segmenter = Segmenter(audio=self._audio)
+        self._sink.keyframe_needed()
+
+    def control(self, body: bytes) -> bool:
+        """Send one control message; False when too many already wait."""
+        try:
+            self._controls.put_nowait(body)
+        except asyncio.QueueFull:
+            return False
+        return True
+
+    def request_keyframe(self) -> bool:
+        """Ask the worker for a key frame; False when it never said that it understands."""
+        return self.can_keyframe and self.control(KEYFRAME_BODY)
+
+    # --- what is seen of it -----------------------------------------------------
+
+    def observe(self, now: float) -> Observation:
+        return Observation(
+            opened=self._opened,
+            input_since=self._input_since,
+            last_input=self._last_input,
+            last_output=self._last_output,
+            last_event=self._last_event,
+            in_flight=self._input.in_flight,
+            starved=self._segmenter.starved(now),
+            loading=self._loading,
+        )
+
+    def end(self, ending: Ending) -> None:
+        """End the session from outside; the first ending is the one that counts."""
+        if not self._ended.done():
+            self._ended.set_result(ending)
+
+    async def run(self) -> Ending:
+        """Read output and events, keep control alive; returns when any of it ends."""
+        tasks = [
+            asyncio.create_task(self._read("output", self._read_output)),
+            asyncio.create_task(self._read("events", self._read_events)),
+            asyncio.create_task(self._read("control", self._send_controls)),
+        ]
+        try:
+            done, _ = await asyncio.wait((*tasks, self._ended), return_when=asyncio.FIRST_COMPLETED)
+            if not self._ended.done():
+                self.end(next(iter(done)).result())
+            return self._ended.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def close(self) -> None:
+        """Delete control and input: that is how the orchestrator learns of the end."""
+        if self._writer is not None:
+            self._writer.end()
+            self._writer = None
+        try:
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await asyncio.gather(self._control.close(), self._input.close())
+        except (TimeoutError, RelayError) as error:
+            log.info("%s: closing the channels: %s", self.manifest_id, error or "timed out")
+
+    # --- readers ------------------------------------------------------------------
+
+    async def _read(self, channel: str, reader: Callable[[], Any]) -> Ending:
+        try:
+            await reader()
+        except RelayError as error:
+            return _ending(channel, error)
+        return Ending(f"{channel}_closed", f"the orchestrator closed the {channel} channel")
+
+    async def _read_output(self) -> None:
+        demuxer = Demuxer()
+        async for segment in self._output:
+            async for data in segment:
+                now = time.monotonic()
+                self._deliver(demuxer.feed(data, now), now)
+            now = time.monotonic()
+            self._deliver(demuxer.flush(now), now)
+
+    def _deliver(self, units: list[AccessUnit], now: float) -> None:
+        for unit in units:
+            if unit.is_video:
+                self._last_output = now
+            self._sink.output(unit)
+
+    async def _read_events(self) -> None:
+        async for segment in self._events:
+            body = await segment.read(MAX_EVENT)
+            try:
+                message = orjson.loads(body)
+            except orjson.JSONDecodeError:
+                continue
+            if not isinstance(message, dict):
+                continue
+            event = message.get("event", message)
+            if isinstance(event, dict):
+                self._last_event = time.monotonic()
+                self._note(event)
+                self._sink.event(event)
+
+    def _note(self, event: dict[str, Any]) -> None:
+        if event.get("type") != "status":
+            return
+        self._loading = event.get("state") == "LOADING"
+        extensions = event.get("extensions")
+        self.can_keyframe = isinstance(extensions, list) and "keyframe" in extensions
+
+    async def _send_controls(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(KEEPALIVE):
+                    body = await self._controls.get()
+            except TimeoutError:
+                body = KEEPALIVE_BODY
+            await send_whole(self._control, body)
+
+
+def _ending(channel: str, error: RelayError) -> Ending:
+    if isinstance(error, ChannelClosed):
+        return Ending(f"{channel}_closed", f"the orchestrator closed the {channel} channel")
+    return Ending(f"{channel}_failed", f"the {channel} channel failed: {error}")
