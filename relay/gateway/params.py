@@ -48,10 +48,13 @@ def check(schema: dict[str, Any] | None, params: dict[str, Any]) -> None:
     """
     if schema is None:
         return
-    validator = Draft202012Validator(_tame(schema, MAX_DEPTH), registry=Registry())
+    tame = _tame(schema, MAX_DEPTH)
     try:
+        Draft202012Validator.check_schema(tame)
+        validator = Draft202012Validator(tame, registry=Registry())
         error = best_match(validator.iter_errors(params))
-    except (SchemaError, Unresolvable, TypeError, RecursionError):
+    except (SchemaError, Unresolvable, RecursionError):
+        # A schema that cannot be used counts as none; the runner has the last word.
         return
     if error is not None:
         raise Unprocessable(_reason(error), code="bad_params")

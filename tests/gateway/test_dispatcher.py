@@ -1,0 +1,67 @@
+"""When a job moves: every row of the rule, from values alone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from relay.gateway.dispatcher import Observation, Verdict, judge, retry_delay
+
+GOOD = Observation(
+    opened=0.0,
+    input_since=0.0,
+    last_input=99.9,
+    last_output=99.9,
+    last_event=95.0,
+    in_flight=1,
+    starved=1.0,
+    loading=False,
+)
+
+
+def verdict(seen: Observation, now: float = 100.0) -> tuple[Verdict, str]:
+    judgement = judge(seen, now, output_timeout=1.0, start_timeout=10.0)
+    return judgement.verdict, judgement.code
+
+
+def test_a_session_that_flows_goes_on() -> None:
+    assert verdict(GOOD) == (Verdict.GO_ON, "")
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"last_output": 98.9}, (Verdict.MOVE, "no_output")),
+        ({"last_output": 99.1}, (Verdict.GO_ON, "")),
+        # the input stood still, so no output is expected
+        ({"last_output": 90.0, "last_input": 99.0}, (Verdict.GO_ON, "")),
+        # the input came back half a second ago: the worker gets its second
+        ({"last_output": 90.0, "input_since": 99.5}, (Verdict.GO_ON, "")),
+        ({"last_output": None, "opened": 91.0, "last_event": 99.0}, (Verdict.GO_ON, "")),
+        (
+            {"last_output": None, "opened": 89.0, "last_event": 99.0},
+            (Verdict.MOVE, "no_first_picture"),
+        ),
+        (
+            {"last_output": None, "opened": 89.0, "last_event": 99.0, "loading": True},
+            (Verdict.GO_ON, ""),
+        ),
+        ({"last_output": None, "input_since": None, "last_input": None}, (Verdict.GO_ON, "")),
+        ({"in_flight": 4}, (Verdict.MOVE, "slow_input")),
+        ({"in_flight": 3}, (Verdict.GO_ON, "")),
+        ({"last_event": 69.0}, (Verdict.MOVE, "no_events")),
+        ({"last_event": None, "opened": 69.0}, (Verdict.MOVE, "no_events")),
+        ({"starved": 59.0}, (Verdict.GO_ON, "")),
+        ({"starved": 60.0}, (Verdict.END, "no_keyframe")),
+    ],
+)
+def test_the_rule(change: dict[str, object], expected: tuple[Verdict, str]) -> None:
+    assert verdict(replace(GOOD, **change)) == expected  # type: ignore[arg-type]
+
+
+def test_retries_slow_down_and_are_bounded() -> None:
+    delays = [retry_delay(count) for count in range(1, 12)]
+    assert delays == sorted(delays)
+    assert delays[0] < 0.5
+    assert delays[-1] == 5.0
