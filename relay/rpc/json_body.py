@@ -1,0 +1,61 @@
+"""JSON bodies from other nodes: bounded, and an object at the top."""
+
+from __future__ import annotations
+
+from math import isfinite
+from typing import Any, Final
+
+import orjson
+
+from relay.errors import ParseError, TooLarge
+
+MAX_JSON: Final = 1 << 20
+"""Bytes of the largest JSON body that is read."""
+
+
+def load_object(data: bytes, *, what: str, limit: int = MAX_JSON) -> dict[str, Any]:
+    """
+    Raises:
+        TooLarge: over ``limit`` bytes.
+        ParseError: not JSON, or not an object.
+    """
+    if len(data) > limit:
+        raise TooLarge(f"{what} of {len(data)} bytes is over {limit}")
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise ParseError(f"{what} is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise ParseError(f"{what} is not a JSON object")
+    return value
+
+
+def dump(value: Any) -> bytes:
+    """Compact JSON with sorted keys.
+
+    Raises:
+        ParseError: the value has no JSON form (a number that is too large, for instance).
+    """
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError as error:
+        raise ParseError(f"no JSON form: {error}") from error
+
+
+def text_of(value: Any) -> str:
+    """A string as it is; anything else as an empty one."""
+    return value if isinstance(value, str) else ""
+
+
+def number_of(value: Any) -> float:
+    """A finite JSON number as it is; anything else as 0."""
+    return value if _is_number(value) else 0
+
+
+def milliseconds_of(value: Any) -> int | None:
+    """A finite JSON number as whole milliseconds; anything else as None."""
+    return int(value) if _is_number(value) else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
