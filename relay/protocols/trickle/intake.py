@@ -1,0 +1,159 @@
+"""The writing side of a trickle server: one POST of one segment."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Final
+
+from aiohttp import HttpVersion11, web
+from aiohttp.web_protocol import RequestPayloadError
+
+from relay.errors import RelayError, UnsupportedMedia
+from relay.protocols.trickle import answers
+from relay.protocols.trickle.channel import Channel, Writer
+
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Intake:
+    """Appends the body of one request to its segment as it arrives.
+
+    Attributes:
+        last_byte: when a piece of the body came, monotonic seconds; None: nothing came yet.
+        abandoned: after ``run``, the segment is half-written and nobody writes it.
+    """
+
+    def __init__(
+        self, channel: Channel, writer: Writer, request: web.Request, *, keepalive: float
+    ) -> None:
+        self._channel = channel
+        self._writer = writer
+        self._request = request
+        self._keepalive = keepalive
+        self._loop = asyncio.get_running_loop()
+        self._deadline = asyncio.timeout(None)
+        self._running = False
+        self._timer: asyncio.TimerHandle | None = None
+        self.last_byte: float | None = None
+        self.abandoned = False
+
+    async def run(self) -> web.StreamResponse:
+        """Read the body to its end and answer.
+
+        Early ends: the channel closes; the segment is closed by somebody else before the
+        first byte; a bound is hit; ``expire`` is called; the writer vanishes.
+        """
+        segment = self._writer.segment
+        if self._request.headers.get("Content-Encoding", "identity").lower() != "identity":
+            self._writer.release()
+            # The HTTP layer has unpacked it already, which would multiply its size.
+            return _closing(answers.refusal(UnsupportedMedia("Content-Encoding is not taken")))
+        segment.listen(self)
+        self._arm()
+        try:
+            return await self._receive()
+        finally:
+            self._disarm()
+            segment.unlisten(self)
+            self.abandoned = self._writer.release()
+
+    def expire(self) -> None:
+        """Stop reading the body now and answer."""
+        if self._running:
+            self._running = False
+            self._deadline.reschedule(self._loop.time())
+
+    # Listener.
+
+    def appended(self, data: bytes) -> None:
+        pass
+
+    def ended(self) -> None:
+        if self._channel.closed or not self._writer.started:
+            self.expire()
+
+    # Steps of ``run``.
+
+    async def _receive(self) -> web.StreamResponse:
+        segment = self._writer.segment
+        if segment.closed:
+            return await self._early()
+        if self._request.transport is None:
+            raise ConnectionResetError
+        try:
+            async with self._deadline:
+                self._running = True
+                try:
+                    await self._append()
+                finally:
+                    self._running = False
+        except TimeoutError:
+            if not segment.closed:
+                segment.close()
+                return _closing(answers.plain("Segment stalled\n", status=408))
+            return await self._early()
+        except (ConnectionError, RequestPayloadError):
+            # The segment stays open for a retry that goes on with it; see ``abandoned``.
+            return _closing(answers.plain("Server error\n", status=500))
+        except RelayError as error:
+            return _closing(answers.refusal(error))
+        response = self._done()
+        if not self._writer.started:
+            response.force_close()
+        return response
+
+    async def _append(self) -> None:
+        content = self._request.content
+        writer = self._writer
+        while True:
+            data = await content.readany()
+            if not data and content.at_eof():
+                break
+            if data:
+                if self.last_byte is None:
+                    self._disarm()
+                self.last_byte = time.monotonic()
+                writer.write(data, self.last_byte)
+        writer.finish(time.monotonic())
+
+    async def _early(self) -> web.StreamResponse:
+        """Answer before the body has ended."""
+        response = _closing(self._done())
+        if self._writer.started or self._request.content.total_bytes:
+            # Bytes may be under way: the HTTP layer reads on for a while, so that the
+            # answer is not lost in a reset.
+            return response
+        await response.prepare(self._request)
+        await response.write_eof()
+        if self._request.transport is not None:
+            self._request.transport.close()
+        return response
+
+    def _done(self) -> web.Response:
+        headers = {answers.SEQ: str(self._writer.segment.sequence)}
+        if self._channel.closed:
+            headers[answers.CLOSED] = answers.TERMINATED
+        return answers.empty(headers)
+
+    def _arm(self) -> None:
+        if self._request.version >= HttpVersion11:
+            self._timer = self._loop.call_later(self._keepalive, self._continue)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _continue(self) -> None:
+        # An interim answer may go out as often as one likes before the final one, and
+        # keeps middle boxes from closing a connection on which nothing happens.
+        transport = self._request.transport
+        if transport is not None and not transport.is_closing():
+            transport.write(_CONTINUE)
+            self._arm()
+
+
+def _closing(response: web.Response) -> web.Response:
+    response.force_close()
+    return response

@@ -1,0 +1,254 @@
+"""A trickle server: named channels over HTTP, in memory, with bounds."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from relay.errors import BadInput, NotFound, RelayError, SegmentGone, Unavailable
+from relay.protocols.trickle import answers
+from relay.protocols.trickle.channel import Budget, Channel, Limits
+from relay.protocols.trickle.delivery import Delivery
+from relay.protocols.trickle.intake import Intake
+from relay.protocols.trickle.paths import (
+    check_name,
+    clean_mime,
+    is_name,
+    parse_exact_sequence,
+    parse_sequence,
+    parse_write_sequence,
+)
+from relay.protocols.trickle.segment import Segment
+
+log = logging.getLogger(__name__)
+
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelActivity:
+    """What a channel has seen.
+
+    Attributes:
+        last_write: when the last byte came (or the channel was made), monotonic seconds.
+        next_write: one more than the number of the segment begun most recently.
+        bytes: ever written to it.
+        readers: requests that read it now.
+    """
+
+    last_write: float
+    next_write: int
+    bytes: int
+    readers: int
+
+
+class TrickleServer:
+    """Channels of segments, written by POST and read by GET while they are written.
+
+    Args:
+        base_path: where the routes hang, with a slash at both ends.
+        autocreate: whether strangers may make channels by writing to them.
+        limits: every bound there is.
+    """
+
+    def __init__(
+        self,
+        *,
+        base_path: str = "/ai/trickle/",
+        autocreate: bool = False,
+        limits: Limits | None = None,
+    ) -> None:
+        self.base_path = base_path
+        self.limits = limits or Limits()
+        self._autocreate = autocreate
+        self._budget = Budget(self.limits.total_bytes)
+        self._channels: dict[str, Channel] = {}
+        self._callbacks: dict[str, list[Callable[[str], None]]] = {}
+        self._deliveries: set[Delivery] = set()
+        self._intakes: set[Intake] = set()
+
+    def routes(self) -> Iterable[web.RouteDef]:
+        """The routes of this server, for one application."""
+        channel = f"{self.base_path}{{channel}}"
+        yield web.route("*", channel, self._guarded(self._on_channel))
+        yield web.route("*", f"{channel}/{{sequence}}", self._guarded(self._on_segment))
+
+    def attach(self, app: web.Application) -> None:
+        """Add the routes to ``app``."""
+        app.add_routes(list(self.routes()))
+
+    # What the process that holds the server may do.
+
+    def create(self, name: str, mime: str) -> None:
+        """Make a channel; nothing when it is there already (its content type stays).
+
+        Raises:
+            BadInput: the name may not name a channel.
+            Unavailable: there are too many channels.
+        """
+        check_name(name)
+        if name in self._channels:
+            return
+        if len(self._channels) >= self.limits.channels:
+            raise Unavailable("Too many channels", code="too_many_channels")
+        self._channels[name] = Channel(
+            name, clean_mime(mime), time.monotonic(), self.limits, self._budget
+        )
+
+    def exists(self, name: str) -> bool:
+        return name in self._channels
+
+    async def close(self, name: str) -> None:
+        """Close and remove a channel: readers end, writers are told. Unknown: nothing."""
+        self._close(name, "closed")
+
+    def on_closed(self, name: str, callback: Callable[[str], None]) -> None:
+        """Have ``callback`` called once, with a word why: ``deleted``, ``idle``, ``closed``.
+
+        Raises:
+            NotFound: there is no such channel.
+        """
+        self._get(name)
+        self._callbacks.setdefault(name, []).append(callback)
+
+    def activity(self, name: str) -> ChannelActivity:
+        """Raises NotFound when there is no such channel."""
+        channel = self._get(name)
+        return ChannelActivity(
+            last_write=channel.last_write,
+            next_write=channel.next_write,
+            bytes=channel.received,
+            readers=channel.readers,
+        )
+
+    async def run(self) -> None:
+        """Sweep idle channels, stalled writers and stuck or vanished readers; never returns."""
+        while True:
+            await asyncio.sleep(self.limits.sweep)
+            self.sweep(time.monotonic())
+
+    def sweep(self, now: float) -> None:
+        """One round of ``run`` at ``now``, monotonic seconds."""
+        limits = self.limits
+        for name, channel in list(self._channels.items()):
+            if now - channel.last_write > limits.idle:
+                self._close(name, "idle")
+        for intake in list(self._intakes):
+            if intake.last_byte is not None and now - intake.last_byte > limits.stall:
+                intake.expire()
+        for delivery in list(self._deliveries):
+            if delivery.gone:
+                delivery.wake()
+            elif delivery.stuck_since is not None and now - delivery.stuck_since > limits.stall:
+                delivery.abort()
+
+    # Routes.
+
+    def _guarded(self, handler: _Handler) -> _Handler:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            try:
+                return await handler(request)
+            except RelayError as error:
+                response = answers.refusal(error)
+                unread = request.body_exists and not request.content.is_eof()
+                if unread or (request.method == "POST" and isinstance(error, NotFound)):
+                    response.force_close()
+                return response
+
+        return handle
+
+    async def _on_channel(self, request: web.Request) -> web.StreamResponse:
+        name = request.match_info["channel"]
+        match request.method:
+            case "POST":
+                if not self.exists(name):
+                    self._autocreated(name, request.headers.get(answers.EXPECT_CONTENT))
+                return answers.empty()
+            case "DELETE":
+                if not self._close(name, "deleted"):
+                    raise BadInput("Invalid stream", code="no_channel")
+                return answers.empty()
+        return answers.not_allowed("DELETE", "POST")
+
+    async def _on_segment(self, request: web.Request) -> web.StreamResponse:
+        name = request.match_info["channel"]
+        sequence = request.match_info["sequence"]
+        match request.method:
+            case "GET" | "HEAD" if sequence == "next":
+                return self._next(self._get(name))
+            case "GET" | "HEAD":
+                return await self._read(self._get(name), parse_sequence(sequence), request)
+            case "POST":
+                if not self.exists(name):
+                    self._autocreated(name, request.headers.get("Content-Type"))
+                return await self._write(self._get(name), parse_write_sequence(sequence), request)
+            case "DELETE":
+                self._get(name).delete(parse_exact_sequence(sequence))
+                return answers.empty()
+        return answers.not_allowed("DELETE", "GET", "HEAD", "POST")
+
+    def _next(self, channel: Channel) -> web.Response:
+        latest = str(channel.next_write)
+        return answers.plain(latest, headers={answers.LATEST: latest})
+
+    async def _read(
+        self, channel: Channel, sequence: int, request: web.Request
+    ) -> web.StreamResponse:
+        try:
+            reading = channel.read(sequence)
+        except SegmentGone as error:
+            return answers.gone(sequence, error)
+        delivery = Delivery(channel, reading, request)
+        channel.readers += 1
+        self._deliveries.add(delivery)
+        try:
+            return await delivery.run()
+        finally:
+            self._deliveries.discard(delivery)
+            channel.readers -= 1
+
+    async def _write(
+        self, channel: Channel, sequence: int, request: web.Request
+    ) -> web.StreamResponse:
+        reset = bool(request.headers.get(answers.RESET))
+        writer = channel.write(sequence, reset=reset)
+        intake = Intake(channel, writer, request, keepalive=self.limits.keepalive)
+        self._intakes.add(intake)
+        try:
+            return await intake.run()
+        finally:
+            self._intakes.discard(intake)
+            if intake.abandoned:
+                self._expire_later(channel, writer.segment)
+
+    # Channels.
+
+    def _get(self, name: str) -> Channel:
+        channel = self._channels.get(name)
+        if channel is None:
+            raise answers.no_channel()
+        return channel
+
+    def _autocreated(self, name: str, mime: str | None) -> None:
+        if not self._autocreate or not is_name(name):
+            raise answers.no_channel()
+        self.create(name, clean_mime(mime))
+
+    def _close(self, name: str, reason: str) -> bool:
+        channel = self._channels.pop(name, None)
+        if channel is None:
+            return False
+        channel.close(reason)
+        for callback in self._callbacks.pop(name, []):
+            callback(reason)
+        return True
+
+    def _expire_later(self, channel: Channel, segment: Segment) -> None:
+        asyncio.get_running_loop().call_later(
+            self.limits.abandoned, channel.expire, segment, segment.abandonments
+        )
