@@ -1,0 +1,118 @@
+"""Access units to MPEG-TS segments: a cut in a flow, not a file to wait for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from relay.media.mpegts import Muxer
+from relay.media.unit import VIDEO_CLOCK, AccessUnit
+
+MAX_SEGMENT_SECONDS: Final = 240.0
+"""Receivers sweep a channel that saw no new segment for 5 minutes (live-ai.md 2.6)."""
+
+MAX_SEGMENT_BYTES: Final = 64 << 20
+
+ASK_AGAIN: Final = 0.5
+"""Seconds between two requests for a key frame."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """The segment before, if there is one, ends here; segment ``sequence`` begins."""
+
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Bytes of the segment that the last Cut began: whole packets, to be sent at once."""
+
+    data: bytes
+
+
+class Segmenter:
+    """Cuts at a key frame once the segment is long enough, by wall clock and by pts.
+
+    Nothing comes out before the first key frame. PAT and PMT stand at each cut; timestamps
+    and continuity counters run on over cuts.
+
+    Args:
+        audio: the program lists Opus; audio units are left out otherwise.
+        min_duration: seconds that a segment lasts at least.
+        keyframe_interval: seconds after a key frame until another one is asked for.
+        first_sequence: number of the first segment.
+    """
+
+    def __init__(
+        self,
+        *,
+        audio: bool,
+        min_duration: float = 1.0,
+        keyframe_interval: float = 2.0,
+        first_sequence: int = 0,
+    ) -> None:
+        self._muxer = Muxer(audio=audio)
+        self._audio = audio
+        self._min_duration = min_duration
+        self._keyframe_interval = keyframe_interval
+        self._next_sequence = first_sequence
+        self._cut: tuple[float, int] | None = None  # when, and at which pts
+        self._size = 0
+        self._last_keyframe: float | None = None
+        self._asked: float | None = None
+        self._since: float | None = None
+
+    def push(self, unit: AccessUnit, now: float) -> list[Cut | Chunk]:
+        """Take one access unit and give what is to be sent for it."""
+        self._begin(now)
+        if unit.keyframe:
+            self._last_keyframe = now
+        if not unit.is_video and not self._audio:
+            return []
+        out: list[Cut | Chunk] = []
+        head = b""
+        if self._cut_here(unit, now):
+            out.append(Cut(self._next_sequence))
+            self._next_sequence += 1
+            self._cut = (now, unit.pts)
+            self._size = 0
+            head = self._muxer.tables()
+        elif self._cut is None:
+            return []
+        data = head + self._muxer.write(unit)
+        self._size += len(data)
+        out.append(Chunk(data))
+        return out
+
+    def keyframe_due(self, now: float) -> bool:
+        """Whether to ask the sender for a key frame now; at most once a ASK_AGAIN."""
+        self._begin(now)
+        last = self._last_keyframe
+        if last is not None and now - last < self._keyframe_interval:
+            return False
+        if self._asked is not None and now - self._asked < ASK_AGAIN:
+            return False
+        self._asked = now
+        return True
+
+    def starved(self, now: float) -> float:
+        """Seconds since the last key frame, or since the first call when none came."""
+        since = self._begin(now) if self._last_keyframe is None else self._last_keyframe
+        return max(0.0, now - since)
+
+    def _begin(self, now: float) -> float:
+        if self._since is None:
+            self._since = now
+        return self._since
+
+    def _cut_here(self, unit: AccessUnit, now: float) -> bool:
+        if self._cut is None:
+            return unit.keyframe
+        since, pts = self._cut
+        if now - since >= MAX_SEGMENT_SECONDS or self._size >= MAX_SEGMENT_BYTES:
+            return True
+        if not unit.keyframe or now - since < self._min_duration:
+            return False
+        # A pts before the cut's is another clock: it says nothing about the duration.
+        return not 0 <= unit.pts - pts < self._min_duration * VIDEO_CLOCK
