@@ -24,6 +24,7 @@ from relay.gateway.session import Ending, OrchestratorSession
 from relay.gateway.status import Serving, StreamState
 from relay.media.stream import Stream
 from relay.media.unit import AccessUnit
+from relay.rpc.events import Event
 
 log = logging.getLogger(__name__)
 
@@ -288,22 +289,21 @@ class Live:
             self._failures = 0
             self._host.moved(StreamState.LIVE)
 
-    def event(self, event: dict[str, Any]) -> None:
-        match event.get("type"):
-            case "status":
-                self.runner = event
-                self._follow_version(event.get("pipeline_version"))
-            case "error":
-                self.runner_error = str(event.get("message", "unknown"))[:500]
-                log.warning("%s: the worker reports: %s", self._stream_id, self.runner_error)
+    def event(self, event: Event) -> None:
+        if (status := event.status()) is not None:
+            self.runner = dict(event.body)
+            self._follow_version(status.pipeline_version)
+        elif event.type == "error":
+            self.runner_error = str(event.body.get("message", "unknown"))[:500]
+            log.warning("%s: the worker reports: %s", self._stream_id, self.runner_error)
 
     def keyframe_needed(self) -> None:
         self._host.source_keyframe()
 
-    def _follow_version(self, version: object) -> None:
+    def _follow_version(self, version: str) -> None:
         """A worker of another version than the schema's: fetch its schema."""
         transcoder = self._transcoder
-        if transcoder is None or not isinstance(version, str) or self._aside:
+        if transcoder is None or not version or self._aside:
             return
         schema = self._sellers.schema(transcoder, self.model)
         if schema is None or schema.version != version:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import ssl
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -17,11 +18,12 @@ from relay.gateway.status import ModelOffer
 from relay.market.discovery import Answer, Discovery
 from relay.market.offer import Offer
 from relay.market.selector import Choice, Suspensions, rank
-from relay.rpc.capabilities import LIVE_VIDEO_TO_VIDEO, Capabilities
+from relay.rpc.capabilities import LIVE_PIPELINE, ModelConstraint
 from relay.rpc.certificate import unverified_context
 from relay.rpc.client import get_orchestrator
 from relay.rpc.live_job import LiveJobAnswer, LiveJobRequest, start_live_job
-from relay.rpc.orchestrator import OrchestratorInfo, OrchestratorRequest
+from relay.rpc.orchestrator_info import OrchestratorInfo
+from relay.rpc.orchestrator_request import OrchestratorRequest
 from relay.rpc.schema import RunnerSchema, fetch_schema
 
 log = logging.getLogger(__name__)
@@ -29,7 +31,6 @@ log = logging.getLogger(__name__)
 ASK_TIMEOUT: Final = 2.0
 START_TIMEOUT: Final = 5.0
 REFRESH: Final = 10.0
-PIPELINE: Final = "live-video-to-video"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,12 @@ class Sellers:
         """Fetch the parameters' schema; None where the seller has none to tell."""
         try:
             schema = await fetch_schema(
-                self._http, transcoder, PIPELINE, model, ssl_context=self.tls, timeout=ASK_TIMEOUT
+                self._http,
+                transcoder,
+                LIVE_PIPELINE,
+                model,
+                ssl_context=self.tls,
+                timeout=ASK_TIMEOUT,
             )
         except PeerError as error:
             log.debug("no schema of %s from %s: %s", model, transcoder, error)
@@ -128,7 +134,7 @@ class Sellers:
             result.append(
                 ModelOffer(
                     model=model,
-                    pipeline=PIPELINE,
+                    pipeline=LIVE_PIPELINE,
                     orchestrators=len(offers),
                     version=schema.version if schema else (offers[0].version or None),
                     schema=schema.schema if schema else None,
@@ -144,8 +150,7 @@ class Sellers:
 
     async def choices(self, model: str) -> list[Choice]:
         """Everyone who offers ``model`` now, best first."""
-        request = OrchestratorRequest(capabilities=Capabilities.for_live(model))
-        discovery = self._discovery(request)
+        discovery = self._discovery(OrchestratorRequest.for_live(model))
         answers = await discovery.find(lambda info: model in _models(info))
         if not answers:
             reasons = "; ".join(f"{url}: {why}" for url, why in discovery.failures.items())
@@ -178,7 +183,7 @@ class Sellers:
             choice.offer.transcoder,
             request,
             auth_token=info.auth_token,
-            ssl_context=self.tls,
+            ssl=self.tls,
             timeout=START_TIMEOUT,
         )
         return Started(choice, answer, (time.monotonic() - began) * 1000)
@@ -188,15 +193,15 @@ class Sellers:
             info = await get_orchestrator(url, request, timeout=ASK_TIMEOUT, ssl_context=self.tls)
             if not info.transcoder:
                 raise PeerError(f"{url} is not doing work")
+            if info.price_info is not None and info.price_info.pixels_per_unit <= 0:
+                raise PeerError(f"{url} names a price for no pixels")
             return info
 
         return Discovery(self._settings.orchestrators, ask, timeout=ASK_TIMEOUT)
 
 
-def _models(info: OrchestratorInfo) -> dict[str, Any]:
-    if info.capabilities is None:
-        return {}
-    return dict(info.capabilities.constraints.get(LIVE_VIDEO_TO_VIDEO, {}))
+def _models(info: OrchestratorInfo) -> Mapping[str, ModelConstraint]:
+    return info.capabilities.models() if info.capabilities is not None else {}
 
 
 def _offer(answer: Answer[OrchestratorInfo], model: str) -> Offer:

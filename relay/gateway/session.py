@@ -15,23 +15,26 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import aiohttp
-import orjson
 
-from relay.errors import ChannelClosed, RelayError
+from relay.errors import BadInput, ChannelClosed, RelayError
 from relay.gateway.dispatcher import INPUT_FLOWS, Observation
 from relay.media.mpegts import Demuxer
 from relay.media.segmenter import Chunk, Cut, Segmenter
 from relay.media.unit import AccessUnit
 from relay.protocols.trickle.publisher import SegmentWriter, TricklePublisher, send_whole
 from relay.protocols.trickle.subscriber import TrickleSubscriber
+from relay.rpc.events import (
+    EXTENSION_KEYFRAME,
+    KEEPALIVE_MESSAGE,
+    KEYFRAME_MESSAGE,
+    MAX_EVENT,
+    Event,
+)
 from relay.rpc.live_job import LiveJobAnswer
 
 log = logging.getLogger(__name__)
 
 KEEPALIVE: Final = 10.0
-KEEPALIVE_BODY: Final = b'{"keep":"alive"}'
-KEYFRAME_BODY: Final = b'{"relay":"keyframe"}'
-MAX_EVENT: Final = 1 << 20
 MAX_CONTROLS: Final = 64
 CLOSE_TIMEOUT: Final = 2.0
 
@@ -49,7 +52,7 @@ class SessionSink(Protocol):
 
     def output(self, unit: AccessUnit) -> None: ...
 
-    def event(self, event: dict[str, Any]) -> None: ...
+    def event(self, event: Event) -> None: ...
 
     def keyframe_needed(self) -> None: ...
 
@@ -136,7 +139,7 @@ class OrchestratorSession:
 
     def request_keyframe(self) -> bool:
         """Ask the worker for a key frame; False when it never said that it understands."""
-        return self.can_keyframe and self.control(KEYFRAME_BODY)
+        return self.can_keyframe and self.control(KEYFRAME_MESSAGE)
 
     # --- what is seen of it -----------------------------------------------------
 
@@ -211,25 +214,15 @@ class OrchestratorSession:
 
     async def _read_events(self) -> None:
         async for segment in self._events:
-            body = await segment.read(MAX_EVENT)
             try:
-                message = orjson.loads(body)
-            except orjson.JSONDecodeError:
+                event = Event.parse(await segment.read(MAX_EVENT))
+            except BadInput:
                 continue
-            if not isinstance(message, dict):
-                continue
-            event = message.get("event", message)
-            if isinstance(event, dict):
-                self._last_event = time.monotonic()
-                self._note(event)
-                self._sink.event(event)
-
-    def _note(self, event: dict[str, Any]) -> None:
-        if event.get("type") != "status":
-            return
-        self._loading = event.get("state") == "LOADING"
-        extensions = event.get("extensions")
-        self.can_keyframe = isinstance(extensions, list) and "keyframe" in extensions
+            self._last_event = time.monotonic()
+            if (status := event.status()) is not None:
+                self._loading = status.state == "LOADING"
+                self.can_keyframe = EXTENSION_KEYFRAME in status.extensions
+            self._sink.event(event)
 
     async def _send_controls(self) -> None:
         while True:
@@ -237,7 +230,7 @@ class OrchestratorSession:
                 async with asyncio.timeout(KEEPALIVE):
                     body = await self._controls.get()
             except TimeoutError:
-                body = KEEPALIVE_BODY
+                body = KEEPALIVE_MESSAGE
             await send_whole(self._control, body)
 
 

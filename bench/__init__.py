@@ -1,0 +1,1 @@
+"""Benches: one question a file, answered as a ratio against something named."""

@@ -1,0 +1,147 @@
+"""What our servers are held against: small servers on plain aiortc, a process each.
+
+``python -m bench.plain KIND`` prints its address and serves until its input ends:
+
+- ``relay``: WHIP in, decode, ``MediaRelay``, encode, WHEP out.
+- ``decode``: WHIP in, every picture decoded and thrown away.
+- ``send``: WHEP out of encoded pictures (``--clip``), by aiortc's own sender.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import aioice.ice
+import av
+import uvloop
+from aiohttp import web
+from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+from aiortc.contrib.media import MediaBlackhole, MediaRelay
+from aiortc.rtcrtpparameters import RTCRtpCodecParameters
+from aiortc.rtcrtpsender import RTCRtpSender
+
+from bench.clip import Clip
+
+
+class ClipTrack(MediaStreamTrack):  # type: ignore[misc]
+    """Encoded pictures, 30 a second, as aiortc's sender takes them."""
+
+    kind = "video"
+
+    def __init__(self, clip: Clip) -> None:
+        super().__init__()
+        self._units = clip.endless_video()
+        self._began: float | None = None
+
+    async def recv(self) -> av.Packet:
+        due, payload, _ = next(self._units)
+        loop = asyncio.get_running_loop()
+        if self._began is None:
+            self._began = loop.time()
+        await asyncio.sleep(max(0.0, self._began + due - loop.time()))
+        packet = av.Packet(payload)
+        packet.pts = packet.dts = int(due * 90_000)
+        packet.time_base = Fraction(1, 90_000)
+        return packet
+
+
+class Plain:
+    """One process of plain aiortc."""
+
+    def __init__(self, kind: str, clip: Clip | None) -> None:
+        self._kind = kind
+        self._clip = clip
+        self._peers: set[RTCPeerConnection] = set()
+        self._relay = MediaRelay()
+        self._source: MediaStreamTrack | None = None
+        self._sink = MediaBlackhole()
+
+    async def whip(self, request: web.Request) -> web.Response:
+        peer = self._peer()
+
+        @peer.on("track")  # type: ignore[misc]
+        async def on_track(track: MediaStreamTrack) -> None:
+            if track.kind != "video":
+                return
+            if self._kind == "relay":
+                self._source = track
+            else:
+                self._sink.addTrack(track)
+                await self._sink.start()
+
+        return await self._answer(peer, await request.text())
+
+    async def whep(self, request: web.Request) -> web.Response:
+        peer = self._peer()
+        track = (
+            ClipTrack(self._clip) if self._clip is not None else self._relay.subscribe(self._source)
+        )
+        transceiver = peer.addTransceiver(track, direction="sendonly")
+        transceiver.setCodecPreferences(_h264())
+        return await self._answer(peer, await request.text())
+
+    async def _answer(self, peer: RTCPeerConnection, offer: str) -> web.Response:
+        await peer.setRemoteDescription(RTCSessionDescription(offer, "offer"))
+        await peer.setLocalDescription(await peer.createAnswer())
+        return web.Response(
+            status=201,
+            text=peer.localDescription.sdp,
+            content_type="application/sdp",
+            headers={"Location": f"/session/{id(peer)}", "ETag": '"1"'},
+        )
+
+    def _peer(self) -> RTCPeerConnection:
+        peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        self._peers.add(peer)
+        return peer
+
+    async def close(self) -> None:
+        await asyncio.gather(*(peer.close() for peer in self._peers))
+
+
+def _h264() -> list[RTCRtpCodecParameters]:
+    codecs = RTCRtpSender.getCapabilities("video").codecs
+    return [codec for codec in codecs if codec.mimeType in {"video/H264", "video/rtx"}]
+
+
+async def serve(kind: str, clip: Clip | None) -> None:
+    plain = Plain(kind, clip)
+    app = web.Application()
+    app.router.add_post("/whip", plain.whip)
+    app.router.add_post("/whep", plain.whep)
+
+    async def deleted(_: web.Request) -> web.Response:
+        return web.Response()
+
+    app.router.add_delete("/session/{id}", deleted)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    server: Any = site._server
+    print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
+    loop = asyncio.get_running_loop()
+    await loop.run_in_executor(None, sys.stdin.read)
+    await plain.close()
+    await runner.cleanup()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("kind", choices=["relay", "decode", "send"])
+    parser.add_argument("--clip", type=Path)
+    arguments = parser.parse_args()
+    # aiortc leaves the loopback address out; a bench stays on it.
+    aioice.ice.get_host_addresses = lambda use_ipv4, use_ipv6: ["127.0.0.1"]
+    clip = Clip.load(arguments.clip) if arguments.clip else None
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(arguments.kind, clip))
+
+
+if __name__ == "__main__":
+    main()
