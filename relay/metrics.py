@@ -1,0 +1,139 @@
+"""Every counter and histogram of a process, in one registry.
+
+Base units, ``relay_`` in front, and never a stream, a session or an address as a label:
+what exists once a stream belongs in its status and in the log.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+)
+
+registry = CollectorRegistry()
+
+ProcessCollector(registry=registry)
+PlatformCollector(registry=registry)
+GCCollector(registry=registry)
+
+_DELAY = (
+    0.002, 0.004, 0.006, 0.008, 0.010, 0.015, 0.020, 0.030, 0.040, 0.050,
+    0.075, 0.100, 0.150, 0.200, 0.300, 0.500, 0.750, 1.0, 2.0, 5.0, 10.0,
+)  # fmt: skip
+_SETUP = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+
+# ------------------------------------------------------------------ streams of a gateway
+
+STREAM_DELAY = Histogram(
+    "relay_stream_delay_seconds",
+    "Output minus input arrival of the same timestamp, at the gateway.",
+    registry=registry,
+    buckets=_DELAY,
+)
+STREAM_STARTS = Counter(
+    "relay_stream_starts_total", "Streams that a publisher started.", registry=registry
+)
+STREAM_ENDS = Counter(
+    "relay_stream_ends_total", "Streams that ended, by reason code.", ["reason"], registry=registry
+)
+PARAMETER_UPDATES = Counter(
+    "relay_parameter_updates_total",
+    "Parameter updates: forwarded, refused.",
+    ["result"],
+    registry=registry,
+)
+
+# ------------------------------------------------------------------ jobs of a gateway
+
+JOB_SWAPS = Counter(
+    "relay_job_swaps_total",
+    "Jobs moved to another orchestrator or worker, by reason code.",
+    ["reason"],
+    registry=registry,
+)
+JOB_FAILURES = Counter(
+    "relay_job_failures_total",
+    "Attempts to start a job that failed, by error code.",
+    ["code"],
+    registry=registry,
+)
+JOB_CONNECT = Histogram(
+    "relay_job_connect_seconds",
+    "From asking for an orchestrator until the job's channels are open.",
+    registry=registry,
+    buckets=_SETUP,
+)
+JOB_GAP = Histogram(
+    "relay_job_gap_seconds",
+    "From the last picture of one job to the first of the next.",
+    registry=registry,
+    buckets=_SETUP,
+)
+
+# ------------------------------------------------------------------ media
+
+MEDIA_BYTES = Counter(
+    "relay_media_bytes_total",
+    "Media bytes: ingest, job_input, job_output, egress.",
+    ["path"],
+    registry=registry,
+)
+MEDIA_FRAMES = Counter(
+    "relay_media_frames_total",
+    "Access units of video: ingest, job_output.",
+    ["path"],
+    registry=registry,
+)
+MEDIA_DROPPED = Counter(
+    "relay_media_dropped_total",
+    "Access units that a bounded queue let go, by queue.",
+    ["queue"],
+    registry=registry,
+)
+PACKETS_LOST = Counter(
+    "relay_ingest_packets_lost_total",
+    "RTP packets of publishers that never came.",
+    registry=registry,
+)
+KEYFRAME_REQUESTS = Counter(
+    "relay_keyframe_requests_total",
+    "Key frames asked for: publisher, worker.",
+    ["of"],
+    registry=registry,
+)
+
+# ------------------------------------------------------------------ sessions and HTTP
+
+SESSIONS = Counter(
+    "relay_sessions_total",
+    "WHIP and WHEP offers: by kind and result code.",
+    ["kind", "result"],
+    registry=registry,
+)
+SESSION_SETUP = Histogram(
+    "relay_session_setup_seconds",
+    "From a POST's arrival to its answer.",
+    ["kind"],
+    registry=registry,
+    buckets=_SETUP,
+)
+HTTP_REQUESTS = Counter(
+    "relay_http_requests_total",
+    "Requests by route (the pattern, not the address), method and status.",
+    ["route", "method", "status"],
+    registry=registry,
+)
+HTTP_SECONDS = Histogram(
+    "relay_http_request_seconds",
+    "Time to answer, by route.",
+    ["route"],
+    registry=registry,
+    buckets=_SETUP,
+)
+HTTP_OPEN = Gauge("relay_http_requests_open", "Requests being answered now.", registry=registry)
