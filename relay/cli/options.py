@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import BaseModel
 
+from relay.cli.printed import MASK
 from relay.config import Gateway, Settings, is_loopback
 from relay.errors import ConfigError
 
@@ -43,7 +44,20 @@ def load(
     for key, value in (flags or {}).items():
         if value is not None:
             _assign(overrides, key, value)
-    return Settings.load(path, **overrides)
+    settings = Settings.load(path, **overrides)
+    if hidden := sorted(_masks(settings.model_dump(mode="json"), "")):
+        raise ConfigError(f"a printed mask is not a secret: {', '.join(hidden)}")
+    return settings
+
+
+def _masks(value: Any, path: str) -> Iterator[str]:
+    if value == MASK:
+        yield path
+    items: Iterable[tuple[Any, Any]] = value.items() if isinstance(value, dict) else ()
+    if isinstance(value, list):
+        items = enumerate(value)
+    for key, inner in items:
+        yield from _masks(inner, f"{path}.{key}" if path else str(key))
 
 
 def _assign(tree: dict[str, Any], key: str, value: Any) -> None:

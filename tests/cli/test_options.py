@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from relay.cli.options import load, refuse_open_door, refuse_unknown_environment
+from relay.errors import ConfigError
+
+
+def test_a_flag_beats_the_environment_which_beats_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "relay.yaml"
+    file.write_text("gateway: {port: 1, max_streams: 7}\nworker: {slots: 3}\n")
+    monkeypatch.setenv("RELAY_GATEWAY__PORT", "2")
+    monkeypatch.setenv("RELAY_WORKER__SLOTS", "4")
+    settings = load(file, ["gateway.port=3"], {"gateway.host": "::1", "gateway.open": None})
+    assert settings.gateway.port == 3
+    assert settings.worker.slots == 4
+    assert settings.gateway.max_streams == 7
+    assert settings.gateway.host == "::1"
+    assert settings.gateway.open is False
+
+
+def test_set_takes_yaml_lists() -> None:
+    settings = load(None, ["gateway.orchestrators=[https://a:1, https://b:2]"])
+    assert settings.gateway.orchestrators == ["https://a:1", "https://b:2"]
+
+
+@pytest.mark.parametrize(
+    ("assignment", "named"),
+    [
+        ("gateway.prot=1", "gateway.prot"),
+        ("gatway.port=1", "gatway"),
+        ("gateway.port=many", "gateway.port"),
+        ("gateway.port", "gateway.port"),
+        ("=1", "=1"),
+        ("gateway.port={", "gateway.port"),
+        ("gateway.port.x=1", "gateway.port"),
+    ],
+)
+def test_a_wrong_key_is_refused_by_name(assignment: str, named: str) -> None:
+    with pytest.raises(ConfigError, match=named.replace(".", r"\.")):
+        load(None, [assignment])
+
+
+def test_an_unknown_key_in_the_file_is_refused_by_name(tmp_path: Path) -> None:
+    file = tmp_path / "relay.yaml"
+    file.write_text("gateway: {webrtc: {prot: 1}}\n")
+    with pytest.raises(ConfigError, match=r"gateway\.webrtc\.prot"):
+        load(file, [])
+
+
+def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml"):
+        load(tmp_path / "nowhere.yaml", [])
+
+
+def test_a_file_that_is_not_yaml_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "relay.yaml"
+    file.write_text("gateway: [")
+    with pytest.raises(ConfigError, match="not YAML"):
+        load(file, [])
+
+
+def test_unknown_environment_variables_are_refused_by_name() -> None:
+    refuse_unknown_environment({"RELAY_GATEWAY__WEBRTC__PORT": "1", "RELAY_LOG__LEVEL": "info"})
+    with pytest.raises(ConfigError, match="RELAY_GATEWAY__PROT, RELAY_NOPE"):
+        refuse_unknown_environment({"RELAY_NOPE": "", "RELAY_GATEWAY__PROT": "1", "HOME": "/"})
+
+
+@pytest.mark.parametrize("key", ["gateway.host", "gateway.webrtc.host"])
+def test_an_open_gateway_needs_a_key_or_the_word(key: str) -> None:
+    with pytest.raises(ConfigError, match="publish_key") as caught:
+        refuse_open_door(load(None, [f"{key}=0.0.0.0"]).gateway)
+    assert caught.value.code == "open_door"
+    refuse_open_door(load(None, [f"{key}=0.0.0.0", "gateway.publish_key=k"]).gateway)
+    refuse_open_door(load(None, [f"{key}=0.0.0.0", "gateway.open=true"]).gateway)
+
+
+def test_loopback_needs_neither() -> None:
+    for host in ("127.0.0.1", "127.8.8.8", "::1", "localhost"):
+        refuse_open_door(
+            load(None, [f"gateway.host='{host}'", f"gateway.webrtc.host='{host}'"]).gateway
+        )
