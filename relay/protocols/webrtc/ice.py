@@ -1,0 +1,465 @@
+"""One ICE session (RFC 8445, 7675) on a port that many sessions share. No socket, no clock.
+
+The server side is controlled and full: it answers every authenticated check, and sends a
+check of its own right behind the first answer, since agents of the pion family nominate
+at once then. It sends nothing to candidates it was only told of: a client that can reach
+us is seen as peer-reflexive, and nobody can make us knock at third parties.
+The controlling side (our own clients) checks the candidates of the answer and nominates
+the first that answers.
+
+A *path* is a remote address that has passed an authenticated check. A *generation* is a
+pair of credentials at both ends; a restart adds one, and both are answered until the new
+one is nominated (RFC 9725 section 4.3.3).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import secrets
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from relay.protocols.webrtc import stun
+from relay.protocols.webrtc.stun import Address, Message
+
+MAX_PATHS: Final = 16
+SILENCE: Final = 2.5
+"""Seconds without a sign of life after which a path may be left, or its address taken over."""
+
+_NOMINATION_HOLD: Final = 1.0
+_CHECK_DELAYS: Final = (0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0)
+_CHECK_SPACING: Final = 0.05
+_CANDIDATE_SPACING: Final = 0.02
+_CONSENT_INTERVAL: Final = 5.0
+_CONSENT_RETRY: Final = 1.0
+_CONSENT_LIFE: Final = 30.0
+_TRANSACTION_LIFE: Final = 5.0
+_MAX_TRANSACTIONS: Final = 64
+_GENERATION_LIFE: Final = 30.0
+_ANSWERS_A_SECOND: Final = 50.0
+_PRFLX_PRIORITY: Final = (110 << 24) + (65535 << 8) + 255
+_NEVER: Final = float("inf")
+
+
+class Port(Protocol):
+    """What a session needs of the socket it shares."""
+
+    def sendto(self, data: bytes, address: Address) -> None: ...
+    def add_ufrag(self, ufrag: bytes, session: IceSession) -> None: ...
+    def drop_ufrag(self, ufrag: bytes) -> None: ...
+    def add_transaction(self, transaction: bytes, session: IceSession) -> None: ...
+    def drop_transaction(self, transaction: bytes) -> None: ...
+    def claim(self, address: Address, path: Path, now: float) -> bool: ...
+    def release(self, address: Address, path: Path) -> None: ...
+
+
+@dataclass(eq=False, slots=True)
+class Generation:
+    """The credentials of both ends between two restarts."""
+
+    ufrag: str
+    pwd: str
+    remote_ufrag: str
+    remote_pwd: str
+    used: float
+
+    @classmethod
+    def fresh(cls, remote_ufrag: str, remote_pwd: str, now: float) -> Generation:
+        return cls(secrets.token_hex(6), secrets.token_hex(16), remote_ufrag, remote_pwd, now)
+
+
+@dataclass(eq=False, slots=True)
+class Path:
+    """One remote address of a session.
+
+    Attributes:
+        seen: the last authenticated sign of life; the owner of the media keys sets it
+            too, at each packet that passed SRTP.
+        answered: the last answer to a check of ours, None before the first. Only a path
+            that has answered gets media after a move: its address is not made up.
+    """
+
+    address: Address
+    session: IceSession
+    generation: Generation
+    seen: float
+    priority: int = 0
+    answered: float | None = None
+    nominated: float | None = None
+    checked: float = -1e9
+    tries: int = 0
+    next_check: float = _NEVER
+    budget: float = _ANSWERS_A_SECOND
+    budget_at: float = 0.0
+
+    def may_answer(self, now: float) -> bool:
+        """Take one answer out of this source's budget."""
+        refill = (now - self.budget_at) * _ANSWERS_A_SECOND
+        self.budget = min(_ANSWERS_A_SECOND, self.budget + max(0.0, refill))
+        self.budget_at = now
+        if self.budget < 1:
+            return False
+        self.budget -= 1
+        return True
+
+
+@dataclass(slots=True)
+class IceStatistics:
+    answered: int = 0
+    refused: int = 0  # wrong integrity
+    limited: int = 0  # over a budget
+    moves: int = 0
+    generations: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Transaction:
+    path: Path
+    generation: Generation
+    sent: float
+
+
+def _ignore_datagram(data: bytes, path: Path, now: float) -> None:
+    return
+
+
+def _ignore(*args: object) -> None:
+    return
+
+
+@dataclass(eq=False, slots=True)
+class IceSession:
+    """The ICE side of one peer.
+
+    Attributes:
+        controlling: our role; a conflict may turn it.
+        quiet: hold checks of our own back (some clients break when a STUN request
+            arrives during their DTLS handshake, and nominate without it).
+        established: media flows; from now on a path is moved to only once it has
+            answered a check of ours.
+        on_datagram: gets all that is not STUN and comes from a path.
+        on_selected: the sending path was chosen or changed.
+        on_schedule: a ``tick`` is wanted at this time, earlier than the last one said.
+    """
+
+    port: Port
+    controlling: bool
+    consent_timeout: float
+    now: float
+    remote_ufrag: str = ""
+    remote_pwd: str = ""
+    on_datagram: Callable[[bytes, Path, float], None] = _ignore_datagram
+    on_selected: Callable[[Path], None] = _ignore
+    on_schedule: Callable[[float], None] = _ignore
+    quiet: bool = False
+    established: bool = False
+    selected: Path | None = None
+    statistics: IceStatistics = field(default_factory=IceStatistics)
+    _generations: list[Generation] = field(default_factory=list)
+    _paths: dict[Address, Path] = field(default_factory=dict)
+    _transactions: dict[bytes, _Transaction] = field(default_factory=dict)
+    _tie_breaker: int = field(default_factory=lambda: secrets.randbits(64))
+    _closed: bool = False
+
+    def __post_init__(self) -> None:
+        self._add_generation(Generation.fresh(self.remote_ufrag, self.remote_pwd, self.now))
+
+    # -- credentials -------------------------------------------------------------------
+
+    @property
+    def ufrag(self) -> str:
+        """Ours, of the newest generation."""
+        return self._generations[-1].ufrag
+
+    @property
+    def pwd(self) -> str:
+        return self._generations[-1].pwd
+
+    @property
+    def remote(self) -> Generation:
+        """The newest generation, whose remote half names the client's credentials."""
+        return self._generations[-1]
+
+    def knew(self, remote_ufrag: str) -> bool:
+        """Whether this is the client's user name of an older generation still alive."""
+        return any(g.remote_ufrag == remote_ufrag for g in self._generations[:-1])
+
+    def restart(self, remote_ufrag: str, remote_pwd: str, now: float) -> tuple[str, str]:
+        """Begin a generation; the one in use goes on until this one is nominated.
+
+        Returns:
+            Our new user name and password.
+        """
+        if len(self._generations) > 1:  # of two restarts the last wins
+            self._drop_generation(self._generations[-1])
+        self._add_generation(Generation.fresh(remote_ufrag, remote_pwd, now))
+        self.statistics.generations += 1
+        self._schedule(now + _GENERATION_LIFE)
+        return self.ufrag, self.pwd
+
+    def set_remote(self, ufrag: str, pwd: str) -> None:
+        """The answer came (controlling side)."""
+        self._generations[-1].remote_ufrag = ufrag
+        self._generations[-1].remote_pwd = pwd
+
+    def _add_generation(self, generation: Generation) -> None:
+        self._generations.append(generation)
+        self.port.add_ufrag(generation.ufrag.encode(), self)
+
+    def _drop_generation(self, generation: Generation) -> None:
+        self._generations.remove(generation)
+        self.port.drop_ufrag(generation.ufrag.encode())
+
+    def check_addresses(self, addresses: Iterable[Address], now: float) -> None:
+        """Send checks to these addresses, best first (controlling side)."""
+        for index, address in enumerate(addresses):
+            if address not in self._paths and len(self._paths) < MAX_PATHS:
+                path = Path(address, self, self._generations[-1], now)
+                path.next_check = now + index * _CANDIDATE_SPACING
+                self._paths[address] = path
+        self._schedule(now)
+
+    # -- what arrives ------------------------------------------------------------------
+
+    def request(self, message: Message, ufrag: bytes, address: Address, now: float) -> None:
+        """A Binding request whose USERNAME begins with one of our user names."""
+        generation = next((g for g in self._generations if g.ufrag.encode() == ufrag), None)
+        if generation is None:
+            return
+        key = generation.pwd.encode()
+        if not message.integrity_holds(key):
+            self.statistics.refused += 1
+            return
+        path = self._path(address, generation, now)
+        if path is None or not path.may_answer(now):
+            self.statistics.limited += 1
+            return
+        if message.unknown_required():
+            self.port.sendto(stun.error(message, 420, "Unknown Attribute", key), address)
+            return
+        if self._role_conflict(message):
+            self.port.sendto(stun.error(message, 487, "Role Conflict", key), address)
+            return
+        self.port.sendto(stun.success(message, address, key), address)
+        self.statistics.answered += 1
+        if not self.port.claim(address, path, now):
+            return  # in use by another session: answered, and no more
+        self._heard(path, generation, message, now)
+
+    def _path(self, address: Address, generation: Generation, now: float) -> Path | None:
+        path = self._paths.get(address)
+        if path is None:
+            if len(self._paths) >= MAX_PATHS and not self._evict(now):
+                return None
+            path = self._paths[address] = Path(address, self, generation, now, budget_at=now)
+        return path
+
+    def _evict(self, now: float) -> bool:
+        """Make room by forgetting the idle path that was heard longest ago."""
+        idle = [p for p in self._paths.values() if p is not self.selected and now - p.seen > 1]
+        if not idle:
+            return False
+        self._forget(min(idle, key=lambda path: path.seen))
+        return True
+
+    def _forget(self, path: Path) -> None:
+        del self._paths[path.address]
+        self.port.release(path.address, path)
+
+    def _role_conflict(self, message: Message) -> bool:
+        """RFC 8445 section 7.3.1.1: turn our role, or say that theirs is to turn."""
+        attribute = stun.ICE_CONTROLLING if self.controlling else stun.ICE_CONTROLLED
+        theirs = message.integer(attribute, 8)
+        if theirs is None:
+            return False
+        stays = (self._tie_breaker >= theirs) is self.controlling
+        if stays:
+            return True
+        self.controlling = not self.controlling
+        return False
+
+    def _heard(self, path: Path, generation: Generation, message: Message, now: float) -> None:
+        generation.used = path.seen = now
+        if generation is not path.generation:
+            path.generation, path.answered, path.tries = generation, None, 0
+        path.priority = message.integer(stun.PRIORITY, 4) or path.priority
+        if not self.controlling and stun.USE_CANDIDATE in message.attributes:
+            path.nominated = now
+            if generation is self._generations[-1]:
+                for old in self._generations[:-1]:
+                    self._drop_generation(old)
+        if self.selected is None:
+            self._select(path)
+        self._consider(path, now)
+        unsure = path.answered is None and path.tries < len(_CHECK_DELAYS)
+        if unsure and not self.quiet and now - path.checked >= _CHECK_SPACING:
+            self._check(path, now)
+
+    def response(self, message: Message, address: Address, now: float) -> None:
+        """A success or error response to a check of ours."""
+        transaction = self._transactions.get(message.transaction)
+        if transaction is None or transaction.path.address != address:
+            return  # not symmetric: RFC 8445 section 7.2.5.2.1
+        if not message.integrity_holds(transaction.generation.remote_pwd.encode()):
+            self.statistics.refused += 1
+            return
+        self._end_transaction(message.transaction)
+        path = transaction.path
+        if self._paths.get(address) is not path:
+            return
+        if message.kind == stun.BINDING_ERROR:
+            if message.error_code() == 487:
+                self.controlling = not self.controlling
+                self._check(path, now)
+            return
+        if not self.port.claim(address, path, now):
+            return
+        path.seen = path.answered = now
+        path.tries = 0
+        if path.generation is not transaction.generation:
+            return
+        if self.selected is None:
+            self._select(path)
+        self._consider(path, now)
+        path.next_check = now + self._consent_wait() if path is self.selected else _NEVER
+
+    # -- which path ----------------------------------------------------------------------
+
+    def _consider(self, path: Path, now: float) -> None:
+        """Move the sending side to ``path`` if it has earned it.
+
+        A nominated path wins over one of lower or equal priority at once; over a higher
+        one (aggressive nomination flags every check) once that is no longer nominated.
+        Without nomination only a silent path is left. Bare media never moves anything.
+        """
+        old = self.selected
+        if old is path or old is None or (self.established and path.answered is None):
+            return
+        silent = now - old.seen > SILENCE
+        if path.nominated is not None:
+            lapsed = old.nominated is None or now - old.nominated > _NOMINATION_HOLD
+            newer = path.generation is not old.generation and path.nominated == now
+            if path.priority >= old.priority or lapsed or silent or newer:
+                self._select(path)
+        elif silent and now - path.seen < SILENCE:
+            self._select(path)
+
+    def _select(self, path: Path) -> None:
+        if self.selected is not None:
+            self.statistics.moves += 1
+        self.selected = path
+        self.on_selected(path)
+
+    # -- checks of our own ---------------------------------------------------------------
+
+    def _check(self, path: Path, now: float) -> None:
+        generation = path.generation
+        if not generation.remote_pwd:
+            return
+        transaction = os.urandom(12)
+        role = stun.ICE_CONTROLLING if self.controlling else stun.ICE_CONTROLLED
+        attributes = [
+            (stun.USERNAME, f"{generation.remote_ufrag}:{generation.ufrag}".encode()),
+            (stun.PRIORITY, _PRFLX_PRIORITY.to_bytes(4, "big")),
+            (role, self._tie_breaker.to_bytes(8, "big")),
+        ]
+        if self.controlling and self.selected in (None, path):
+            attributes.append((stun.USE_CANDIDATE, b""))
+        key = generation.remote_pwd.encode()
+        for old, entry in list(self._transactions.items()):
+            late = now - entry.sent > _TRANSACTION_LIFE
+            if late or len(self._transactions) >= _MAX_TRANSACTIONS:
+                self._end_transaction(old)
+        self._transactions[transaction] = _Transaction(path, generation, now)
+        self.port.add_transaction(transaction, self)
+        path.checked = now
+        if path.answered is not None:
+            path.next_check = now + _CONSENT_RETRY
+        elif path.tries < len(_CHECK_DELAYS):
+            path.next_check = now + _CHECK_DELAYS[path.tries]
+            path.tries += 1
+        else:
+            path.next_check = _NEVER
+        self._schedule(path.next_check)
+        self.port.sendto(
+            stun.build(stun.BINDING_REQUEST, transaction, attributes, key), path.address
+        )
+
+    def _consent_wait(self) -> float:
+        interval = min(_CONSENT_INTERVAL, self.consent_timeout / 2)
+        return interval * random.uniform(0.8, 1.2)
+
+    def _end_transaction(self, transaction: bytes) -> None:
+        del self._transactions[transaction]
+        self.port.drop_transaction(transaction)
+
+    # -- time ----------------------------------------------------------------------------
+
+    def _schedule(self, at: float) -> None:
+        if at != _NEVER:
+            self.on_schedule(at)
+
+    def tick(self, now: float) -> float:
+        """Send what is due, leave silent paths.
+
+        Returns:
+            When to be called next.
+        """
+        for path in list(self._paths.values()):
+            idle = path is not self.selected and now - path.seen > _CONSENT_LIFE
+            if idle:
+                self._forget(path)
+            elif path.next_check <= now:
+                wanted = path.answered is None or path is self.selected
+                if wanted and not self.quiet:
+                    self._check(path, now)
+                else:
+                    path.next_check = _NEVER
+        if self.selected is not None and now - self.selected.seen > SILENCE:
+            for path in list(self._paths.values()):
+                self._consider(path, now)
+        for old in self._generations[:-1]:
+            if now - max(old.used, self._generations[-1].used) > _GENERATION_LIFE:
+                self._drop_generation(old)
+        return self._next_tick(now)
+
+    def _next_tick(self, now: float) -> float:
+        times = [path.next_check for path in self._paths.values()]
+        if self.selected is not None:
+            times.append(self.selected.seen + self.consent_timeout + 0.01)
+            if self.selected.next_check == _NEVER and self.selected.answered is not None:
+                self.selected.next_check = now + self._consent_wait()
+                times.append(self.selected.next_check)
+        if len(self._paths) > 1 or len(self._generations) > 1:
+            times.append(now + SILENCE)
+        return max(min(times, default=now + _CONSENT_INTERVAL), now + 0.005)
+
+    def expired(self, now: float) -> str | None:
+        """Why the peer is to be given up, None while it lives.
+
+        Any authenticated packet is a sign of life; beyond that, a peer that used to
+        answer our checks and no longer does has withdrawn its consent (RFC 7675).
+        """
+        path = self.selected
+        if path is None:
+            return None
+        if now - path.seen > self.consent_timeout:
+            return "no sign of life"
+        if path.answered is not None and now - path.answered > _CONSENT_LIFE:
+            return "consent expired"
+        return None
+
+    def close(self) -> None:
+        """Forget everything; the port no longer knows us."""
+        if self._closed:
+            return
+        self._closed = True
+        for generation in list(self._generations):
+            self.port.drop_ufrag(generation.ufrag.encode())
+        for path in list(self._paths.values()):
+            self._forget(path)
+        for transaction in list(self._transactions):
+            self._end_transaction(transaction)
+        self.selected = None

@@ -1,0 +1,187 @@
+"""The one UDP socket that all peers share.
+
+STUN requests find their session by our user name, responses by their transaction,
+everything else by its source address (RFC 7983 tells them apart by the first byte).
+A datagram of a stranger costs one dictionary lookup and is answered by silence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import logging
+import socket
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from relay.errors import ConfigError, ParseError
+from relay.protocols.webrtc import stun
+from relay.protocols.webrtc.ice import SILENCE, IceSession, Path
+from relay.protocols.webrtc.stun import Address
+
+_log = logging.getLogger(__name__)
+
+_BATCH: Final = 64
+_MAX_DATAGRAM: Final = 2048
+_SOCKET_BUFFER: Final = 8 << 20
+
+
+@dataclass(slots=True)
+class UdpStatistics:
+    received: int = 0
+    sent: int = 0
+    strangers: int = 0  # dropped: no session knows the source, the name or the transaction
+    unsent: int = 0  # dropped: the socket was full, or the address cannot be reached
+
+
+class UdpPort:
+    """A bound UDP socket and who listens on it."""
+
+    def __init__(self, sock: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
+        self._socket = sock
+        self._loop = loop
+        name = sock.getsockname()
+        self.host: str = name[0]
+        self.port: int = name[1]
+        self.statistics = UdpStatistics()
+        self._by_ufrag: dict[bytes, IceSession] = {}
+        self._by_transaction: dict[bytes, IceSession] = {}
+        self._by_address: dict[Address, Path] = {}
+        self._open = True
+        loop.add_reader(sock.fileno(), self._read)
+
+    @classmethod
+    async def open(cls, host: str, port: int) -> UdpPort:
+        """Bind; port 0 takes a free one. ``::`` serves IPv4 too.
+
+        Raises:
+            ConfigError: ``udp_bind``, the address cannot be bound.
+        """
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_DGRAM)
+        try:
+            sock.setblocking(False)
+            for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+                with contextlib.suppress(OSError):
+                    sock.setsockopt(socket.SOL_SOCKET, option, _SOCKET_BUFFER)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            sock.bind((host, port))
+        except OSError as error:
+            sock.close()
+            raise ConfigError(
+                f"cannot bind UDP {host} port {port}: {error.strerror}", code="udp_bind"
+            ) from error
+        return cls(sock, asyncio.get_running_loop())
+
+    def address_of(self, host: str, port: int) -> Address | None:
+        """How this socket names a literal address, None when it cannot reach its family."""
+        version = ipaddress.ip_address(host).version
+        if self._socket.family == socket.AF_INET:
+            return (host, port) if version == 4 else None
+        return (f"::ffff:{host}" if version == 4 else host, port, 0, 0)
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    # -- ice.Port ------------------------------------------------------------------------
+
+    def sendto(self, data: bytes, address: Address) -> None:
+        """Send one datagram; when the socket is full it is dropped and counted."""
+        try:
+            self._socket.sendto(data, address)
+        except OSError:
+            self.statistics.unsent += 1
+        else:
+            self.statistics.sent += 1
+
+    def add_ufrag(self, ufrag: bytes, session: IceSession) -> None:
+        self._by_ufrag[ufrag] = session
+
+    def drop_ufrag(self, ufrag: bytes) -> None:
+        self._by_ufrag.pop(ufrag, None)
+
+    def add_transaction(self, transaction: bytes, session: IceSession) -> None:
+        self._by_transaction[transaction] = session
+
+    def drop_transaction(self, transaction: bytes) -> None:
+        self._by_transaction.pop(transaction, None)
+
+    def claim(self, address: Address, path: Path, now: float) -> bool:
+        """Let datagrams from ``address`` go to this path.
+
+        Refused while another session hears from there: a client with good credentials
+        of its own cannot cut another off by a forged source address.
+        """
+        holder = self._by_address.get(address)
+        if holder is path:
+            return True
+        foreign = holder is not None and holder.session is not path.session
+        if foreign and holder is not None and now - holder.seen < SILENCE:
+            return False
+        self._by_address[address] = path
+        return True
+
+    def release(self, address: Address, path: Path) -> None:
+        if self._by_address.get(address) is path:
+            del self._by_address[address]
+
+    @property
+    def idle(self) -> bool:
+        """Whether no session is left on this port."""
+        return not (self._by_ufrag or self._by_transaction or self._by_address)
+
+    # -- reading -------------------------------------------------------------------------
+
+    def _read(self) -> None:
+        receive = self._socket.recvfrom
+        paths = self._by_address
+        for _ in range(_BATCH):
+            try:
+                data, address = receive(_MAX_DATAGRAM)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                _log.debug("UDP receive: %s", error)
+                return
+            if not self._open:
+                return
+            self.statistics.received += 1
+            if not data:
+                continue
+            if data[0] > 3:
+                path = paths.get(address)
+                if path is None:
+                    self.statistics.strangers += 1
+                else:
+                    path.session.on_datagram(data, path, time.monotonic())
+            else:
+                self._stun(data, address, time.monotonic())
+
+    def _stun(self, data: bytes, address: Address, now: float) -> None:
+        try:
+            message = stun.parse(data)
+        except ParseError:
+            self.statistics.strangers += 1
+            return
+        if message.kind == stun.BINDING_REQUEST:
+            ufrag = message.attributes.get(stun.USERNAME, b"").partition(b":")[0]
+            session = self._by_ufrag.get(ufrag)
+            if session is not None:
+                session.request(message, ufrag, address, now)
+                return
+        elif message.kind in (stun.BINDING_SUCCESS, stun.BINDING_ERROR):
+            session = self._by_transaction.get(message.transaction)
+            if session is not None:
+                session.response(message, address, now)
+                return
+        self.statistics.strangers += 1
+
+    def close(self) -> None:
+        """Stop reading and give the port back."""
+        if self._open:
+            self._open = False
+            self._loop.remove_reader(self._socket.fileno())
+            self._socket.close()
