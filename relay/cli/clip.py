@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from relay.media.unit import VIDEO_CLOCK, AccessUnit
+
 Image = NDArray[np.uint8]
 
 WIDTH: Final = 1280
@@ -159,3 +161,33 @@ def tone(first_sample: int, samples: int) -> NDArray[np.int16]:
     level = 3000 * (0.6 + 0.4 * np.sin(2 * np.pi * t))
     wave: NDArray[np.int16] = (level * np.sin(2 * np.pi * TONE_HZ * t)).astype(np.int16)
     return wave
+
+
+def encoded(
+    seconds: float,
+    *,
+    width: int = WIDTH,
+    height: int = HEIGHT,
+    bitrate: int = BITRATE,
+    audio: bool = True,
+) -> list[AccessUnit]:
+    """The clip as access units in the order of their time, from 0: what a camera would send.
+
+    H.264 baseline with a key frame every two seconds, and Opus.
+    """
+    # Here, so that who only draws and reads numbers needs no codec.
+    from relay.worker.audio import opus_of
+    from relay.worker.codec import Encoder
+    from relay.worker.file import picture_of
+
+    encoder = Encoder(bitrate, keyframe_interval=2.0)
+    units: list[AccessUnit] = []
+    for number in range(round(seconds * FPS)):
+        pts = number * VIDEO_CLOCK // FPS
+        unit = encoder.encode(picture_of(draw(number, width, height), "rgb24", pts))
+        if unit is not None:
+            units.append(unit)
+    if audio:
+        packets = int(seconds * SOUND_RATE) // PACKET_SAMPLES
+        units += opus_of(tone(n * PACKET_SAMPLES, PACKET_SAMPLES) for n in range(packets))
+    return sorted(units, key=lambda unit: unit.pts)
