@@ -28,6 +28,8 @@ MAX_MACROBLOCKS: Final = 1024
 
 _SHORT_CODE: Final = b"\x00\x00\x01"
 _TYPE_MASK: Final = 0x1F
+_SLICES: Final = frozenset(range(SLICE, IDR + 1))  # 2 to 4 are data partitions
+_SLICES_AND_SETS: Final = _SLICES | {SPS, PPS}
 _HIGH_PROFILES: Final = frozenset((44, 83, 86, 100, 110, 118, 122, 128, 134, 135, 138, 139, 244))
 
 
@@ -70,14 +72,19 @@ def join_annexb(nals: Iterable[bytes]) -> bytes:
 
 def is_keyframe(annexb: bytes) -> bool:
     """Whether the first slice is one of an IDR picture (all slices then are, 7.4.1.2.4)."""
+    return _first_of(annexb, _SLICES) == IDR
+
+
+def _first_of(annexb: bytes, kinds: frozenset[int]) -> int | None:
+    """The type of the first NAL unit that is one of ``kinds``; looks no further."""
     last = len(annexb) - len(_SHORT_CODE)
     at = annexb.find(_SHORT_CODE)
     while 0 <= at < last:
         kind = annexb[at + 3] & _TYPE_MASK
-        if SLICE <= kind <= IDR:
-            return kind == IDR
+        if kind in kinds:
+            return kind
         at = annexb.find(_SHORT_CODE, at + 3)
-    return False
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +230,7 @@ class ParameterSets:
             The access unit (the same object when nothing is missing), and the active
             SPS when it is a key frame whose parameter sets are known, else None.
         """
-        if not _worth_a_look(annexb):
+        if _first_of(annexb, _SLICES_AND_SETS) not in (IDR, SPS, PPS):
             return annexb, None
         try:
             nals = split_annexb(annexb)
@@ -278,17 +285,3 @@ class ParameterSets:
             behind = max(i for i, nal in enumerate(nals) if nal[0] & _TYPE_MASK == SPS) + 1
             return join_annexb([*nals[:behind], pps, *nals[behind:]]), sps
         return annexb, sps
-
-
-def _worth_a_look(annexb: bytes) -> bool:
-    """Whether a parameter set or an IDR slice comes before any other slice."""
-    last = len(annexb) - len(_SHORT_CODE)
-    at = annexb.find(_SHORT_CODE)
-    while 0 <= at < last:
-        kind = annexb[at + 3] & _TYPE_MASK
-        if kind in (IDR, SPS, PPS):
-            return True
-        if SLICE <= kind < IDR:
-            return False
-        at = annexb.find(_SHORT_CODE, at + 3)
-    return False

@@ -190,12 +190,11 @@ class Demuxer:
             if stream is None:
                 if pid in (PAT_PID, self._pmt_pid):
                     self._table(pid, data[at : at + PACKET])
-            elif stream.open and data[at : at + 4] == stream.headers[(stream.counter + 1) & 15]:
-                # The plain case: the next packet of a PES, and all of it payload.
-                stream.counter = data[at + 3] & 15
-                stream.append(data[at + 4 : at + PACKET])
+            elif stream.open and (end := stream.take(data, at, last, self._max_pes + 1)) > at:
+                at = end
                 if stream.complete or stream.size > self._max_pes:
                     self._close(stream, units, arrival)
+                continue
             else:
                 self._packet(stream, data[at : at + PACKET], units, arrival)
             at += PACKET

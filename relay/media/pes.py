@@ -146,6 +146,28 @@ class Elementary:
         self.append(payload[header:])
         return True
 
+    def take(self, data: bytes, at: int, last: int, limit: int) -> int:
+        """Take the run of plain packets at ``at``: those that go on, full of payload.
+
+        Args:
+            last: where the last whole packet may start.
+            limit: bytes of PES data after which to stop.
+
+        Returns:
+            Where the first packet starts that was not taken.
+        """
+        headers, parts, size = self.headers, self._parts, self.size
+        counter = (self.counter + 1) & 15
+        stop = limit if self.want is None else min(limit, self.want)
+        while at <= last and size < stop and data[at : at + 4] == headers[counter]:
+            parts.append(data[at + 4 : at + PACKET])
+            size += BODY
+            at += PACKET
+            counter = (counter + 1) & 15
+        self.counter = (counter - 1) & 15
+        self.size = size
+        return at
+
     def append(self, payload: bytes) -> None:
         self._parts.append(payload)
         self.size += len(payload)
