@@ -75,3 +75,15 @@ def ice_link(server: IceServer) -> str:
 
 def _quoted(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"')
+
+
+def whip(base_url: str, name: str) -> str:
+    return f"{base_url}/whip/{quote(name)}"
+
+
+def whep(base_url: str, name: str) -> str:
+    return f"{base_url}/whep/{quote(name)}"
+
+
+def watch(base_url: str, name: str) -> str:
+    return f"{base_url}/watch/{quote(name)}"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hmac
 from urllib.parse import urlsplit
 
 from aiohttp import web
 
 from relay.config import Gateway, is_loopback
 from relay.errors import Forbidden, Unauthorized
+from relay.policy.gate import Gate
 
 
 def token(request: web.Request) -> str | None:
@@ -28,10 +28,11 @@ def token(request: web.Request) -> str | None:
 
 def fits(settings: Gateway, offered: str | None) -> bool:
     """Whether ``offered`` is the publish key; always, when there is none."""
-    key = settings.publish_key
-    if key is None:
-        return True
-    return offered is not None and hmac.compare_digest(offered.encode(), key.encode())
+    try:
+        Gate(settings.publish_key).check(offered)
+    except Unauthorized:
+        return False
+    return True
 
 
 def require_key(request: web.Request, settings: Gateway) -> None:
@@ -41,15 +42,9 @@ def require_key(request: web.Request, settings: Gateway) -> None:
         Unauthorized: a key is set, and the request has none or another.
         Forbidden: no key is set, and another site's page asks.
     """
-    if settings.publish_key is None:
-        if foreign(request, settings):
-            raise _cross_origin()
-        return
-    offered = token(request)
-    if offered is None:
-        raise Unauthorized("This needs the publish key as a bearer token.", code="key_missing")
-    if not fits(settings, offered):
-        raise Unauthorized("That is not the publish key.", code="key_wrong")
+    if settings.publish_key is None and foreign(request, settings):
+        raise _cross_origin()
+    Gate(settings.publish_key).check(token(request))
 
 
 def may_see_details(request: web.Request, settings: Gateway) -> bool:
@@ -70,7 +65,7 @@ def require_details(request: web.Request, settings: Gateway) -> None:
         return
     if settings.publish_key is None:
         raise _cross_origin()
-    raise Unauthorized("This needs the publish key as a bearer token.", code="key_missing")
+    Gate(settings.publish_key).check(token(request))
 
 
 def foreign(request: web.Request, settings: Gateway) -> bool:

@@ -7,7 +7,7 @@ from aiohttp import web
 from relay.api import auth, body
 from relay.api.node import Node, Publisher, Session
 from relay.api.routes import Answer, Body, Parameter, Route
-from relay.errors import Unauthorized
+from relay.policy.gate import Gate
 
 PATH = "/session/{id}"
 
@@ -57,12 +57,8 @@ class Sessions:
         """
         session = self._node.session(request.match_info["id"])
         token = auth.token(request)
-        if (
-            token is not None
-            and isinstance(session, Publisher)
-            and not auth.fits(self._node.settings, token)
-        ):
-            raise Unauthorized("That is not the publish key.", code="key_wrong")
+        if token is not None and isinstance(session, Publisher):
+            Gate(self._node.settings.publish_key).check(token)
         return session
 
     def routes(self) -> list[Route]:

@@ -39,6 +39,8 @@ class Input:
     packets: int
     lost: int
     keyframe_age: float | None  # seconds since the last key frame
+    jitter_ms: float = 0.0
+    bytes: int = 0  # received since the publisher came
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,7 @@ class StreamStatus:
     serving: Serving | None = None
     runner: dict[str, Any] = field(default_factory=dict)  # last status event, as received
     runner_error: str | None = None
+    reason_since: float | None = None  # seconds since the epoch
 
 
 @dataclass(frozen=True, slots=True)

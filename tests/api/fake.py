@@ -143,9 +143,9 @@ class FakeNode:
         self.updates.append(body)
         return {"effect": "cartoon", "strength": 0.5}
 
-    async def set_model(self, name: str, model: str, params: dict[str, Any] | None) -> None:
+    async def set_model(self, name: str, model: str, params: dict[str, Any]) -> None:
         await self._obey()
-        self.live[name] = replace(self.stream(name), model=model, params=params or {})
+        self.live[name] = replace(self.stream(name), model=model, params=params)
 
     async def stop_stream(self, name: str) -> None:
         self.stream(name)

@@ -1,0 +1,104 @@
+"""``/healthz``, ``/readyz``, ``/metrics``: for those who run the gateway."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from relay import metrics
+from relay.api import auth
+from relay.api.node import Node
+from relay.api.routes import Answer, Route
+from relay.gateway.status import StreamState
+
+_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Health:
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._gauges = CollectorRegistry(auto_describe=False)
+        self._gauges.register(_Now(node))
+
+    async def healthz(self, _: web.Request) -> web.Response:
+        """The process is alive and its loop turns."""
+        return web.json_response({"status": "ok"})
+
+    async def readyz(self, _: web.Request) -> web.Response:
+        """It may take new streams: started, with sellers found, and not going away."""
+        if self._node.draining:
+            return web.json_response({"status": "draining"}, status=503)
+        if not self._node.ready:
+            return web.json_response({"status": "starting"}, status=503)
+        return web.json_response({"status": "ready"})
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        auth.require_details(request, self._node.settings)
+        text = generate_latest(metrics.registry) + generate_latest(self._gauges)
+        return web.Response(body=text, headers={"Content-Type": _METRICS_TYPE})
+
+    def routes(self) -> list[Route]:
+        return [
+            Route(
+                "GET",
+                "/healthz",
+                self.healthz,
+                "health",
+                "Tell that the process lives",
+                "operation",
+                {200: Answer("It does.", "application/json", dict)},
+            ),
+            Route(
+                "GET",
+                "/readyz",
+                self.readyz,
+                "readiness",
+                "Tell whether new streams may come",
+                "operation",
+                {
+                    200: Answer("They may.", "application/json", dict),
+                    503: Answer("Not yet, or no more.", "application/json", dict),
+                },
+            ),
+            Route(
+                "GET",
+                "/metrics",
+                self.metrics,
+                "metrics",
+                "Prometheus metrics",
+                "operation",
+                {200: Answer("Text format 0.0.4.", "text/plain")},
+                problems=(401, 403),
+            ),
+        ]
+
+
+class _Now(Collector):
+    """Gauges that are read off the gateway when somebody asks."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    def collect(self) -> Iterable[Metric]:
+        streams = self._node.streams()
+        states = Counter(given.state for given in streams)
+        by_state = GaugeMetricFamily("relay_streams", "Streams by state.", labels=["state"])
+        for state in StreamState:
+            by_state.add_metric([state.value], states[state])
+        yield by_state
+        yield GaugeMetricFamily(
+            "relay_viewers", "Viewers now.", value=sum(given.viewers for given in streams)
+        )
+        offers = GaugeMetricFamily(
+            "relay_model_orchestrators", "Orchestrators that offer a model.", labels=["model"]
+        )
+        for offer in self._node.models():
+            offers.add_metric([offer.model], offer.orchestrators)
+        yield offers
+        yield GaugeMetricFamily("relay_draining", "1 while draining.", self._node.draining)
+        yield GaugeMetricFamily("relay_ready", "1 when new streams may come.", self._node.ready)

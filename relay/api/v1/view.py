@@ -1,0 +1,235 @@
+"""The gateway's values as the JSON of ``/v1/``: names and units that stay."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from relay.api import address
+from relay.gateway.status import (
+    Delay,
+    Input,
+    ModelOffer,
+    Output,
+    Serving,
+    StreamState,
+    StreamStatus,
+)
+
+
+class View(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DelayView(View):
+    """Output minus input arrival of the same timestamp, at the gateway."""
+
+    p50_ms: float
+    p95_ms: float
+    last_ms: float
+
+    @classmethod
+    def of(cls, delay: Delay) -> DelayView:
+        return cls(
+            p50_ms=round(delay.p50_ms, 2),
+            p95_ms=round(delay.p95_ms, 2),
+            last_ms=round(delay.last_ms, 2),
+        )
+
+
+class InputView(View):
+    """What the publisher sends."""
+
+    connected: bool
+    fps: float
+    bitrate: int = Field(description="Bits a second.")
+    width: int | None
+    height: int | None
+    has_audio: bool
+    packets: int
+    lost: int
+    keyframe_age: float | None = Field(description="Seconds since the last key frame.")
+
+    @classmethod
+    def of(cls, given: Input) -> InputView:
+        return cls(
+            connected=given.connected,
+            fps=round(given.fps, 1),
+            bitrate=given.bitrate,
+            width=given.width,
+            height=given.height,
+            has_audio=given.has_audio,
+            packets=given.packets,
+            lost=given.lost,
+            keyframe_age=None if given.keyframe_age is None else round(given.keyframe_age, 2),
+        )
+
+
+class OutputView(View):
+    """What viewers get."""
+
+    fps: float
+    bitrate: int = Field(description="Bits a second.")
+    width: int | None
+    height: int | None
+    delay: DelayView | None
+
+    @classmethod
+    def of(cls, given: Output) -> OutputView:
+        return cls(
+            fps=round(given.fps, 1),
+            bitrate=given.bitrate,
+            width=given.width,
+            height=given.height,
+            delay=None if given.delay is None else DelayView.of(given.delay),
+        )
+
+
+class ServingView(View):
+    """Which node serves the stream now, and why that one."""
+
+    orchestrator: str
+    model: str
+    manifest_id: str
+    since: datetime
+    why: str
+    connect_ms: float
+    price_per_unit: int = Field(description="Wei.")
+    pixels_per_unit: int
+
+    @classmethod
+    def of(cls, given: Serving) -> ServingView:
+        return cls(
+            orchestrator=given.orchestrator,
+            model=given.model,
+            manifest_id=given.manifest_id,
+            since=_time(given.since),
+            why=given.why,
+            connect_ms=round(given.connect_ms, 1),
+            price_per_unit=given.price_per_unit,
+            pixels_per_unit=given.pixels_per_unit,
+        )
+
+
+class StreamView(View):
+    """A live stream. What needs the publish key is null without it."""
+
+    name: str
+    state: StreamState
+    reason: str = Field(description="In words a person can act on; empty when all is well.")
+    reason_code: str = Field(description="Stable; empty when all is well.")
+    model: str
+    started_at: datetime | None
+    viewers: int
+    swaps: int = Field(description="How often its work moved to another node.")
+    whip_url: str
+    whep_url: str
+    watch_url: str
+    input: InputView | None
+    output: OutputView | None
+    stream_id: str | None = None
+    request_id: str | None = None
+    params: dict[str, Any] | None = None
+    serving: ServingView | None = None
+    runner: dict[str, Any] | None = Field(None, description="The runner's last status event.")
+    runner_error: str | None = None
+
+    @classmethod
+    def of(cls, given: StreamStatus, base: str, *, details: bool) -> StreamView:
+        view = cls(
+            name=given.name,
+            state=given.state,
+            reason=given.reason,
+            reason_code=given.reason_code,
+            model=given.model,
+            started_at=None if given.started is None else _time(given.started),
+            viewers=given.viewers,
+            swaps=given.swaps,
+            whip_url=address.whip(base, given.name),
+            whep_url=address.whep(base, given.name),
+            watch_url=address.watch(base, given.name),
+            input=None if given.input is None else InputView.of(given.input),
+            output=None if given.output is None else OutputView.of(given.output),
+        )
+        if not details:
+            return view
+        return view.model_copy(
+            update={
+                "stream_id": given.stream_id,
+                "request_id": given.request_id,
+                "params": given.params,
+                "serving": None if given.serving is None else ServingView.of(given.serving),
+                "runner": given.runner,
+                "runner_error": given.runner_error,
+            }
+        )
+
+
+class StreamList(View):
+    streams: list[StreamView]
+
+
+class ModelView(View):
+    """A model that some orchestrator offers now."""
+
+    model: str
+    pipeline: str
+    orchestrators: int
+    version: str | None
+    params_schema: dict[str, Any] | None = Field(
+        description="JSON Schema of its parameters, where the seller tells one."
+    )
+
+    @classmethod
+    def of(cls, given: ModelOffer) -> ModelView:
+        return cls(
+            model=given.model,
+            pipeline=given.pipeline,
+            orchestrators=given.orchestrators,
+            version=given.version,
+            params_schema=given.schema,
+        )
+
+
+class ModelList(View):
+    models: list[ModelView]
+
+
+class ModelChoice(View):
+    """What the body of a change of model says."""
+
+    model: str = Field(min_length=1, max_length=256)
+    params: dict[str, Any] = Field(default_factory=dict)
+
+
+class ParamsView(View):
+    params: dict[str, Any]
+
+
+class GatewayView(View):
+    """What a page needs to know before it begins."""
+
+    version: str
+    default_model: str
+    needs_publish_key: bool
+    ready: bool
+    draining: bool
+
+
+class Problem(View):
+    """An error (RFC 9457). ``code`` is stable; ``detail`` is for people."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    error: str = Field(description="The same as detail.")
+
+
+def _time(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

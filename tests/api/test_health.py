@@ -1,0 +1,69 @@
+"""/healthz, /readyz and /metrics."""
+
+from __future__ import annotations
+
+import json
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from relay.errors import Unavailable
+from relay.gateway.status import ModelOffer, StreamState
+from tests.api.conftest import Site
+
+
+async def test_alive_and_ready(site: Site) -> None:
+    assert (await site.call("GET", "/healthz"))[0].status == 200
+    answer, body = await site.call("GET", "/readyz")
+    assert (answer.status, json.loads(body)) == (200, {"status": "ready"})
+
+
+async def test_not_ready_before_sellers_and_while_draining(site: Site) -> None:
+    site.node.ready = False
+    answer, body = await site.call("GET", "/readyz")
+    assert (answer.status, json.loads(body)) == (503, {"status": "starting"})
+    site.node.draining = True
+    answer, body = await site.call("GET", "/readyz")
+    assert (answer.status, json.loads(body)) == (503, {"status": "draining"})
+    assert (await site.call("GET", "/healthz"))[0].status == 200
+
+
+async def read(site: Site) -> dict[tuple[str, tuple[str, ...]], float]:
+    answer, body = await site.call("GET", "/metrics")
+    assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+    return {
+        (sample.name, tuple(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(body.decode())
+        for sample in family.samples
+    }
+
+
+async def test_metrics_count_without_naming_streams(site: Site) -> None:
+    site.node.add("cam-secret-name")
+    site.node.add("other", state=StreamState.SWITCHING, viewers=3)
+    site.node.offers = [ModelOffer("effects", "live-video-to-video", 2)]
+    before = await read(site)
+    await site.post("/whip/new")
+    site.node.fail = Unavailable("full", code="no_capacity")
+    await site.post("/whip/another")
+    after = await read(site)
+
+    def grown(*key: object) -> float:
+        name, *labels = key
+        full = (str(name), tuple(str(label) for label in labels))
+        return after[full] - before.get(full, 0.0)
+
+    assert after["relay_streams", ("live",)] == 2
+    assert after["relay_streams", ("switching",)] == 1
+    assert after["relay_viewers", ()] == 7
+    assert after["relay_model_orchestrators", ("effects",)] == 2
+    assert grown("relay_sessions_total", "whip", "ok") == 1
+    assert grown("relay_sessions_total", "whip", "no_capacity") == 1
+    assert grown("relay_http_requests_total", "POST", "/whip/{name}", 201) == 1
+    assert grown("relay_http_requests_total", "POST", "/whip/{name}", 503) == 1
+    assert ("process_resident_memory_bytes", ()) in after
+    assert not any("cam-secret-name" in label for _, labels in after for label in labels)
+
+
+async def test_strangers_paths_make_no_labels(site: Site) -> None:
+    await site.call("GET", "/made-up-path")
+    assert not any("made-up" in label for _, labels in await read(site) for label in labels)
