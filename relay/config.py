@@ -156,6 +156,9 @@ class Worker(Section):
     watchdog: float = Field(
         3.0, gt=0, description="Seconds a child may stay silent until it is replaced."
     )
+    verify_tls: bool = Field(
+        False, description="Verify trickle addresses against the system's authorities."
+    )
     drain_timeout: float = Field(30.0, ge=0, description="Seconds that SIGTERM lets jobs end.")
 
 
