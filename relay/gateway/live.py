@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 
 import aiohttp
 
+from relay import metrics
 from relay.config import Gateway
 from relay.errors import RelayError
 from relay.gateway import params as parameters
@@ -86,6 +87,7 @@ class Live:
         self._transcoder: str | None = None
         self._session: OrchestratorSession | None = None
         self._had_output = False
+        self._lost_at: float | None = None
         self._failures = 0
         self._last_update: bytes | None = None
         self._aside: set[asyncio.Task[Any]] = set()
@@ -99,7 +101,11 @@ class Live:
     def viewer_wants_keyframe(self) -> None:
         """A viewer cannot go on without a key frame."""
         session = self._session
-        if session is not None and not session.request_keyframe():
+        if session is None:
+            return
+        if session.request_keyframe():
+            metrics.KEYFRAME_REQUESTS.labels("worker").inc()
+        else:
             self._host.source_keyframe()
 
     def update(self, body: bytes) -> dict[str, Any]:
@@ -142,6 +148,8 @@ class Live:
                 ending = await self._serve(started)
                 if ending is None:
                     return
+                self._lost_at = time.monotonic()
+                metrics.JOB_SWAPS.labels(ending.code).inc()
                 if ending.code not in OURS:
                     self._sellers.fail(started.choice.offer.url)
                     self.swaps += 1
@@ -176,6 +184,7 @@ class Live:
                 )
             except RelayError as error:
                 log.info("%s refused: %s", choice.offer.url, error)
+                metrics.JOB_FAILURES.labels(error.code).inc()
                 refusal = refusal or error
                 if error.code != "orchestrator_capped":
                     self._sellers.fail(choice.offer.url)
@@ -242,6 +251,7 @@ class Live:
             price_per_unit=offer.price_per_unit,
             pixels_per_unit=offer.pixels_per_unit,
         )
+        metrics.JOB_CONNECT.observe(started.connect_ms / 1000)
         self._rendition.begin()
         now = time.monotonic()
         group = self._stream.group()
@@ -287,6 +297,9 @@ class Live:
         if self._rendition.output(unit) and unit.is_video and not self._had_output:
             self._had_output = True
             self._failures = 0
+            if self._lost_at is not None:
+                metrics.JOB_GAP.observe(unit.arrival - self._lost_at)
+                self._lost_at = None
             self._host.moved(StreamState.LIVE)
 
     def event(self, event: Event) -> None:

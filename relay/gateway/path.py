@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import aiohttp
 
+from relay import metrics
 from relay.config import Gateway
 from relay.errors import BadInput, Conflict, NotFound
 from relay.gateway.live import Live
@@ -36,6 +37,9 @@ log = logging.getLogger(__name__)
 NAME: Final = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9_.~-]{0,127}")
 SILENT: Final = 1.0
 """Seconds without a packet after which an open gateway lets another publisher take over."""
+
+INPUT_BYTES: Final = metrics.MEDIA_BYTES.labels("ingest")
+INPUT_FRAMES: Final = metrics.MEDIA_FRAMES.labels("ingest")
 
 S = StreamState
 TABLE: Final = {
@@ -153,6 +157,7 @@ class Path:
         self._publisher = publisher
         self._stream = Stream()
         self.moved(S.CONNECTING)
+        metrics.STREAM_STARTS.inc()
         if old is not None and old.session is not None:
             self._set_aside(old.session.close("another publisher took the name over"))
         return session
@@ -206,6 +211,8 @@ class Path:
         if unit.is_video:
             self._last_pts = unit.pts
             self._meter.add(len(unit.payload), unit.arrival)
+            INPUT_BYTES.inc(len(unit.payload))
+            INPUT_FRAMES.inc()
             if self._live is None:
                 self._go_live(publisher)
         self._stream.publish(unit)
@@ -247,6 +254,7 @@ class Path:
 
     def source_keyframe(self) -> None:
         if self._publisher is not None and self._publisher.session is not None:
+            metrics.KEYFRAME_REQUESTS.labels("publisher").inc()
             self._publisher.session.request_keyframe()
 
     def cannot_serve(self, code: str, reason: str) -> None:

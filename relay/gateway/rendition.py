@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict, deque
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-from relay.errors import ParseError
+from relay import metrics
 from relay.gateway.rates import Delays, Meter
 from relay.gateway.status import Output
 from relay.media.h264 import ParameterSets, Sps
@@ -34,6 +33,9 @@ FOREIGN: Final = 10 * VIDEO_CLOCK
 """An output timestamp further than this from the input's is on a clock of its own."""
 WRAP: Final = 1 << 33
 
+OUTPUT_BYTES: Final = metrics.MEDIA_BYTES.labels("job_output")
+OUTPUT_FRAMES: Final = metrics.MEDIA_FRAMES.labels("job_output")
+
 
 def lift(pts: int, near: int) -> int:
     """The 33-bit timestamp ``pts`` as the unwrapped one that is nearest to ``near``."""
@@ -47,7 +49,6 @@ class Rendition:
     Args:
         name: key of the rendition in the egress.
         show_source: the operator lets the source's picture be seen while switching.
-        on_delay: told the delay of each picture, seconds.
     """
 
     def __init__(
@@ -56,12 +57,10 @@ class Rendition:
         egress: Egress,
         *,
         show_source: bool = False,
-        on_delay: Callable[[float], None] = lambda _: None,
     ) -> None:
         self._name = name
         self._egress = egress
         self._show_source = show_source
-        self._on_delay = on_delay
         self._arrivals: OrderedDict[int, float] = OrderedDict()
         self._newest_input = 0
         self._offset: int | None = None
@@ -126,7 +125,7 @@ class Rendition:
         arrived = self._arrivals.pop(unit.pts, None)
         if arrived is not None:
             self._delays.add(unit.arrival - arrived)
-            self._on_delay(unit.arrival - arrived)
+            metrics.STREAM_DELAY.observe(unit.arrival - arrived)
         return self._send_video(unit)
 
     # --- what it tells -------------------------------------------------------
@@ -149,16 +148,14 @@ class Rendition:
             return False
         payload = unit.payload
         if unit.keyframe:
-            try:
-                payload, sps = self._parameters.apply(payload)
-            except ParseError:
-                log.warning("%s: a key frame without a readable parameter set", self._name)
-                return False
+            payload, sps = self._parameters.apply(payload)
             self._sps = sps or self._sps
             self._needs_keyframe = False
         self._last_video = unit.pts
         self.last_output = unit.arrival
         self._meter.add(len(payload), unit.arrival)
+        OUTPUT_BYTES.inc(len(payload))
+        OUTPUT_FRAMES.inc()
         self._egress.frame(
             self._name, Codec.H264, packetize(payload), unit.pts, keyframe=unit.keyframe
         )
