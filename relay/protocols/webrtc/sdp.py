@@ -92,7 +92,7 @@ class Transport:
     direction: str | None = None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Section:
     """One ``m=`` section."""
 

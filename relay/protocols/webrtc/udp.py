@@ -13,12 +13,14 @@ import ipaddress
 import logging
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from relay.errors import ConfigError, ParseError
 from relay.protocols.webrtc import stun
 from relay.protocols.webrtc.ice import SILENCE, IceSession, Path
+from relay.protocols.webrtc.sdp import Candidate
 from relay.protocols.webrtc.stun import Address
 
 _log = logging.getLogger(__name__)
@@ -96,6 +98,18 @@ class UdpPort:
             self.statistics.unsent += 1
         else:
             self.statistics.sent += 1
+
+    def sender(self, address: Address) -> Callable[[bytes], None]:
+        """``sendto`` of one address, with as little in between as can be."""
+        send, statistics = self._socket.sendto, self.statistics
+
+        def transmit(data: bytes) -> None:
+            try:
+                send(data, address)
+            except OSError:
+                statistics.unsent += 1
+
+        return transmit
 
     def add_ufrag(self, ufrag: bytes, session: IceSession) -> None:
         self._by_ufrag[ufrag] = session
@@ -185,3 +199,30 @@ class UdpPort:
             self._open = False
             self._loop.remove_reader(self._socket.fileno())
             self._socket.close()
+
+
+def candidates_of(hosts: list[str], port: int) -> list[Candidate]:
+    """Host candidates, in order of preference; IPv4 first, as some clients read one only."""
+    ordered = sorted(hosts, key=lambda host: ":" in host)
+    return [
+        Candidate(str(index + 1), (126 << 24) + ((65535 - index) << 8) + 255, host, port)
+        for index, host in enumerate(ordered)
+    ]
+
+
+def local_hosts(bound: str) -> list[str]:
+    """What a bound address is to be told as; a wildcard becomes the outward addresses."""
+    if bound not in ("0.0.0.0", "::"):
+        return [bound]
+    hosts: list[str] = []
+    probes = [(socket.AF_INET, "192.0.2.1")]
+    if bound == "::":
+        probes.append((socket.AF_INET6, "2001:db8::1"))
+    for family, target in probes:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.connect((target, 9))  # chooses a route; sends nothing
+            except OSError:
+                continue
+            hosts.append(probe.getsockname()[0])
+    return hosts or ["127.0.0.1"]

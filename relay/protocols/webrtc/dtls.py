@@ -1,0 +1,219 @@
+"""aiortc's DTLS, driven by datagrams and a clock: the one door to aiortc.
+
+Of aiortc only ``RTCDtlsTransport`` and ``RTCCertificate`` are used. Its ICE, SDP, senders,
+receivers and jitter buffers never come to be, and its tasks never start.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import pylibsrtp
+from aiortc import rtcdtlstransport
+from OpenSSL import SSL
+
+from relay.errors import ConfigError
+
+MTU: Final = 1200
+SrtpError = pylibsrtp.Error
+
+_NOTHING: Any = None
+_RESEND_DELAYS: Final = (0.25, 0.5)
+_READ_SIZE: Final = 1500
+_CERTIFICATE_HOOKS: Final = ("_create_ssl_context", "getFingerprints", "generateCertificate")
+_TRANSPORT_HOOKS: Final = (
+    "_rx_srtp",
+    "_set_role",
+    "_setup_srtp",
+    "_srtp_profiles",
+    "_ssl",
+    "_tx_srtp",
+    "_validate_peer_identity",
+    "encrypted",
+    "state",
+)
+_MODULE_HOOKS: Final = ("RTCDtlsFingerprint", "RTCDtlsParameters", "SRTP_PROFILES")
+
+
+def check_hooks() -> None:
+    """See that every private name of aiortc that we use is there.
+
+    Raises:
+        ConfigError: ``aiortc_version``, naming what is missing.
+    """
+    missing = [name for name in _MODULE_HOOKS if not hasattr(rtcdtlstransport, name)]
+    if not missing:
+        kind = rtcdtlstransport.RTCCertificate
+        missing = [
+            f"RTCCertificate.{name}" for name in _CERTIFICATE_HOOKS if not hasattr(kind, name)
+        ]
+    if not missing:
+        probe = rtcdtlstransport.RTCDtlsTransport(_NOTHING, [_NOTHING])
+        missing = [
+            f"RTCDtlsTransport.{name}" for name in _TRANSPORT_HOOKS if not hasattr(probe, name)
+        ]
+    if missing:
+        raise ConfigError(
+            f"this aiortc does not fit (1.16 is needed): it lacks {', '.join(missing)}",
+            code="aiortc_version",
+        )
+
+
+class Certificate(rtcdtlstransport.RTCCertificate):
+    """A certificate whose SSL context is made once, not for each peer."""
+
+    _context: Any = None
+
+    def _create_ssl_context(self, srtp_profiles: list[Any]) -> Any:
+        if self._context is None:
+            self._context = super()._create_ssl_context(srtp_profiles)
+        return self._context
+
+    def sha256(self) -> str:
+        prints = {f.algorithm: f.value for f in self.getFingerprints()}
+        return str(prints["sha-256"])
+
+
+def _srtp_profiles() -> list[Any]:
+    """AES-128-GCM first: a third cheaper to protect with than AES-CM and SHA-1."""
+    order = (b"SRTP_AEAD_AES_128_GCM", b"SRTP_AEAD_AES_256_GCM", b"SRTP_AES128_CM_SHA1_80")
+    found = {p.openssl_profile: p for p in rtcdtlstransport.SRTP_PROFILES}
+    return [found[name] for name in order if name in found]
+
+
+class Dtls(rtcdtlstransport.RTCDtlsTransport):
+    """aiortc's DTLS transport, driven by datagrams and a clock in place of its tasks.
+
+    ``failure`` is why it cannot go on; ``ended`` is that the other end said goodbye.
+    """
+
+    def __init__(self, certificate: Certificate, *, client: bool) -> None:
+        # It asks its transport for nothing as long as its own tasks do not run.
+        super().__init__(_NOTHING, [certificate])
+        self._set_role("client" if client else "server")
+        self._srtp_profiles = _srtp_profiles()
+        self.failure: str | None = None
+        self.ended = False
+        self._flight: list[bytes] = []
+        self._resends: list[float] = []
+        context = certificate._create_ssl_context(self._srtp_profiles)
+        self._connection = self._ssl = SSL.Connection(context)
+        self._connection.set_ciphertext_mtu(MTU)
+        if client:
+            self._connection.set_connect_state()
+        else:
+            self._connection.set_accept_state()
+
+    def advance(self, fingerprints: tuple[tuple[str, str], ...], now: float) -> list[bytes]:
+        """Take the handshake as far as it goes; returns datagrams to send."""
+        try:
+            self._connection.do_handshake()
+        except SSL.WantReadError:
+            return self._new_flight(now)
+        except SSL.Error as error:
+            self.failure = f"DTLS handshake failed: {_reason(error)}"
+            return self._take()
+        self.encrypted = True
+        self._validate_peer_identity(
+            rtcdtlstransport.RTCDtlsParameters(
+                fingerprints=[rtcdtlstransport.RTCDtlsFingerprint(*f) for f in fingerprints]
+            )
+        )
+        if self.state == "failed":
+            self.failure = "the certificate does not fit the fingerprint"
+        else:
+            self._setup_srtp()
+            if self.state == "failed":
+                self.failure = "no common SRTP profile"
+        return self._new_flight(now)
+
+    def feed(self, data: bytes) -> None:
+        self._connection.bio_write(data)
+        self._resends.clear()
+
+    def drain(self) -> list[bytes]:
+        """Read what came behind the handshake: goodbyes and alerts; other data is dropped."""
+        try:
+            while self._connection.recv(_READ_SIZE):
+                pass
+        except SSL.WantReadError:
+            pass
+        except SSL.ZeroReturnError:
+            self.ended = True
+        except SSL.Error as error:
+            self.failure = f"DTLS alert: {_reason(error)}"
+        return self._take()
+
+    def timeout(self) -> float | None:
+        """Seconds until OpenSSL wants to send its flight again."""
+        seconds: float | None = self._connection.DTLSv1_get_timeout()
+        return seconds
+
+    def resend(self, now: float) -> list[bytes]:
+        """What is due again.
+
+        OpenSSL waits a whole second at first; the same datagrams sent sooner are dropped
+        as replays where they did arrive.
+        """
+        if self._resends and now >= self._resends[0]:
+            self._resends.pop(0)
+            return self._flight
+        if self.timeout() == 0:
+            self._connection.DTLSv1_handle_timeout()
+            return self._new_flight(now)
+        return []
+
+    def next_resend(self, now: float) -> float | None:
+        seconds = self.timeout()
+        times = self._resends[:1] + ([] if seconds is None else [now + seconds])
+        return min(times, default=None)
+
+    def goodbye(self) -> list[bytes]:
+        """close_notify."""
+        try:
+            self._connection.shutdown()
+        except SSL.Error:
+            return []
+        return self._take()
+
+    def _new_flight(self, now: float) -> list[bytes]:
+        flight = self._take()
+        if flight:
+            self._flight = flight
+            self._resends = [] if self.encrypted else [now + d for d in _RESEND_DELAYS]
+        return flight
+
+    def _take(self) -> list[bytes]:
+        """All that OpenSSL has written, cut between records into datagrams of at most MTU."""
+        written = bytearray()
+        while True:
+            try:
+                written += self._connection.bio_read(1 << 16)
+            except SSL.Error:
+                break
+        return split_records(bytes(written))
+
+
+def _reason(error: SSL.Error) -> str:
+    details = error.args[0] if error.args else None
+    if isinstance(details, list) and details:
+        return str(details[0][-1])
+    return "unexpected end" if isinstance(error, SSL.SysCallError) else type(error).__name__
+
+
+def split_records(flight: bytes) -> list[bytes]:
+    """Cut a flight between DTLS records; several records share a datagram up to MTU."""
+    datagrams: list[bytes] = []
+    start = at = 0
+    while at < len(flight):
+        if at + 13 > len(flight) or not 20 <= flight[at] < 32:
+            at = len(flight)  # the compact form of DTLS 1.3: not cut
+            break
+        end = at + 13 + int.from_bytes(flight[at + 11 : at + 13], "big")
+        if end - start > MTU and at > start:
+            datagrams.append(flight[start:at])
+            start = at
+        at = end
+    if start < len(flight):
+        datagrams.append(flight[start:])
+    return datagrams

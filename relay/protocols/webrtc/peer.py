@@ -1,0 +1,370 @@
+"""One WebRTC peer: ICE of our own below, aiortc's DTLS in the middle, bare RTP above.
+
+A datagram is handled whole, synchronously, in the read of the shared socket: there is no
+task, no queue and no thread for a peer, only one timer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final
+
+from relay.config import WebRtc
+from relay.errors import Unavailable
+from relay.media.unit import Codec
+from relay.protocols.webrtc import negotiation, sdp
+from relay.protocols.webrtc.dtls import Certificate, Dtls, SrtpError, check_hooks
+from relay.protocols.webrtc.ice import IceSession, Path
+from relay.protocols.webrtc.negotiation import LocalSide, Negotiated, TrackParameters
+from relay.protocols.webrtc.sdp import Candidate
+from relay.protocols.webrtc.udp import UdpPort, candidates_of, local_hosts
+from relay.states import StateMachine
+
+__all__ = ["Peer", "PeerState", "Peers", "TrackParameters"]
+
+_log = logging.getLogger(__name__)
+
+_CERTIFICATE_LIFE: Final = 14 * 86400.0  # aiortc's are good for 30 days
+_MAX_EARLY: Final = 64
+_MAX_PACKET: Final = 1500
+
+
+class PeerState(Enum):
+    NEW = "new"
+    CONNECTED = "connected"
+    CLOSED = "closed"
+
+
+_TABLE: Final = {
+    PeerState.NEW: frozenset((PeerState.CONNECTED, PeerState.CLOSED)),
+    PeerState.CONNECTED: frozenset((PeerState.CLOSED,)),
+    PeerState.CLOSED: frozenset[PeerState](),
+}
+
+
+@dataclass(slots=True)
+class PeerStatistics:
+    unprotected: int = 0  # packets that passed SRTP
+    refused: int = 0  # packets that did not
+    early_dropped: int = 0  # media before the keys, over the bound
+
+
+def _ignore(*args: object) -> None:
+    return
+
+
+def _unchanged(packet: bytes) -> bytes:
+    return packet
+
+
+class Peer:
+    """One connection. Made by ``Peers``.
+
+    Attributes:
+        id: unique in this process.
+        answer: the session description to hand out (for our own offers: ``offer``).
+        video, audio: what was agreed, None without such a track.
+        on_rtp, on_rtcp: decrypted packets, with ``time.monotonic()`` of their arrival;
+            called from the read of the socket, so they must not wait.
+        on_state: called after each change; CLOSED is the last.
+        srtp_protect: RTP in, SRTP out.
+        transmit: sends one datagram to where the peer is now; nothing unless CONNECTED.
+        close_reason: why it is CLOSED.
+    """
+
+    def __init__(self, peers: Peers, ice: IceSession, name: str, *, client: bool) -> None:
+        self.id = name
+        self.ice = ice
+        self.answer = ""
+        self.offer = ""
+        self.video: TrackParameters | None = None
+        self.audio: TrackParameters | None = None
+        self.close_reason = ""
+        self.on_rtp: Callable[[bytes, float], None] = _ignore
+        self.on_rtcp: Callable[[bytes, float], None] = _ignore
+        self.on_state: Callable[[PeerState], None] = _ignore
+        self.srtp_protect: Callable[[bytes], bytes] = _unchanged
+        self.transmit: Callable[[bytes], None] = _ignore
+        self.statistics = PeerStatistics()
+        self.agreed: Negotiated | None = None
+        self._peers = peers
+        self._loop = asyncio.get_running_loop()
+        self._client = client
+        self._fingerprints: tuple[tuple[str, str], ...] = ()
+        self._dtls: Dtls | None = None
+        self._early: deque[tuple[bytes, float]] = deque()
+        self._unprotect: Callable[[bytes], bytes] | None = None
+        self._unprotect_rtcp: Callable[[bytes], bytes] = _unchanged
+        self._protect_rtcp: Callable[[bytes], bytes] = _unchanged
+        self._timer: asyncio.TimerHandle | None = None
+        self._machine = StateMachine(
+            f"peer {name}", PeerState.NEW, _TABLE, log=_log, on_change=self._changed
+        )
+        self._deadline = time.monotonic() + peers.settings.connect_timeout
+        ice.on_datagram = self._datagram
+        ice.on_selected = self._selected
+        ice.on_schedule = self._schedule
+        self._schedule(self._deadline)
+
+    @property
+    def state(self) -> PeerState:
+        return self._machine.state
+
+    @property
+    def address(self) -> tuple[Any, ...] | None:
+        """Where the peer is now."""
+        return self.ice.selected.address if self.ice.selected is not None else None
+
+    def send_rtp(self, packet: bytes) -> None:
+        """Protect and send; silently nothing unless CONNECTED."""
+        if self._machine.state is PeerState.CONNECTED:
+            self.transmit(self.srtp_protect(packet))
+
+    def send_rtcp(self, packet: bytes) -> None:
+        """Protect and send a compound packet; silently nothing unless CONNECTED."""
+        if self._machine.state is PeerState.CONNECTED:
+            self.transmit(self._protect_rtcp(packet))
+
+    async def close(self, reason: str) -> None:
+        """Say goodbye to the other end and free everything. A second call does nothing."""
+        self.end(reason)
+
+    def end(self, reason: str) -> None:
+        """``close`` for callers that cannot wait; nothing in it waits anyway."""
+        if self._machine.state is PeerState.CLOSED:
+            return
+        self.close_reason = reason
+        if self._dtls is not None:
+            self._send(self._dtls.goodbye())
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self.transmit = _ignore
+        self.srtp_protect = self._protect_rtcp = _unchanged
+        self._unprotect = self._dtls = None
+        self._early.clear()
+        self.ice.close()
+        self._peers.forget(self)
+        self._machine.to(PeerState.CLOSED, reason)
+
+    def accept(self, agreed: Negotiated) -> None:
+        """Set what was agreed; from here on the peer can connect."""
+        self.agreed = agreed
+        self.video = agreed.track(Codec.H264)
+        self.audio = agreed.track(Codec.OPUS)
+        self._fingerprints = agreed.fingerprints
+        self._client = agreed.active
+        self.ice.quiet = agreed.patient
+
+    # -- below: what the socket and the clock do ---------------------------------------
+
+    def _changed(self, old: PeerState, new: PeerState) -> None:
+        self.on_state(new)
+
+    def _selected(self, path: Path) -> None:
+        udp, address = self._peers.udp, path.address
+        if self._machine.state is PeerState.CONNECTED:
+            self.transmit = udp.sender(address)
+        elif self._dtls is None:
+            self._dtls = Dtls(self._peers.certificate, client=self._client)
+            if self._client:
+                self._send(self._dtls.advance(self._fingerprints, time.monotonic()))
+                self._schedule_dtls(time.monotonic())
+
+    def _send(self, datagrams: list[bytes]) -> None:
+        address = self.address
+        if address is not None:
+            for datagram in datagrams:
+                self._peers.udp.sendto(datagram, address)
+
+    def _datagram(self, data: bytes, path: Path, now: float) -> None:
+        first = data[0]
+        if 127 < first < 192:
+            if self._unprotect is None:
+                self._keep_early(data, now)
+            elif self._media(data, now):
+                path.seen = now
+        elif 19 < first < 64 and self._dtls is not None:
+            self._handshake(self._dtls, data, now)
+
+    def _media(self, data: bytes, now: float) -> bool:
+        """Decrypt and hand on; whether the packet was authentic."""
+        unprotect = self._unprotect
+        if unprotect is None or not 12 <= len(data) <= _MAX_PACKET:
+            return False
+        is_rtcp = 191 < data[1] < 224
+        try:
+            packet = self._unprotect_rtcp(data) if is_rtcp else unprotect(data)
+        except SrtpError:
+            self.statistics.refused += 1
+            return False
+        self.statistics.unprotected += 1
+        if is_rtcp:
+            self.on_rtcp(packet, now)
+        else:
+            self.on_rtp(packet, now)
+        return True
+
+    def _keep_early(self, data: bytes, now: float) -> None:
+        """Media may overtake the last flight of the handshake."""
+        if self._dtls is None or len(self._early) >= _MAX_EARLY:
+            self.statistics.early_dropped += 1
+        else:
+            self._early.append((data, now))
+
+    def _handshake(self, dtls: Dtls, data: bytes, now: float) -> None:
+        dtls.feed(data)
+        if not dtls.encrypted:
+            self._send(dtls.advance(self._fingerprints, now))
+            if dtls.encrypted and dtls.failure is None:
+                self._connected(dtls)
+        if dtls.encrypted and dtls.failure is None and self._dtls is dtls:
+            self._send(dtls.drain())
+        if self._dtls is not dtls:
+            return  # ended from a callback
+        if dtls.failure is not None:
+            self.end(dtls.failure)
+        elif dtls.ended:
+            self.end("closed by the peer")
+        else:
+            self._schedule_dtls(now)
+
+    def _connected(self, dtls: Dtls) -> None:
+        address = self.address
+        assert address is not None
+        self.transmit = self._peers.udp.sender(address)
+        self.srtp_protect = dtls._tx_srtp.protect
+        self._protect_rtcp = dtls._tx_srtp.protect_rtcp
+        self._unprotect = dtls._rx_srtp.unprotect
+        self._unprotect_rtcp = dtls._rx_srtp.unprotect_rtcp
+        self.ice.established = True
+        self.ice.quiet = False
+        self._machine.to(PeerState.CONNECTED)
+        while self._early and self._unprotect is not None:
+            self._media(*self._early.popleft())
+
+    def _schedule_dtls(self, now: float) -> None:
+        at = self._dtls.next_resend(now) if self._dtls is not None else None
+        if at is not None:
+            self._schedule(at)
+
+    def _schedule(self, at: float) -> None:
+        """Be woken at ``at``, or earlier."""
+        if self._machine.state is PeerState.CLOSED:
+            return
+        delay = at - time.monotonic()
+        when = self._loop.time() + max(0.0, delay)
+        if self._timer is not None:
+            if self._timer.when() <= when:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(when, self._wake)
+
+    def _wake(self) -> None:
+        self._timer = None
+        now = time.monotonic()
+        connecting = self._machine.state is PeerState.NEW
+        if connecting and now >= self._deadline:
+            self.end("not connected in time")
+            return
+        dtls = self._dtls
+        if dtls is not None:
+            self._send(dtls.resend(now))
+        at = self.ice.tick(now)
+        reason = self.ice.expired(now)
+        if reason is not None:
+            self.end(reason)
+            return
+        self._schedule(min(at, self._deadline) if connecting else at)
+        self._schedule_dtls(now)
+
+
+class Peers:
+    """All peers of a process: one UDP port, one certificate."""
+
+    def __init__(self, settings: WebRtc, udp: UdpPort, candidates: list[Candidate]) -> None:
+        self.settings = settings
+        self.udp = udp
+        self.candidates = candidates
+        self._peers: set[Peer] = set()
+        self._closed = False
+        self._renew_certificate()
+
+    @classmethod
+    async def open(cls, settings: WebRtc) -> Peers:
+        """Bind the port and make the certificate.
+
+        Raises:
+            ConfigError: ``udp_bind``, ``aiortc_version``.
+        """
+        check_hooks()
+        udp = await UdpPort.open(settings.host, settings.port)
+        hosts = settings.public_addresses or local_hosts(udp.host)
+        return cls(settings, udp, candidates_of(hosts, udp.port))
+
+    def _renew_certificate(self) -> None:
+        self.certificate = Certificate.generateCertificate()
+        self.fingerprint = self.certificate.sha256()
+        self._certificate_made = time.monotonic()
+
+    def __len__(self) -> int:
+        return len(self._peers)
+
+    def forget(self, peer: Peer) -> None:
+        self._peers.discard(peer)
+
+    async def answer(self, offer: str, *, receive: bool) -> Peer:
+        """Accept an offer: a publisher's (``receive``) or a viewer's.
+
+        The peer is NEW; ``peer.answer`` is complete. Set its callbacks before the next
+        wait: packets may come as soon as the answer is out.
+
+        Raises:
+            BadInput, TooLarge, Unprocessable: the offer (codes: sdp.py, negotiation.py).
+            Unavailable: going away.
+        """
+        if self._closed:
+            raise Unavailable("going away", code="draining")
+        now = time.monotonic()
+        if now - self._certificate_made > _CERTIFICATE_LIFE:
+            self._renew_certificate()
+        ssrcs = _fresh_ssrcs()
+        agreed = negotiation.negotiate(sdp.parse(offer), receive=receive, ssrcs=ssrcs)
+        ice = IceSession(
+            self.udp,
+            controlling=False,
+            consent_timeout=self.settings.consent_timeout,
+            now=now,
+            remote_ufrag=agreed.remote_ufrag,
+            remote_pwd=agreed.remote_pwd,
+        )
+        peer = Peer(self, ice, secrets.token_hex(8), client=agreed.active)
+        peer.accept(agreed)
+        peer.answer = negotiation.write_answer(agreed, self._local(peer))
+        self._peers.add(peer)
+        return peer
+
+    def _local(self, peer: Peer) -> LocalSide:
+        ice = peer.ice
+        return LocalSide(ice.ufrag, ice.pwd, self.fingerprint, self.candidates, peer.id)
+
+    async def close(self) -> None:
+        """Close every peer, then the port."""
+        self._closed = True
+        for peer in list(self._peers):
+            await peer.close("going away")
+        self.udp.close()
+
+
+def _fresh_ssrcs() -> list[int]:
+    ssrcs: set[int] = set()
+    while len(ssrcs) < 4:
+        ssrcs.add(secrets.randbelow((1 << 32) - 1) + 1)
+    return list(ssrcs)
