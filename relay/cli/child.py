@@ -43,9 +43,25 @@ class ChildFailed(RelayError):
         self.exit_code = exit_code
 
 
+def command_of(role: str, fd: int) -> list[str]:
+    return [sys.executable, "-m", "relay", role, "--supervised", str(fd)]
+
+
 class Child:
-    def __init__(self, role: str, on_log: Callable[[str, str], None]) -> None:
+    """
+    Args:
+        on_log: called with the role and each line that it writes.
+        command: for a role and the number of its line's file descriptor.
+    """
+
+    def __init__(
+        self,
+        role: str,
+        on_log: Callable[[str, str], None],
+        command: Callable[[str, int], list[str]] = command_of,
+    ) -> None:
         self.role = role
+        self._command = command
         self.state = ChildState.STARTING
         self._on_log = on_log
         self._line = ParentLine()
@@ -62,12 +78,7 @@ class Child:
         """
         fd = self._line.theirs.fileno()
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "relay",
-            self.role,
-            "--supervised",
-            str(fd),
+            *self._command(self.role, fd),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,

@@ -6,7 +6,6 @@ import importlib
 import socket
 import ssl
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from relay.cli.options import refuse_open_door
@@ -15,7 +14,7 @@ from relay.config import Gateway, Settings, is_loopback
 from relay.errors import ConfigError
 
 if TYPE_CHECKING:
-    from aiohttp import web
+    from relay.api.server import Server
 
 MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "gateway": ("relay.gateway.node", "relay.api.app"),
@@ -32,34 +31,29 @@ def preload(role: str) -> None:
 
 class GatewayRole:
     def __init__(self, settings: Settings) -> None:
+        refuse_open_door(settings.gateway)
         from relay.gateway.node import GatewayNode
 
-        refuse_open_door(settings.gateway)
         self._settings = settings.gateway
         self._node = GatewayNode(settings.gateway)
-        self._runner: web.AppRunner | None = None
+        self._server: Server | None = None
         self.drain_timeout = settings.gateway.drain_timeout
 
     async def start(self) -> Mapping[str, Any]:
-        from aiohttp import web
-
         from relay.api.app import build_app
+        from relay.api.server import Server
 
-        context = tls_context(self._settings)
+        settings = self._settings
+        context = tls_context(settings)
         await self._node.start()
-        self._runner = web.AppRunner(
-            build_app(self._node), access_log=None, shutdown_timeout=0.5, handle_signals=False
+        self._server = Server(
+            build_app(self._node), host=settings.host, port=settings.port, ssl_context=context
         )
-        await self._runner.setup()
-        site = web.TCPSite(
-            self._runner, self._settings.host, self._settings.port, ssl_context=context
-        )
-        await site.start()
-        port = self._runner.addresses[0][1]
+        await self._server.start()
         scheme = "https" if context else "http"
-        host = url_host(self._settings.host)
+        port = self._server.port
         return {
-            "url": self._settings.public_url or f"{scheme}://{host}:{port}",
+            "url": settings.public_url or f"{scheme}://{url_host(settings.host)}:{port}",
             "port": port,
             "udp_port": self._node.peers.udp.port,
         }
@@ -72,8 +66,8 @@ class GatewayRole:
 
     async def stop(self) -> None:
         await self._node.stop()
-        if self._runner is not None:
-            await self._runner.cleanup()
+        if self._server is not None:
+            await self._server.stop()
 
 
 class OrchestratorRole:
@@ -157,24 +151,16 @@ def tls_context(gateway: Gateway) -> ssl.SSLContext | None:
     Raises:
         ConfigError: one file without the other, or files that are no certificate.
     """
+    from relay.rpc.certificate import node_certificate, server_context
+
     tls = gateway.tls
-    cert, key = tls.cert, tls.key
-    if cert is None and key is None:
-        if not tls.self_signed:
-            return None
-        cert, key = self_signed(gateway)
-    if cert is None or key is None:
+    if tls.cert is not None and tls.key is not None:
+        return server_context(tls.cert, tls.key, alpn=("http/1.1",))
+    if tls.cert is not None or tls.key is not None:
         raise ConfigError("gateway.tls: cert and key go together")
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(cert, key)
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"gateway.tls: {cert} and {key}: {error}") from error
-    return context
-
-
-def self_signed(gateway: Gateway) -> tuple[Path, Path]:
-    from relay.rpc.certificate import node_certificate
-
+    if not tls.self_signed:
+        return None
     host = gateway.host if is_loopback(gateway.host) else own_addresses()[0]
-    return node_certificate(gateway.data_dir, host)
+    # A folder of its own: an orchestrator beside it keeps a certificate for another name.
+    cert, key = node_certificate(gateway.data_dir / "gateway", host)
+    return server_context(cert, key, alpn=("http/1.1",))

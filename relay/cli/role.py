@@ -16,7 +16,7 @@ import uvloop
 from relay.cli import logs
 from relay.cli.lifeline import ChildLine
 from relay.config import Settings
-from relay.errors import RelayError
+from relay.errors import ConfigError, RelayError
 
 SUPERVISED_DRAIN: Final = 1.0
 """Seconds to tell streams and jobs, where ``relay up`` ends within three."""
@@ -91,7 +91,7 @@ def run(
         tell(
             {
                 "failed": str(error) or repr(error),
-                "code": 2 if getattr(error, "code", "") == "config" else 1,
+                "code": 2 if isinstance(error, ConfigError) else 1,
             }
         )
         raise

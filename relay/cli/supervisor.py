@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from relay.cli.child import Child, ChildFailed
+from relay.cli.child import Child, ChildFailed, command_of
 from relay.cli.role import StopSignals
 from relay.cli.wiring import BEFORE, Address, wire
 from relay.config import Settings
@@ -30,6 +30,7 @@ class Supervisor:
     Args:
         on_ready: called once, when all roles are ready.
         on_log: called with a role and a line that it wrote.
+        command: what a role is started by.
     """
 
     def __init__(
@@ -38,10 +39,12 @@ class Supervisor:
         *,
         on_ready: Callable[[Mapping[str, Address]], None],
         on_log: Callable[[str, str], None],
+        command: Callable[[str, int], list[str]] = command_of,
     ) -> None:
         self._settings = settings
         self._on_ready = on_ready
         self._on_log = on_log
+        self._command = command
         self._children: dict[str, Child] = {}
         self._addresses: dict[str, Address] = {}
         self._ready: dict[str, asyncio.Event] = {role: asyncio.Event() for role in BEFORE}
@@ -80,7 +83,7 @@ class Supervisor:
     async def _keep(self, role: str) -> None:
         failures = 0
         while True:
-            child = Child(role, self._on_log)
+            child = Child(role, self._on_log, self._command)
             self._children[role] = child
             try:
                 steady = await self._once(role, child)

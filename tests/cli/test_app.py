@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+
+def relay(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "relay", *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={"PATH": "/usr/bin:/bin", "COLUMNS": "100", **environment},
+    )
+
+
+COMMANDS = ("up", "gateway", "orchestrator", "worker")
+
+
+def test_help_is_short_and_grouped() -> None:
+    said = relay("--help").stdout
+    assert all(f" {command} " in said for command in COMMANDS)
+    assert len(said.splitlines()) < 30
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_a_command_is_short_and_grouped(command: str) -> None:
+    said = relay(command, "--help").stdout
+    assert "Address" in said
+    assert "Settings" in said
+    assert "supervised" not in said
+    assert len(said.splitlines()) < 36
+
+
+def test_help_needs_no_role_and_no_media_library() -> None:
+    code = (
+        "import sys\nfrom relay.cli.app import main\nsys.argv = ['relay', '--help']\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "assert not {'av', 'aiortc', 'cv2', 'aiohttp', 'pydantic'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_settings_in_force_are_printed(command: str) -> None:
+    done = relay(command, "--print-config", "--port", "0", RELAY_WORKER__TOKEN="hidden")
+    assert done.returncode == 0, done.stderr
+    assert "hidden" not in done.stdout
+    tree = yaml.safe_load(done.stdout)
+    section = "gateway" if command == "up" else command
+    assert tree[section]["port"] == 0
+
+
+def test_one_host_is_for_pages_and_media_alike() -> None:
+    tree = yaml.safe_load(relay("up", "--print-config", "--host", "127.0.0.2").stdout)
+    assert tree["gateway"]["host"] == tree["gateway"]["webrtc"]["host"] == "127.0.0.2"
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("up", "--set", "gateway.prot=1"), "gateway.prot"),
+        (("worker", "--config", "/nowhere.yaml"), "/nowhere.yaml"),
+        (("up", "--host", "0.0.0.0"), "--open"),
+        (("gateway", "--host", "0.0.0.0"), "--open"),
+        (("gateway", "--supervised", "77"), "77"),
+        (("up", "--what"), "--what"),
+        (("nothing",), "nothing"),
+    ],
+)
+def test_a_wrong_word_ends_with_two_and_names_it(words: tuple[str, ...], named: str) -> None:
+    done = relay(*words)
+    assert done.returncode == 2
+    assert named in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unknown_variable_of_ours_ends_with_two() -> None:
+    done = relay("worker", RELAY_WORKER__SLOT="1")
+    assert done.returncode == 2
+    assert "RELAY_WORKER__SLOT" in done.stderr
