@@ -4,7 +4,7 @@
 
 - ``relay``: WHIP in, decode, ``MediaRelay``, encode, WHEP out.
 - ``decode``: WHIP in, every picture decoded and thrown away.
-- ``send``: WHEP out of encoded pictures (``--clip``), by aiortc's own sender.
+- ``send``: WHEP out of encoded pictures, each viewer by aiortc's own sender.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import argparse
 import asyncio
 import sys
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 import aioice.ice
@@ -25,7 +24,8 @@ from aiortc.contrib.media import MediaBlackhole, MediaRelay
 from aiortc.rtcrtpparameters import RTCRtpCodecParameters
 from aiortc.rtcrtpsender import RTCRtpSender
 
-from bench.clip import Clip
+from bench.source import make_clip, pictures
+from relay.media.unit import VIDEO_CLOCK, AccessUnit
 
 
 class ClipTrack(MediaStreamTrack):  # type: ignore[misc]
@@ -33,19 +33,19 @@ class ClipTrack(MediaStreamTrack):  # type: ignore[misc]
 
     kind = "video"
 
-    def __init__(self, clip: Clip) -> None:
+    def __init__(self, clip: list[AccessUnit]) -> None:
         super().__init__()
-        self._units = clip.endless_video()
+        self._units = pictures(clip)
         self._began: float | None = None
 
     async def recv(self) -> av.Packet:
-        due, payload, _ = next(self._units)
+        unit = next(self._units)
         loop = asyncio.get_running_loop()
         if self._began is None:
             self._began = loop.time()
-        await asyncio.sleep(max(0.0, self._began + due - loop.time()))
-        packet = av.Packet(payload)
-        packet.pts = packet.dts = int(due * 90_000)
+        await asyncio.sleep(max(0.0, self._began + unit.pts / VIDEO_CLOCK - loop.time()))
+        packet = av.Packet(unit.payload)
+        packet.pts = packet.dts = unit.pts
         packet.time_base = Fraction(1, 90_000)
         return packet
 
@@ -53,7 +53,7 @@ class ClipTrack(MediaStreamTrack):  # type: ignore[misc]
 class Plain:
     """One process of plain aiortc."""
 
-    def __init__(self, kind: str, clip: Clip | None) -> None:
+    def __init__(self, kind: str, clip: list[AccessUnit] | None) -> None:
         self._kind = kind
         self._clip = clip
         self._peers: set[RTCPeerConnection] = set()
@@ -109,7 +109,7 @@ def _h264() -> list[RTCRtpCodecParameters]:
     return [codec for codec in codecs if codec.mimeType in {"video/H264", "video/rtx"}]
 
 
-async def serve(kind: str, clip: Clip | None) -> None:
+async def serve(kind: str, clip: list[AccessUnit] | None) -> None:
     plain = Plain(kind, clip)
     app = web.Application()
     app.router.add_post("/whip", plain.whip)
@@ -134,11 +134,10 @@ async def serve(kind: str, clip: Clip | None) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kind", choices=["relay", "decode", "send"])
-    parser.add_argument("--clip", type=Path)
     arguments = parser.parse_args()
     # aiortc leaves the loopback address out; a bench stays on it.
     aioice.ice.get_host_addresses = lambda use_ipv4, use_ipv6: ["127.0.0.1"]
-    clip = Clip.load(arguments.clip) if arguments.clip else None
+    clip = make_clip() if arguments.kind == "send" else None
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(arguments.kind, clip))
 
