@@ -105,7 +105,7 @@ class Timeline:
         video, audio = self._reported(self._video), self._reported(self._audio)
         if video is None or audio is None:
             return
-        apart = (video[0] - audio[0]) * VIDEO_CLOCK >> 32
+        apart = ((video[0] - audio[0]) * VIDEO_CLOCK + (1 << 31)) >> 32
         ahead = video[1] - audio[1] - apart
         if not SYNC_TOLERANCE < abs(ahead) <= MAX_SYNC:
             return
