@@ -14,6 +14,7 @@ MAX_ACCESS_UNIT: Final = 4 << 20
 _START_CODE: Final = b"\0\0\0\1"
 _SLICE: Final = 1
 _IDR: Final = 5
+_SPS: Final = 7
 _DELIMITER: Final = 9
 _FILLER: Final = 12
 _LAST_SINGLE: Final = 23
@@ -28,6 +29,9 @@ def packetize(annexb: bytes, mtu: int = MTU) -> list[bytes]:
 
     Small neighbours share a packet. A NAL unit that does not fit is cut into pieces of
     one size, the last one smaller: packets of equal size can leave in one system call.
+
+    Raises:
+        ParseError: more NAL units than ``relay.media.h264.MAX_NALS``.
     """
     payloads: list[bytes] = []
     small: list[bytes] = []
@@ -79,6 +83,7 @@ class Assembled(NamedTuple):
 
     Attributes:
         intact: every NAL unit is whole.
+        parameters: it holds a sequence parameter set.
         picture: it holds a slice (parameter sets alone do not make a picture).
         keyframe: it holds an IDR slice.
         starts: its first slice is the first of its picture.
@@ -86,6 +91,7 @@ class Assembled(NamedTuple):
 
     annexb: bytes
     intact: bool
+    parameters: bool
     picture: bool
     keyframe: bool
     starts: bool
@@ -98,7 +104,16 @@ class Depacketizer:
     not intact. Access unit delimiters and filler are left out.
     """
 
-    __slots__ = ("_bad", "_in_fragment", "_keyframe", "_parts", "_picture", "_size", "_starts")
+    __slots__ = (
+        "_bad",
+        "_in_fragment",
+        "_keyframe",
+        "_parameters",
+        "_parts",
+        "_picture",
+        "_size",
+        "_starts",
+    )
 
     def __init__(self) -> None:
         self._parts: list[bytes] = []
@@ -109,6 +124,7 @@ class Depacketizer:
         self._size = 0
         self._bad = False
         self._in_fragment = False
+        self._parameters = False
         self._picture = False
         self._keyframe = False
         self._starts = False
@@ -152,6 +168,7 @@ class Depacketizer:
         result = Assembled(
             b"".join(self._parts),
             not self._bad and not self._in_fragment,
+            self._parameters,
             self._picture,
             self._keyframe,
             self._starts,
@@ -203,6 +220,8 @@ class Depacketizer:
         self._parts += (_START_CODE, nal)
 
     def _note(self, kind: int, following: int) -> None:
+        if kind == _SPS:
+            self._parameters = True
         if kind not in (_SLICE, _IDR):
             return
         if not self._picture:

@@ -34,7 +34,7 @@ def test_a_small_slice_is_its_own_payload() -> None:
 def test_parameter_sets_share_a_payload_with_a_small_key_frame() -> None:
     (payload,) = packetize(unit(SPS, PPS, IDR))
     assert payload[0] == 0x78
-    assert assemble([payload]) == Assembled(unit(SPS, PPS, IDR), True, True, True, True)
+    assert assemble([payload]) == Assembled(unit(SPS, PPS, IDR), True, True, True, True, True)
 
 
 def test_a_large_slice_is_cut_into_equal_pieces() -> None:
@@ -67,7 +67,7 @@ def test_a_delimiter_inside_an_aggregate_is_left_out() -> None:
 
 
 def test_parameter_sets_alone_are_no_picture() -> None:
-    assert assemble([SPS, PPS]) == Assembled(unit(SPS, PPS), True, False, False, False)
+    assert assemble([SPS, PPS]) == Assembled(unit(SPS, PPS), True, True, False, False, False)
 
 
 def test_a_picture_that_is_joined_in_its_middle_does_not_start() -> None:
@@ -103,7 +103,7 @@ def test_the_next_access_unit_begins_afresh_after_a_broken_one() -> None:
     depacketizer.push(b"\x7c\x85ab")
     depacketizer.take()
     depacketizer.push(SLICE)
-    assert depacketizer.take() == Assembled(unit(SLICE), True, True, False, True)
+    assert depacketizer.take() == Assembled(unit(SLICE), True, False, True, False, True)
 
 
 def test_units_of_zero_length_and_reserved_kinds_are_read_over() -> None:
@@ -112,7 +112,7 @@ def test_units_of_zero_length_and_reserved_kinds_are_read_over() -> None:
 
 
 def test_a_slice_of_one_byte_is_read_over_for_its_position() -> None:
-    assert assemble([b"\x41"]) == Assembled(unit(b"\x41"), True, True, False, False)
+    assert assemble([b"\x41"]) == Assembled(unit(b"\x41"), True, False, True, False, False)
 
 
 def test_a_megabyte_of_side_information_goes_through() -> None:
@@ -127,7 +127,7 @@ def test_an_access_unit_over_the_bound_is_dropped_whole() -> None:
     for _ in range(h264_payload.MAX_ACCESS_UNIT // 60_000 + 1):
         depacketizer.push(b"\x7c\x05" + bytes(60_000))
     assert not depacketizer.empty
-    assert depacketizer.take()._replace(annexb=b"") == Assembled(b"", False, True, True, False)
+    assert depacketizer.take()._replace(annexb=b"") == Assembled(b"", False, False, True, True, False)
 
 
 def test_spoiled_is_not_intact_whatever_follows() -> None:

@@ -1,0 +1,396 @@
+"""RTP in, access units out: the receive side of one video stream.
+
+Pure: ``now`` comes in, ``wake_at`` goes out. The owner feeds each packet, and calls
+``poll`` whenever ``wake_at`` has come, which may be at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import inf
+from typing import Final, NamedTuple
+
+from relay.media.h264 import ParameterSets, Sps
+from relay.media.unit import VIDEO_CLOCK
+from relay.protocols.webrtc.h264_payload import Depacketizer
+from relay.protocols.webrtc.reception import RESTART_STEP, Reception
+from relay.protocols.webrtc.repair import Repair
+from relay.protocols.webrtc.rtcp import ReportBlock
+from relay.protocols.webrtc.rtp import RtpPacket, unwrap_rtx
+
+GIVE_UP: Final = 0.25
+"""Seconds after which a hole in the video is not waited for any more."""
+
+ASK_FOR_KEYFRAME: Final = 0.2
+"""Seconds after which the key frame is asked for that will be needed if a hole stays."""
+
+GIVE_UP_WITHOUT_NACK: Final = 0.1
+"""The same where nobody answers requests: only reordering can fill a hole."""
+
+MAX_GAP: Final = 1000
+"""Packets missing in a row that are still asked for."""
+
+MAX_HELD: Final = 1500
+"""Packets kept behind a hole."""
+
+FIRST_KEYFRAME_WAIT: Final = 0.1
+"""Seconds that a stream has to begin with a key frame of its own."""
+
+ASK_AGAIN: Final = 0.5
+"""Seconds between two requests for the same key frame."""
+
+ASK_EARLIEST: Final = 0.3
+"""Seconds between two requests for any; encoders answer no faster."""
+
+_RETIRED_FOR: Final = 0.5  # seconds; late packets of a stream that was replaced
+
+
+class Picture(NamedTuple):
+    """One whole access unit of H.264.
+
+    Attributes:
+        annexb: with the parameter sets in front when it is a key frame.
+        timestamp: as in its packets, 32 bits.
+        sps: of a key frame, when its parameter set could be read.
+    """
+
+    annexb: bytes
+    timestamp: int
+    arrival: float
+    keyframe: bool
+    sps: Sps | None
+
+
+class Poll(NamedTuple):
+    """What the owner is to do: pass pictures on, and ask the sender for the rest.
+
+    Attributes:
+        nack: sequence numbers to ask for, as they stand in packets.
+        keyframe: whether a key frame is to be asked for.
+    """
+
+    pictures: Sequence[Picture]
+    nack: tuple[int, ...]
+    keyframe: bool
+
+
+class VideoReceiver:
+    """One H.264 stream: complete pictures in order, from a key frame on.
+
+    A picture leaves on its marker bit, or when the next one begins. A hole is asked for
+    at once and again by timer; one that stays is given up, and nothing leaves until the
+    next key frame. A new SSRC is a new encoder.
+
+    Attributes:
+        wake_at: when to call ``poll``.
+        ssrc: of the stream received now, None before the first packet.
+        packets, octets: all that came for it, retransmissions and probes included.
+        frames, broken, undecodable: pictures passed on; dropped since parts of them were
+            wrong or lost; dropped since the key frame before them was missing.
+        holes_given_up, late, recovered, unknown: packets lost for good make holes; came too
+            late or twice; came by retransmission; belong to nothing that is known.
+    """
+
+    def __init__(
+        self,
+        payload_type: int,
+        *,
+        rtx_payload_type: int | None = None,
+        ssrc: int | None = None,
+        rtx_ssrc: int | None = None,
+        nack: bool = True,
+    ) -> None:
+        """
+        Args:
+            ssrc: what the sender declared, if it did.
+            rtx_ssrc: of its retransmissions, if declared; learned otherwise.
+        """
+        self._payload_type = payload_type
+        self._rtx_payload_type = rtx_payload_type
+        self._declared = (ssrc, rtx_ssrc)
+        self._rtx_ssrc: int | None = None
+        self._retired: int | None = None
+        self._nack = nack
+        self._sets = ParameterSets()
+        self._depacketizer = Depacketizer()
+        self._reception: Reception | None = None
+        self._repair = self._new_repair()
+        self._held: dict[int, RtpPacket] = {}
+        self._next = 0  # to be read next
+        self._top = 0  # never seen yet; equal to _next exactly when nothing is missing
+        self._timestamp: int | None = None
+        self._out: list[Picture] = []
+        self._waiting = True  # for a key frame
+        self._ask_at = inf
+        self._asked_at = -inf
+        self._arrived_at = -inf
+        self.ssrc: int | None = None
+        self.wake_at = inf
+        self.packets = 0
+        self.octets = 0
+        self.frames = 0
+        self.broken = 0
+        self.undecodable = 0
+        self.holes_given_up = 0
+        self.late = 0
+        self.recovered = 0
+        self.unknown = 0
+
+    # -- what the owner calls
+
+    def feed(self, packet: RtpPacket, now: float) -> Sequence[Picture]:
+        """Take one packet in; the pictures that it completes, mostly none."""
+        retransmitted = packet.payload_type != self._payload_type
+        if retransmitted:
+            original = self._unwrap(packet)
+            if original is None or self._reception is None:
+                return ()
+            packet = original
+            extended: int | None = self._reception.place(packet.sequence)
+            if extended is not None and extended >= self._top:
+                self.unknown += 1  # the stream itself says how far it is, not its copies
+                return ()
+        else:
+            if packet.ssrc != self.ssrc and not self._switch(packet, now):
+                return ()
+            assert self._reception is not None
+            extended = self._reception.arrived(packet.sequence, packet.timestamp, now)
+        self.packets += 1
+        self.octets += len(packet.payload)
+        self._arrived_at = now
+        if extended is None:
+            return ()
+        if extended == self._next == self._top:
+            self._next = self._top = extended + 1
+            self._accept(packet, now)
+        else:
+            self._insert(packet, extended, now, retransmitted)
+        if self._waiting or self._held:
+            self._plan(now)
+        if not self._out:
+            return ()
+        pictures = self._out
+        self._out = []
+        return pictures
+
+    def poll(self, now: float) -> Poll:
+        """Look at the clock: holes to ask for or to give up, a key frame to ask for."""
+        doubtful = self._repair.doubtful(now)
+        while self._repair.expired(now):
+            self._give_up(now)
+        nack = tuple(extended & 0xFFFF for extended in self._repair.due(now))
+        if self._waiting:
+            keyframe = now >= self._ask_at
+        else:
+            keyframe = doubtful and now >= self._asked_at + ASK_EARLIEST
+        if keyframe:
+            self._asked_at = now
+            self._ask_at = inf  # asked again when more comes that cannot be shown
+        self.wake_at = min(self._repair.wake_at, self._ask_at)
+        pictures = self._out
+        self._out = []
+        return Poll(pictures, nack, keyframe)
+
+    def sender_report(self, ssrc: int, ntp: int, now: float) -> bool:
+        """Note an RTCP sender report; whether it is one of this stream."""
+        if self._reception is None or ssrc != self.ssrc:
+            return False
+        self._reception.sender_report(ntp, now)
+        return True
+
+    def report(self, now: float) -> ReportBlock | None:
+        """The block for the next receiver report, None before the first packet."""
+        if self._reception is None or self.ssrc is None:
+            return None
+        return self._reception.report(self.ssrc, now)
+
+    @property
+    def lost(self) -> int:
+        """Packets lost on the way, whether or not they were recovered."""
+        return max(0, self._reception.lost) if self._reception is not None else 0
+
+    @property
+    def jitter(self) -> float:
+        """Interarrival jitter in seconds."""
+        return self._reception.jitter / VIDEO_CLOCK if self._reception is not None else 0.0
+
+    @property
+    def requested(self) -> int:
+        """Packets asked for, each time counted."""
+        return self._repair.requests
+
+    @property
+    def waiting_for_keyframe(self) -> bool:
+        return self._waiting
+
+    # -- which stream a packet belongs to
+
+    def _switch(self, packet: RtpPacket, now: float) -> bool:
+        """A packet of another SSRC: a new stream, unless it is a late one or a probe."""
+        quiet = now - self._arrived_at >= _RETIRED_FOR
+        if not packet.payload or (packet.ssrc == self._retired and not quiet):
+            self.late += 1
+            return False
+        self._retired = self.ssrc
+        self.ssrc = packet.ssrc
+        declared, rtx_ssrc = self._declared
+        self._rtx_ssrc = rtx_ssrc if declared in (None, packet.ssrc) else None
+        self._reception = Reception(VIDEO_CLOCK, packet.sequence, packet.timestamp, now)
+        self._repair = self._new_repair()
+        self._sets = ParameterSets()
+        self._begin_at(packet.sequence, now + FIRST_KEYFRAME_WAIT)
+        return True
+
+    def _new_repair(self) -> Repair:
+        if self._nack:
+            return Repair(nack=True, doubt=ASK_FOR_KEYFRAME, give_up=GIVE_UP)
+        return Repair(nack=False, doubt=GIVE_UP_WITHOUT_NACK, give_up=GIVE_UP_WITHOUT_NACK)
+
+    def _begin_at(self, extended: int, ask_at: float) -> None:
+        self._held.clear()
+        self._repair.forget(extended)
+        self._depacketizer.reset()
+        self._timestamp = None
+        self._next = self._top = extended
+        self._waiting = True
+        self._ask_at = ask_at
+
+    def _unwrap(self, packet: RtpPacket) -> RtpPacket | None:
+        if packet.payload_type != self._rtx_payload_type or self.ssrc is None:
+            self.unknown += 1
+            return None
+        if self._rtx_ssrc is not None and packet.ssrc != self._rtx_ssrc:
+            self.unknown += 1
+            return None
+        original = unwrap_rtx(packet, self._payload_type, self.ssrc)
+        if original is not None and self._rtx_ssrc is None:
+            assert self._reception is not None
+            if self._reception.place(original.sequence) not in self._repair:
+                self.unknown += 1
+                return None
+            self._rtx_ssrc = packet.ssrc
+        return original
+
+    # -- the order of packets
+
+    def _insert(self, packet: RtpPacket, extended: int, now: float, retransmitted: bool) -> None:
+        if extended < self._next or extended in self._held:
+            self.late += 1
+            return
+        fills = extended < self._top
+        if not fills:
+            if extended - self._top > MAX_GAP:
+                if extended - self._top > RESTART_STEP:
+                    self._sets = ParameterSets()
+                self._begin_at(extended, now)
+            elif extended > self._top:
+                self._repair.missed(self._top, extended, now)
+            self._top = extended + 1
+        else:
+            self._repair.filled(extended, now, retransmitted=retransmitted)
+            self.recovered += retransmitted
+        self._held[extended] = packet
+        self._drain(now)
+        if len(self._held) > MAX_HELD:
+            self._give_up(now)
+        if self._waiting and (packet.marker or fills) and extended in self._held:
+            self._seek_keyframe(extended, now)
+
+    def _drain(self, now: float) -> None:
+        held = self._held
+        while held:
+            packet = held.pop(self._next, None)
+            if packet is None:
+                return
+            self._next += 1
+            self._accept(packet, now)
+
+    def _give_up(self, now: float) -> None:
+        """The oldest hole stays one: go on behind it, and wait for a key frame."""
+        self.holes_given_up += 1
+        if not self._depacketizer.empty:
+            self._depacketizer.spoil()
+        self._lose(now)
+        self._next = min(self._held) if self._held else self._top
+        self._repair.forget(self._next)
+        self._drain(now)
+        for extended in sorted(at for at, packet in self._held.items() if packet.marker):
+            if self._waiting and extended in self._held:
+                self._seek_keyframe(extended, now)
+
+    def _seek_keyframe(self, at: int, now: float) -> None:
+        """A whole key frame behind a hole: what is missing before it matters no more."""
+        held = self._held
+        timestamp = held[at].timestamp
+        first = last = at
+        while (
+            first - 1 in held
+            and held[first - 1].timestamp == timestamp
+            and not held[first - 1].marker
+        ):
+            first -= 1
+        while not held[last].marker:
+            last += 1
+            if last not in held or held[last].timestamp != timestamp:
+                return
+        scratch = Depacketizer()
+        for extended in range(first, last + 1):
+            scratch.push(held[extended].payload)
+        found = scratch.take()
+        whole_front = found.parameters or first - 1 in held
+        if not (found.intact and found.keyframe and found.starts and whole_front):
+            return
+        for extended in [earlier for earlier in held if earlier < first]:
+            del held[extended]
+        self._repair.forget(first)
+        self._depacketizer.reset()
+        self._timestamp = None
+        self._next = first
+        self._drain(now)
+
+    # -- pictures
+
+    def _accept(self, packet: RtpPacket, now: float) -> None:
+        """The next packet in order."""
+        if not packet.payload:
+            return
+        if packet.timestamp != self._timestamp:
+            if not self._depacketizer.empty:
+                self._finish(now)  # the last picture had no marker
+            self._timestamp = packet.timestamp
+        self._depacketizer.push(packet.payload)
+        if packet.marker:
+            self._finish(now)
+
+    def _finish(self, now: float) -> None:
+        annexb, intact, parameters, picture, keyframe, starts = self._depacketizer.take()
+        if not intact:
+            self.broken += 1
+            self._lose(now)
+            return
+        sps = None
+        if keyframe or not picture:
+            annexb, sps = self._sets.apply(annexb)
+        if not picture:
+            return
+        if self._waiting:
+            # Without any parameter set no decoder can begin here.
+            if not (keyframe and starts and (parameters or sps is not None)):
+                self.undecodable += 1
+                self._ask_at = min(self._ask_at, max(now, self._asked_at + ASK_AGAIN))
+                return
+            self._waiting = False
+            self._ask_at = inf
+        self.frames += 1
+        assert self._timestamp is not None
+        self._out.append(Picture(annexb, self._timestamp, now, keyframe, sps))
+
+    def _lose(self, now: float) -> None:
+        if not self._waiting:
+            self._waiting = True
+            self._ask_at = max(now, self._asked_at + ASK_EARLIEST)
+
+    def _plan(self, now: float) -> None:
+        if self._waiting and self._ask_at == inf:
+            self._ask_at = self._asked_at + ASK_AGAIN
+        self.wake_at = min(self._repair.wake_at, self._ask_at)

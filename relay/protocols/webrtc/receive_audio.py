@@ -1,0 +1,141 @@
+"""RTP in, Opus packets out: the receive side of one audio stream.
+
+Pure, as ``receive``: ``now`` comes in, ``wake_at`` goes out. Nothing is asked for
+again: sound that is late is of no use, and Opus conceals what is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import inf
+from typing import Final, NamedTuple
+
+from relay.protocols.webrtc.reception import Reception
+from relay.protocols.webrtc.rtcp import ReportBlock
+from relay.protocols.webrtc.rtp import RtpPacket
+
+AUDIO_CLOCK: Final = 48_000
+
+REORDER_WAIT: Final = 0.04
+"""Seconds that a packet waits for one before it: two packets of the usual 20 ms."""
+
+MAX_HELD: Final = 32
+"""Packets kept behind a hole."""
+
+_MAX_GAP: Final = 1000
+_RETIRED_FOR: Final = 0.5
+
+
+class AudioPacket(NamedTuple):
+    """One Opus packet; ``timestamp`` as it came, 32 bits at 48 kHz."""
+
+    payload: bytes
+    timestamp: int
+    arrival: float
+
+
+class AudioReceiver:
+    """One Opus stream in order: at once when nothing is missing, else after a short wait.
+
+    Attributes:
+        wake_at: when to call ``poll``.
+        ssrc: of the stream received now, None before the first packet.
+        packets, octets: all that came for it.
+        late, skipped, unknown: came too late or twice; holes gone over; of another kind.
+    """
+
+    def __init__(self, payload_type: int) -> None:
+        self._payload_type = payload_type
+        self._reception: Reception | None = None
+        self._held: dict[int, tuple[RtpPacket, float]] = {}
+        self._next = 0
+        self._retired: int | None = None
+        self._arrived_at = -inf
+        self.ssrc: int | None = None
+        self.wake_at = inf
+        self.packets = 0
+        self.octets = 0
+        self.late = 0
+        self.skipped = 0
+        self.unknown = 0
+
+    def feed(self, packet: RtpPacket, now: float) -> Sequence[AudioPacket]:
+        """Take one packet in; the packets that may leave, mostly this one."""
+        if packet.payload_type != self._payload_type:
+            self.unknown += 1
+            return ()
+        if packet.ssrc != self.ssrc and not self._switch(packet, now):
+            return ()
+        assert self._reception is not None
+        extended = self._reception.arrived(packet.sequence, packet.timestamp, now)
+        self.packets += 1
+        self.octets += len(packet.payload)
+        self._arrived_at = now
+        if extended is None:
+            return ()
+        if extended == self._next and not self._held:
+            self._next = extended + 1
+            if not packet.payload:
+                return ()
+            return (AudioPacket(packet.payload, packet.timestamp, now),)
+        if extended < self._next or extended in self._held:
+            self.late += 1
+            return ()
+        if extended - self._next > _MAX_GAP:
+            self._held.clear()
+            self._next = extended
+        self._held[extended] = (packet, now)
+        return self.poll(now)
+
+    def poll(self, now: float) -> Sequence[AudioPacket]:
+        """What may leave: all in order, and what has waited long enough behind a hole."""
+        out: list[AudioPacket] = []
+        held = self._held
+        while held:
+            if self._next not in held:
+                first = min(held)
+                if now < held[first][1] + REORDER_WAIT and len(held) <= MAX_HELD:
+                    break
+                self.skipped += 1
+                self._next = first
+            packet, arrival = held.pop(self._next)
+            self._next += 1
+            if packet.payload:
+                out.append(AudioPacket(packet.payload, packet.timestamp, arrival))
+        self.wake_at = held[min(held)][1] + REORDER_WAIT if held else inf
+        return out
+
+    def sender_report(self, ssrc: int, ntp: int, now: float) -> bool:
+        """Note an RTCP sender report; whether it is one of this stream."""
+        if self._reception is None or ssrc != self.ssrc:
+            return False
+        self._reception.sender_report(ntp, now)
+        return True
+
+    def report(self, now: float) -> ReportBlock | None:
+        """The block for the next receiver report, None before the first packet."""
+        if self._reception is None or self.ssrc is None:
+            return None
+        return self._reception.report(self.ssrc, now)
+
+    @property
+    def lost(self) -> int:
+        return max(0, self._reception.lost) if self._reception is not None else 0
+
+    @property
+    def jitter(self) -> float:
+        """Interarrival jitter in seconds."""
+        return self._reception.jitter / AUDIO_CLOCK if self._reception is not None else 0.0
+
+    def _switch(self, packet: RtpPacket, now: float) -> bool:
+        quiet = now - self._arrived_at >= _RETIRED_FOR
+        if not packet.payload or (packet.ssrc == self._retired and not quiet):
+            self.late += 1
+            return False
+        self._retired = self.ssrc
+        self.ssrc = packet.ssrc
+        self._reception = Reception(AUDIO_CLOCK, packet.sequence, packet.timestamp, now)
+        self._held.clear()
+        self._next = packet.sequence
+        self.wake_at = inf
+        return True

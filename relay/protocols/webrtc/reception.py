@@ -1,0 +1,139 @@
+"""What a receiver counts of one RTP stream, for its reports (RFC 3550 6.4 and appendix A)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from relay.protocols.webrtc.rtcp import ReportBlock
+
+MAX_DROPOUT: Final = 3000
+"""Packets that may be missing in front of one until its place in the stream is doubted."""
+
+MAX_MISORDER: Final = 1000
+"""Packets by which one may be late until its place in the stream is doubted."""
+
+RESTART_STEP: Final = 1 << 17
+"""A stream that starts again goes on at least this far ahead, so that nobody takes what
+is between for lost packets."""
+
+_MAX_TRANSIT_STEP: Final = 5.0  # seconds; a longer step is a jump of the sender's clock
+
+
+class Reception:
+    """Places each packet on an unwrapped line, and counts.
+
+    Attributes:
+        highest: extended highest sequence number (RFC 3550 A.1).
+        received: packets counted, duplicates among them.
+        jitter: in ticks of the RTP clock (A.8), counted once a timestamp.
+    """
+
+    __slots__ = (
+        "_base",
+        "_clock_rate",
+        "_doubted",
+        "_last_arrival",
+        "_last_timestamp",
+        "_prior_expected",
+        "_prior_received",
+        "_report_at",
+        "_report_ntp",
+        "highest",
+        "jitter",
+        "received",
+        "restarts",
+    )
+
+    def __init__(self, clock_rate: int, sequence: int, timestamp: int, now: float) -> None:
+        """Begin with the first packet, which is not counted yet."""
+        self._clock_rate = clock_rate
+        self._base = sequence
+        self._doubted = -1
+        self._last_arrival = now
+        self._last_timestamp = timestamp
+        self._prior_expected = 0
+        self._prior_received = 0
+        self._report_at = 0.0
+        self._report_ntp = 0
+        self.highest = sequence - 1
+        self.received = 0
+        self.jitter = 0.0
+        self.restarts = 0
+
+    @property
+    def expected(self) -> int:
+        return self.highest - self._base + 1
+
+    @property
+    def lost(self) -> int:
+        """Cumulative; below zero when duplicates came."""
+        return self.expected - self.received
+
+    def place(self, sequence: int) -> int:
+        """The extended sequence number nearest to the highest one; nothing is counted."""
+        return self.highest + ((sequence - self.highest + 0x8000) & 0xFFFF) - 0x8000
+
+    def arrived(self, sequence: int, timestamp: int, now: float) -> int | None:
+        """Count one packet.
+
+        Returns:
+            Its extended sequence number, or None for one so far off that only a second
+            one at the same place will be believed: then the stream has started again.
+        """
+        if (sequence - self.highest) & 0xFFFF == 1:
+            extended = self.highest = self.highest + 1
+        else:
+            extended = self.place(sequence)
+            ahead = extended - self.highest
+            if not -MAX_MISORDER < ahead < MAX_DROPOUT:
+                if sequence != self._doubted:
+                    self._doubted = (sequence + 1) & 0xFFFF
+                    return None
+                extended = self._restart(sequence)
+            elif ahead > 0:
+                self.highest = extended
+        self.received += 1
+        if timestamp != self._last_timestamp:
+            self._measure(timestamp, now)
+        return extended
+
+    def _restart(self, sequence: int) -> int:
+        self._doubted = -1
+        self.restarts += 1
+        cycles = (self.highest + RESTART_STEP) >> 16
+        extended = (cycles + 2 << 16) + sequence
+        self._base += extended - 1 - self.highest
+        self.highest = extended
+        return extended
+
+    def _measure(self, timestamp: int, now: float) -> None:
+        ticks = ((timestamp - self._last_timestamp + 0x80000000) & 0xFFFFFFFF) - 0x80000000
+        step = abs((now - self._last_arrival) * self._clock_rate - ticks)
+        if step < _MAX_TRANSIT_STEP * self._clock_rate:
+            self.jitter += (step - self.jitter) / 16
+        self._last_timestamp = timestamp
+        self._last_arrival = now
+
+    def sender_report(self, ntp: int, now: float) -> None:
+        """Remember the sender's last report, of which ours tells the age."""
+        self._report_ntp = ntp >> 16 & 0xFFFFFFFF
+        self._report_at = now
+
+    def report(self, ssrc: int, now: float) -> ReportBlock:
+        """What to tell the sender; the fraction lost is since the last call (A.3)."""
+        expected = self.expected
+        interval = expected - self._prior_expected
+        lost = interval - (self.received - self._prior_received)
+        self._prior_expected = expected
+        self._prior_received = self.received
+        fraction = min(255, (lost << 8) // interval) if interval > 0 and lost > 0 else 0
+        delay = round((now - self._report_at) * 65536) if self._report_ntp else 0
+        return ReportBlock(
+            ssrc,
+            fraction,
+            self.lost,
+            self.highest & 0xFFFFFFFF,
+            int(self.jitter),
+            self._report_ntp,
+            max(0, delay),
+        )
