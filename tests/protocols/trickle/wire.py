@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl as tls
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -164,9 +164,8 @@ async def serve(
         await runner.cleanup()
 
 
-async def until(condition: object, within: float = 5.0) -> None:
-    """Wait until ``condition()`` is true."""
-    assert callable(condition)
+async def until(condition: Callable[[], bool], within: float = 5.0) -> None:
+    """Wait until ``condition()`` is true; for state that tells nobody when it changes."""
     async with asyncio.timeout(within):
-        while not condition():
+        while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.002)

@@ -1,0 +1,305 @@
+"""Reads one channel: a GET a segment, the next one open before this one ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl as tls
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Final
+
+import aiohttp
+
+from relay.errors import PeerError, PeerRefused, TooLarge
+from relay.protocols.trickle import answers
+from relay.protocols.trickle.client import TIMEOUT, complaint, endpoint, peer_error
+from relay.protocols.trickle.paths import LATEST, header_sequence
+
+log = logging.getLogger(__name__)
+
+_REISSUE: Final = 20.0
+"""Seconds a GET may wait for its first byte; the same one is then asked for anew."""
+
+_RETRIES: Final = 5
+_RETRY_DELAY: Final = 0.3
+_MAX_GONE: Final = 40
+_AHEAD_DELAY: Final = 0.25
+_MAX_EMPTY: Final = 16
+_EMPTY_DELAY: Final = 0.05
+
+
+class SegmentReader:
+    """The bytes of one segment, as they arrive.
+
+    Attributes:
+        sequence: its number; None when the server does not tell.
+        mime: its content type, as sent.
+        truncated: the end came otherwise than by the writer's ending it.
+    """
+
+    def __init__(
+        self,
+        response: aiohttp.ClientResponse,
+        sequence: int | None,
+        *,
+        stall_timeout: float,
+        limit: int | None,
+        is_overtaken: Callable[[], bool],
+    ) -> None:
+        self.sequence = sequence
+        self.mime = response.headers.get("Content-Type", "")
+        self.truncated = False
+        self._response = response
+        self._stall_timeout = stall_timeout
+        self._limit = limit
+        self._is_overtaken = is_overtaken
+        self._size = 0
+        self._over = False
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        """The next bytes, as soon as there are any.
+
+        Raises:
+            PeerError: the segment is larger than the subscriber's ``max_segment``; the code is
+                ``segment_too_large``, and the segments after it can still be read.
+        """
+        data = b"" if self._over else await self._more()
+        if not data:
+            raise StopAsyncIteration
+        self._size += len(data)
+        if self._limit is not None and self._size > self._limit:
+            self.close()
+            raise PeerError(
+                f"segment {self.sequence} is larger than {self._limit} bytes",
+                code="segment_too_large",
+            )
+        return data
+
+    async def read(self, limit: int) -> bytes:
+        """The whole segment.
+
+        Raises:
+            TooLarge: it has more than ``limit`` bytes; the rest is left.
+            PeerError: see ``__anext__``.
+        """
+        parts: list[bytes] = []
+        size = 0
+        async for data in self:
+            size += len(data)
+            if size > limit:
+                self.close()
+                raise TooLarge(f"segment {self.sequence} is larger than {limit} bytes")
+            parts.append(data)
+        return b"".join(parts)
+
+    def close(self) -> None:
+        """Leave the rest."""
+        if not self._over:
+            self._over = self.truncated = True
+            self._response.close()
+
+    async def _more(self) -> bytes:
+        """The next bytes; empty at the end."""
+        content = self._response.content
+        try:
+            while not content.at_eof():
+                if data := content.read_nowait(-1) or await self._wait(content):
+                    return data
+        except (aiohttp.ClientError, OSError) as error:
+            log.debug("trickle segment cut off: %s", error)
+            self.close()
+            return b""
+        if not self._over:
+            self._over = True
+            self._response.release()
+        return b""
+
+    async def _wait(self, content: aiohttp.StreamReader) -> bytes:
+        """Wait for bytes; a segment that stalls is left once a newer one is there."""
+        try:
+            async with asyncio.timeout(self._stall_timeout):
+                return await content.readany()
+        except TimeoutError:
+            if self._is_overtaken():
+                raise
+            return b""
+
+
+class TrickleSubscriber:
+    """The segments of a channel, one after the other, for as long as it lives.
+
+    Iterating ends when the channel is closed or unknown. A reader that fell behind goes on
+    at the newest segment.
+
+    Args:
+        session: the caller's (``client.open_session``); it is not closed here.
+        url: of the channel.
+        start: the first sequence number; -1: the next to begin; -2: the current one.
+        ssl: how the certificate is verified; see ``aiohttp``.
+        headers: sent with each request.
+        max_segment: bytes of one segment; None: no bound.
+        stall_timeout: seconds without a byte after which a segment is left, if a newer one
+            has begun.
+    """
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        url: str,
+        *,
+        start: int = LATEST,
+        ssl: tls.SSLContext | bool = True,
+        headers: Mapping[str, str] | None = None,
+        max_segment: int | None = None,
+        stall_timeout: float = 2.0,
+    ) -> None:
+        self._endpoint = endpoint(
+            session, url, ssl, {"Accept-Encoding": "identity"} | dict(headers or {})
+        )
+        self._max_segment = max_segment
+        self._stall_timeout = stall_timeout
+        self._wanted = start
+        self._current: SegmentReader | None = None
+        self._fetching: asyncio.Task[aiohttp.ClientResponse | None] | None = None
+        self._closed = False
+
+    def __aiter__(self) -> AsyncIterator[SegmentReader]:
+        return self
+
+    async def __anext__(self) -> SegmentReader:
+        """The next segment, as soon as its first byte is there; the one before is left.
+
+        Raises:
+            PeerError: the server cannot be reached, or refuses, several times in a row.
+        """
+        if self._current is not None:
+            self._current.close()
+            self._current = None
+        if self._closed:
+            raise StopAsyncIteration
+        fetching = self._fetch_ahead()
+        await asyncio.wait({fetching})
+        self._fetching = None
+        if fetching.cancelled():
+            raise StopAsyncIteration
+        response = fetching.result()
+        if response is None:
+            self._closed = True
+            raise StopAsyncIteration
+        return self._opened(response)
+
+    async def close(self) -> None:
+        """Stop reading; an iteration under way ends."""
+        self._closed = True
+        if self._current is not None:
+            self._current.close()
+        fetching = self._fetching
+        if fetching is None:
+            return
+        fetching.cancel()
+        await asyncio.wait({fetching})
+        if not fetching.cancelled() and fetching.exception() is None:
+            response = fetching.result()
+            if response is not None:
+                response.close()
+
+    def _opened(self, response: aiohttp.ClientResponse) -> SegmentReader:
+        sequence = self._sequence_of(response)
+        self._wanted = LATEST if sequence is None else sequence + 1
+        following = self._fetch_ahead() if sequence is not None else None
+        self._current = SegmentReader(
+            response,
+            sequence,
+            stall_timeout=self._stall_timeout,
+            limit=self._max_segment,
+            is_overtaken=lambda: following is not None and following.done(),
+        )
+        return self._current
+
+    def _sequence_of(self, response: aiohttp.ClientResponse) -> int | None:
+        told = header_sequence(response.headers.get(answers.SEQ))
+        if told is None and self._wanted >= 0:
+            return self._wanted
+        return told
+
+    def _fetch_ahead(self) -> asyncio.Task[aiohttp.ClientResponse | None]:
+        if self._fetching is None:
+            self._fetching = asyncio.create_task(self._fetch())
+        return self._fetching
+
+    async def _fetch(self) -> aiohttp.ClientResponse | None:
+        """Open ``_wanted``, or what comes in its place; None when the channel is over."""
+        failures = gone = empty = 0
+        while True:
+            try:
+                response = await self._get()
+            except PeerError as error:
+                failures += 1
+                if failures > _RETRIES or error.code == "untrusted":
+                    raise
+                await asyncio.sleep(_RETRY_DELAY)
+                continue
+            if response is None:
+                continue
+            failures = 0
+            if response.status == 404 or answers.CLOSED in response.headers:
+                response.release()
+                return None
+            if response.status == 470:
+                gone += 1
+                if gone > _MAX_GONE:
+                    response.release()
+                    raise PeerRefused("the server has none of the segments it speaks of")
+                await self._jump(response)
+                continue
+            gone = 0
+            if response.headers.get("Content-Length") != "0":
+                return response
+            # An empty segment is one that was dropped; one that follows another without end
+            # must not keep this loop busy.
+            sequence = self._sequence_of(response)
+            response.release()
+            self._wanted = LATEST if sequence is None else sequence + 1
+            empty += 1
+            if empty > _MAX_EMPTY:
+                await asyncio.sleep(_EMPTY_DELAY)
+
+    async def _get(self) -> aiohttp.ClientResponse | None:
+        """One GET: its answer (200, 404 or 470), or None when it is time to ask anew.
+
+        Raises:
+            PeerError: no answer, or another one.
+        """
+        try:
+            async with asyncio.timeout(_REISSUE):
+                response = await self._endpoint.session.get(
+                    self._endpoint.at(self._wanted),
+                    headers=self._endpoint.headers,
+                    ssl=self._endpoint.ssl,
+                    allow_redirects=False,
+                    timeout=TIMEOUT,
+                )
+        except aiohttp.ClientError as error:
+            raise peer_error(error) from error
+        except TimeoutError:
+            return None
+        except OSError as error:
+            raise peer_error(error) from error
+        if response.status in (200, 404, 470):
+            return response
+        words = await complaint(response)
+        response.close()
+        raise PeerRefused(f"segment {self._wanted} refused: {words}")
+
+    async def _jump(self, response: aiohttp.ClientResponse) -> None:
+        """Go on at the newest segment; a little later when it is older than the wanted one."""
+        latest = header_sequence(response.headers.get(answers.LATEST))
+        response.release()
+        if latest is None:
+            latest = LATEST
+        if latest <= self._wanted:
+            await asyncio.sleep(_AHEAD_DELAY)
+        self._wanted = latest
