@@ -19,15 +19,13 @@ import random
 import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final
 
 from relay.protocols.webrtc import stun
+from relay.protocols.webrtc.path import NEVER, SILENCE, Generation, Path, Port
 from relay.protocols.webrtc.stun import Address, Message
 
 MAX_PATHS: Final = 16
-SILENCE: Final = 2.5
-"""Seconds without a sign of life after which a path may be left, or its address taken over."""
-
 _NOMINATION_HOLD: Final = 1.0
 _CHECK_DELAYS: Final = (0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0)
 _CHECK_SPACING: Final = 0.05
@@ -38,71 +36,7 @@ _CONSENT_LIFE: Final = 30.0
 _TRANSACTION_LIFE: Final = 5.0
 _MAX_TRANSACTIONS: Final = 64
 _GENERATION_LIFE: Final = 30.0
-_ANSWERS_A_SECOND: Final = 50.0
 _PRFLX_PRIORITY: Final = (110 << 24) + (65535 << 8) + 255
-_NEVER: Final = float("inf")
-
-
-class Port(Protocol):
-    """What a session needs of the socket it shares."""
-
-    def sendto(self, data: bytes, address: Address) -> None: ...
-    def add_ufrag(self, ufrag: bytes, session: IceSession) -> None: ...
-    def drop_ufrag(self, ufrag: bytes) -> None: ...
-    def add_transaction(self, transaction: bytes, session: IceSession) -> None: ...
-    def drop_transaction(self, transaction: bytes) -> None: ...
-    def claim(self, address: Address, path: Path, now: float) -> bool: ...
-    def release(self, address: Address, path: Path) -> None: ...
-
-
-@dataclass(eq=False, slots=True)
-class Generation:
-    """The credentials of both ends between two restarts."""
-
-    ufrag: str
-    pwd: str
-    remote_ufrag: str
-    remote_pwd: str
-    used: float
-
-    @classmethod
-    def fresh(cls, remote_ufrag: str, remote_pwd: str, now: float) -> Generation:
-        return cls(secrets.token_hex(6), secrets.token_hex(16), remote_ufrag, remote_pwd, now)
-
-
-@dataclass(eq=False, slots=True)
-class Path:
-    """One remote address of a session.
-
-    Attributes:
-        seen: the last authenticated sign of life; the owner of the media keys sets it
-            too, at each packet that passed SRTP.
-        answered: the last answer to a check of ours, None before the first. Only a path
-            that has answered gets media after a move: its address is not made up.
-    """
-
-    address: Address
-    session: IceSession
-    generation: Generation
-    seen: float
-    priority: int = 0
-    answered: float | None = None
-    nominated: float | None = None
-    checked: float = -1e9
-    tries: int = 0
-    next_check: float = _NEVER
-    budget: float = _ANSWERS_A_SECOND
-    budget_at: float = 0.0
-
-    def may_answer(self, now: float) -> bool:
-        """Take one answer out of this source's budget."""
-        refill = (now - self.budget_at) * _ANSWERS_A_SECOND
-        self.budget = min(_ANSWERS_A_SECOND, self.budget + max(0.0, refill))
-        self.budget_at = now
-        if self.budget < 1:
-            return False
-        self.budget -= 1
-        return True
 
 
 @dataclass(slots=True)
@@ -323,7 +257,7 @@ class IceSession:
         if self.selected is None:
             self._select(path)
         self._consider(path, now)
-        path.next_check = now + self._consent_wait() if path is self.selected else _NEVER
+        path.next_check = now + self._consent_wait() if path is self.selected else NEVER
 
     # -- which path ----------------------------------------------------------------------
 
@@ -381,7 +315,7 @@ class IceSession:
             path.next_check = now + _CHECK_DELAYS[path.tries]
             path.tries += 1
         else:
-            path.next_check = _NEVER
+            path.next_check = NEVER
         self._schedule(path.next_check)
         self.port.sendto(
             stun.build(stun.BINDING_REQUEST, transaction, attributes, key), path.address
@@ -398,7 +332,7 @@ class IceSession:
     # -- time ----------------------------------------------------------------------------
 
     def _schedule(self, at: float) -> None:
-        if at != _NEVER:
+        if at != NEVER:
             self.on_schedule(at)
 
     def tick(self, now: float) -> float:
@@ -416,7 +350,7 @@ class IceSession:
                 if wanted and not self.quiet:
                     self._check(path, now)
                 else:
-                    path.next_check = _NEVER
+                    path.next_check = NEVER
         if self.selected is not None and now - self.selected.seen > SILENCE:
             for path in list(self._paths.values()):
                 self._consider(path, now)
@@ -429,7 +363,7 @@ class IceSession:
         times = [path.next_check for path in self._paths.values()]
         if self.selected is not None:
             times.append(self.selected.seen + self.consent_timeout + 0.01)
-            if self.selected.next_check == _NEVER and self.selected.answered is not None:
+            if self.selected.next_check == NEVER and self.selected.answered is not None:
                 self.selected.next_check = now + self._consent_wait()
                 times.append(self.selected.next_check)
         if len(self._paths) > 1 or len(self._generations) > 1:

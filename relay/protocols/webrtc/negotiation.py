@@ -318,7 +318,7 @@ def write_answer(agreed: Negotiated, local: LocalSide) -> str:
         out += codec_lines(track, line.parameters)
         if not agreed.receive:
             out += source_lines(track, section.kind, local.name)
-        out += candidate_lines(local)  # in each section: aiortc reads the last, most the first
+        out += candidate_lines(local)
     return "\r\n".join(out) + "\r\n"
 
 
@@ -397,4 +397,5 @@ def source_lines(track: TrackParameters, kind: str, name: str) -> list[str]:
 
 
 def candidate_lines(local: LocalSide) -> list[str]:
+    """Ours, complete, in each section: aiortc reads the last, most clients the first."""
     return [*(f"a=candidate:{c}" for c in local.candidates), "a=end-of-candidates"]

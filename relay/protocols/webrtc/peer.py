@@ -21,8 +21,9 @@ from relay.errors import Unavailable
 from relay.media.unit import Codec
 from relay.protocols.webrtc import negotiation, sdp
 from relay.protocols.webrtc.dtls import Certificate, Dtls, SrtpError, check_hooks
-from relay.protocols.webrtc.ice import IceSession, Path
+from relay.protocols.webrtc.ice import IceSession
 from relay.protocols.webrtc.negotiation import LocalSide, Negotiated, TrackParameters
+from relay.protocols.webrtc.path import Path
 from relay.protocols.webrtc.sdp import Candidate
 from relay.protocols.webrtc.udp import UdpPort, candidates_of, local_hosts
 from relay.states import StateMachine
@@ -99,7 +100,7 @@ class Peer:
         self._client = client
         self._fingerprints: tuple[tuple[str, str], ...] = ()
         self._dtls: Dtls | None = None
-        self._early: deque[tuple[bytes, float]] = deque()
+        self._early: deque[tuple[bytes, float]] = deque(maxlen=_MAX_EARLY)
         self._unprotect: Callable[[bytes], bytes] | None = None
         self._unprotect_rtcp: Callable[[bytes], bytes] = _unchanged
         self._protect_rtcp: Callable[[bytes], bytes] = _unchanged
@@ -116,6 +117,11 @@ class Peer:
     @property
     def state(self) -> PeerState:
         return self._machine.state
+
+    @property
+    def candidates(self) -> list[Candidate]:
+        """Ours."""
+        return self._peers.candidates
 
     @property
     def address(self) -> tuple[Any, ...] | None:

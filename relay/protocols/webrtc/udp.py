@@ -19,7 +19,8 @@ from typing import Final
 
 from relay.errors import ConfigError, ParseError
 from relay.protocols.webrtc import stun
-from relay.protocols.webrtc.ice import SILENCE, IceSession, Path
+from relay.protocols.webrtc.ice import IceSession
+from relay.protocols.webrtc.path import SILENCE, Path
 from relay.protocols.webrtc.sdp import Candidate
 from relay.protocols.webrtc.stun import Address
 
