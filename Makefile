@@ -35,9 +35,10 @@ lint: $(VENV)/.installed-dev ## ruff: format check and lint
 types: $(VENV)/.installed-dev ## mypy, strict
 	@$(BIN)/mypy
 
-fmt: $(VENV)/.installed-dev ## ruff: format and fix what can be fixed
+fmt: $(VENV)/.installed-dev ## ruff: format and fix what can be fixed; write docs/relay.yaml anew
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+	@$(BIN)/relay up --print-config > docs/relay.yaml
 
 clean: ## remove the environment, caches and outputs
 	rm -rf $(VENV) out build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage *.egg-info

@@ -216,6 +216,16 @@ def worker(
     _role("worker", _settings(config, assignments, log_level, print_config, flags), as_json)
 
 
+@app.command(rich_help_panel=NETWORK)
+def health(
+    url: Annotated[str, typer.Argument(help="Such as http://127.0.0.1:9935/readyz")],
+) -> None:
+    """Ask a role whether it is well; for health checks."""
+    from relay.cli.health import ask
+
+    print(ask(url))
+
+
 def main() -> None:
     """Run the command; expected failures become one line and an exit code."""
     from relay.errors import ConfigError, RelayError
