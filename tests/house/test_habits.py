@@ -23,6 +23,7 @@ LONG_FUNCTIONS: dict[str, str] = {}
 BOUNDED_OTHERWISE: dict[str, str] = {
     "relay/media/queue.py": "bounded by units, bytes and age in put()",
     "relay/media/stream.py": "the kept group of pictures is bounded by time and bytes",
+    "relay/worker/ring.py": "put() bounds units and bytes, call() the commands",
     "relay/gateway/rates.py": "samples over MAX_SAMPLES or older than WINDOW leave in add()",
 }
 
@@ -46,24 +47,29 @@ def unbounded_queues(source: Source) -> Iterator[str]:
 
 def dropped_tasks(source: Source) -> Iterator[str]:
     """A task nobody holds may be collected half-way, and its failure is heard by nobody."""
+    groups = set(_task_groups(source))
     for node in ast.walk(source.tree):
         if not isinstance(node, ast.Expr):
             continue
-        value = node.value
-        name = called(value).rsplit(".", 1)[-1]
-        if name not in ("create_task", "ensure_future", "run_coroutine_threadsafe"):
+        name = called(node.value)
+        owner, _, word = name.rpartition(".")
+        if word not in ("create_task", "ensure_future", "run_coroutine_threadsafe"):
             continue
-        if _of_a_group(value):
-            continue
-        yield f"{source.at(node)}: {called(value)} is dropped"
+        if owner not in groups:
+            yield f"{source.at(node)}: {name} is dropped"
 
 
-def _of_a_group(call: ast.expr) -> bool:
-    """A TaskGroup holds its tasks itself; ours are called ``tasks`` or ``group``."""
-    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Attribute):
-        return False
-    owner = dotted(call.func.value).rsplit(".", 1)[-1].lstrip("_")
-    return owner in ("tasks", "group", "task_group")
+def _task_groups(source: Source) -> Iterator[str]:
+    """The names of TaskGroups, which hold their tasks themselves."""
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.withitem) and called(node.context_expr).endswith("TaskGroup"):
+            if node.optional_vars is not None:
+                yield dotted(node.optional_vars)
+        elif isinstance(node, ast.Assign) and "TaskGroup(" in ast.unparse(node.value):
+            yield from (dotted(target) for target in node.targets)
+        elif isinstance(node, ast.arg) and node.annotation is not None:
+            if ast.unparse(node.annotation).endswith("TaskGroup"):
+                yield node.arg
 
 
 def swallowed(source: Source) -> Iterator[str]:
@@ -131,6 +137,7 @@ def test_nothing_breaks(rule: object) -> None:
         (dropped_tasks, "asyncio.create_task(f())"),
         (dropped_tasks, "asyncio.ensure_future(f())"),
         (dropped_tasks, "loop.create_task(f())"),
+        (dropped_tasks, "tasks.create_task(f())"),
         (swallowed, "try:\n    f()\nexcept Exception:\n    pass"),
         (swallowed, "try:\n    f()\nexcept:\n    log()"),
         (swallowed, "try:\n    f()\nexcept (OSError, BaseException):\n    log()"),
@@ -151,7 +158,9 @@ def test_a_rule_catches(rule: object, text: str) -> None:
         (unbounded_queues, "deque(maxlen=4)"),
         (unbounded_queues, "deque([], 4)"),
         (dropped_tasks, "task = asyncio.create_task(f())"),
-        (dropped_tasks, "tasks.create_task(f())"),
+        (dropped_tasks, "async with asyncio.TaskGroup() as t:\n    t.create_task(f())"),
+        (dropped_tasks, "def g(t: asyncio.TaskGroup):\n    t.create_task(f())"),
+        (dropped_tasks, "self.t = await s.enter(asyncio.TaskGroup())\nself.t.create_task(f())"),
         (swallowed, "try:\n    f()\nexcept Exception as e:\n    raise PeerError() from e"),
         (swallowed, "try:\n    f()\nexcept OSError:\n    pass"),
         (long_functions, 'def f():\n    """' + "word\n" * 100 + '    """\n    x = 1\n'),

@@ -49,9 +49,9 @@ ROOMS: dict[str, frozenset[str]] = {
 
 # dependency -> the files that may import it
 DOORS: dict[str, frozenset[str]] = {
-    "aiortc": frozenset({"relay/protocols/webrtc/peer.py"}),
-    "aioice": frozenset({"relay/protocols/webrtc/peer.py"}),
-    "pylibsrtp": frozenset({"relay/protocols/webrtc/peer.py"}),
+    "aiortc": frozenset({"relay/protocols/webrtc/dtls.py"}),
+    "aioice": frozenset(),
+    "pylibsrtp": frozenset({"relay/protocols/webrtc/dtls.py"}),
     # Pictures, sound, and files of both; a gateway never comes near them.
     "av": frozenset({"relay/worker/codec.py", "relay/worker/audio.py", "relay/worker/file.py"}),
     "h2": frozenset({"relay/rpc"}),
