@@ -1,4 +1,4 @@
-"""What we accept of an offer, and the answer's text (RFC 9725 section 4, JSEP). Pure.
+"""What we accept of an offer, and of an answer (RFC 9725 section 4, JSEP). Pure.
 
 WHIP and WHEP know no renegotiation, so the first answer is the last word: an offer is
 accepted whole or refused whole, never with single sections zeroed. The one exception is
@@ -8,22 +8,22 @@ the data channel that some players always offer.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
-from relay.errors import BadInput, Unprocessable
+from relay.errors import BadInput, PeerError, Unprocessable
 from relay.media.unit import Codec
-from relay.protocols.webrtc.sdp import Candidate, Description, Format, Section
+from relay.protocols.webrtc.sdp import Description, Format, Section
 from relay.protocols.webrtc.sdpfrag import MediaLine
 
 MID: Final = "urn:ietf:params:rtp-hdrext:sdes:mid"
 TRANSPORT_CC: Final = "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01"
-ICE_OPTIONS: Final = "trickle"
+PROTOCOL: Final = "UDP/TLS/RTP/SAVPF"
 START_BITRATE: Final = 2000
 """kbit/s that a Chromium publisher is told to begin with, instead of its 300."""
 
 _EXTENSIONS: Final = (MID, TRANSPORT_CC)
-_FEEDBACK: Final = ("nack", "nack pli", "ccm fir", "transport-cc", "goog-remb")
+FEEDBACK: Final = ("nack", "nack pli", "ccm fir", "transport-cc", "goog-remb")
 _HASHES: Final = frozenset(("sha-256", "sha-384", "sha-512"))
 _OPUS_ECHO: Final = frozenset(
     ("minptime", "useinbandfec", "stereo", "sprop-stereo", "maxaveragebitrate", "maxplaybackrate")
@@ -252,7 +252,7 @@ def _is_usable(payload_type: int) -> bool:
 
 def track_of(section: Section, entry: Format, ssrcs: Sequence[int]) -> TrackParameters:
     """The agreed parameters of a section for one of its formats."""
-    feedback = [f for f in _FEEDBACK if f in entry.feedback]
+    feedback = [f for f in FEEDBACK if f in entry.feedback]
     if "transport-cc" in feedback and "goog-remb" in feedback:
         feedback.remove("goog-remb")
     apt = str(entry.payload_type)
@@ -286,116 +286,94 @@ def track_of(section: Section, entry: Format, ssrcs: Sequence[int]) -> TrackPara
     )
 
 
-@dataclass(frozen=True, slots=True)
-class LocalSide:
-    """What of us goes into a description.
+def offered_tracks(ssrcs: Sequence[int], *, audio: bool) -> list[Line]:
+    """What our own clients offer: H.264 with retransmission, and Opus.
 
-    Attributes:
-        fingerprint: sha-256, upper-case hexadecimal with colons.
-        name: one word for CNAME, stream and session id.
+    The sections are made as if they had been read, so that the answer to them is judged
+    by the same rules as an offer.
     """
-
-    ufrag: str
-    pwd: str
-    fingerprint: str
-    candidates: Sequence[Candidate]
-    name: str
-
-
-def write_answer(agreed: Negotiated, local: LocalSide) -> str:
-    """The answer: complete, nothing is trickled after it."""
-    out = _session_lines(local, agreed.bundle)
-    direction = "recvonly" if agreed.receive else "sendonly"
-    setup = "active" if agreed.active else "passive"
-    for line in agreed.lines:
-        if line.track is None:
-            out += _rejected_lines(line.section)
-            continue
-        section, track = line.section, line.track
-        out += media_lines(section.kind, section.protocol, track, local, direction, setup)
-        if section.rtcp_rsize:
-            out.append("a=rtcp-rsize")
-        out += codec_lines(track, line.parameters)
-        if not agreed.receive:
-            out += source_lines(track, section.kind, local.name)
-        out += candidate_lines(local)
-    return "\r\n".join(out) + "\r\n"
-
-
-def _session_lines(local: LocalSide, bundle: Sequence[str]) -> list[str]:
-    out = [
-        "v=0",
-        f"o=- {int.from_bytes(local.name.encode()[:7], 'big')} 1 IN IP4 127.0.0.1",
-        "s=-",
-        "t=0 0",
+    video = Section("video", 9, PROTOCOL, ["96", "97"], mid="0")
+    tracks = [
+        TrackParameters(
+            codec=Codec.H264,
+            mid="0",
+            payload_type=96,
+            rtx_payload_type=97,
+            clock_rate=90000,
+            ssrc=ssrcs[0],
+            rtx_ssrc=ssrcs[1],
+            remote_ssrc=None,
+            remote_rtx_ssrc=None,
+            extensions={MID: 1},
+            feedback=frozenset(("nack", "nack pli", "ccm fir")),
+        )
     ]
-    if bundle:
-        out.append("a=group:BUNDLE " + " ".join(bundle))
-    out.append("a=msid-semantic:WMS *")
-    return out
-
-
-def _rejected_lines(section: Section) -> list[str]:
-    out = [
-        f"m={section.kind} 0 {section.protocol} {' '.join(section.format_list)}",
-        "c=IN IP4 0.0.0.0",
+    lines = [
+        Line(
+            video,
+            tracks[0],
+            "level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42e01f",
+        )
     ]
-    return [*out, f"a=mid:{section.mid}"] if section.mid else out
+    if audio:
+        opus = replace(
+            tracks[0],
+            codec=Codec.OPUS,
+            mid="1",
+            payload_type=111,
+            rtx_payload_type=None,
+            clock_rate=48000,
+            ssrc=ssrcs[2],
+            rtx_ssrc=None,
+            feedback=frozenset(),
+            packetization_mode=0,
+        )
+        section = Section("audio", 9, PROTOCOL, ["111"], mid="1")
+        lines.append(Line(section, opus, "minptime=10;useinbandfec=1;stereo=1"))
+    return lines
 
 
-def media_lines(
-    kind: str, protocol: str, track: TrackParameters, local: LocalSide, direction: str, setup: str
-) -> list[str]:
-    """The head of a media section: where, which way, ICE, DTLS, header extensions."""
-    types = [track.payload_type, track.rtx_payload_type]
-    candidate = local.candidates[0]
-    version = 6 if ":" in candidate.host else 4
-    out = [
-        f"m={kind} {candidate.port} {protocol} {' '.join(str(t) for t in types if t is not None)}",
-        f"c=IN IP{version} {candidate.host}",
+def accept_answer(answer: Description, offered: Sequence[Line], *, receive: bool) -> Negotiated:
+    """What the other end made of our offer.
+
+    Raises:
+        PeerError: ``bad_answer``, it does not fit the offer or cannot be used.
+    """
+    if len(answer.sections) != len(offered):
+        raise _bad_answer("it has another number of media sections")
+    lines = [
+        _accepted(section, line) for section, line in zip(answer.sections, offered, strict=True)
     ]
-    if track.mid:
-        out.append(f"a=mid:{track.mid}")
-    out += [
-        f"a={direction}",
-        "a=rtcp-mux",
-        "a=rtcp-mux-only",
-        f"a=ice-ufrag:{local.ufrag}",
-        f"a=ice-pwd:{local.pwd}",
-        f"a=ice-options:{ICE_OPTIONS}",
-        f"a=fingerprint:sha-256 {local.fingerprint}",
-        f"a=setup:{setup}",
-    ]
-    out += [f"a=extmap:{number} {uri}" for uri, number in track.extensions.items()]
-    return out
+    used = [line.section for line in lines if line.track is not None]
+    if not used:
+        raise _bad_answer("it accepts no track")
+    own = _transport_section(answer, used).transport
+    if own.ufrag is None or own.pwd is None or not own.fingerprints:
+        raise _bad_answer("it lacks ICE credentials or a fingerprint")
+    if own.setup not in ("active", "passive"):
+        raise _bad_answer("it chooses no DTLS role")
+    return Negotiated(
+        tuple(lines),
+        tuple(answer.bundle or ()),
+        receive,
+        own.ufrag,
+        own.pwd,
+        tuple(f for f in own.fingerprints if f[0] in _HASHES),
+        active=own.setup == "passive",
+        patient=False,
+    )
 
 
-def codec_lines(track: TrackParameters, parameters: str) -> list[str]:
-    """rtpmap, rtcp-fb and fmtp of a track and of its retransmissions."""
-    number = track.payload_type
-    name = "H264/90000" if track.codec is Codec.H264 else "opus/48000/2"
-    out = [f"a=rtpmap:{number} {name}"]
-    out += [f"a=rtcp-fb:{number} {f}" for f in _FEEDBACK if f in track.feedback]
-    if parameters:
-        out.append(f"a=fmtp:{number} {parameters}")
-    if track.rtx_payload_type is not None:
-        out.append(f"a=rtpmap:{track.rtx_payload_type} rtx/{track.clock_rate}")
-        out.append(f"a=fmtp:{track.rtx_payload_type} apt={number}")
-    return out
+def _bad_answer(why: str) -> PeerError:
+    return PeerError(f"the answer cannot be used: {why}", code="bad_answer")
 
 
-def source_lines(track: TrackParameters, kind: str, name: str) -> list[str]:
-    """msid and ssrc of what we send; one stream for all sections."""
-    out = [f"a=msid:{name} {name}-{kind}"]
-    sources = [track.ssrc]
-    if track.rtx_ssrc is not None:
-        sources.append(track.rtx_ssrc)
-        out.append(f"a=ssrc-group:FID {track.ssrc} {track.rtx_ssrc}")
-    for ssrc in sources:
-        out += [f"a=ssrc:{ssrc} cname:{name}", f"a=ssrc:{ssrc} msid:{name} {name}-{kind}"]
-    return out
-
-
-def candidate_lines(local: LocalSide) -> list[str]:
-    """Ours, complete, in each section: aiortc reads the last, most clients the first."""
-    return [*(f"a=candidate:{c}" for c in local.candidates), "a=end-of-candidates"]
+def _accepted(section: Section, line: Line) -> Line:
+    track = line.track
+    if track is None or section.kind != line.section.kind:
+        raise _bad_answer("its media sections are in another order")
+    entry = section.formats.get(track.payload_type)
+    if section.rejected or entry is None or entry.name not in ("h264", "opus"):
+        return Line(section, None)
+    ours = (track.ssrc, track.rtx_ssrc or 0)
+    return Line(section, replace(track_of(section, entry, ours), mid=track.mid))

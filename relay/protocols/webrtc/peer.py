@@ -19,10 +19,11 @@ from typing import Any, Final
 from relay.config import WebRtc
 from relay.errors import Unavailable
 from relay.media.unit import Codec
-from relay.protocols.webrtc import negotiation, sdp
+from relay.protocols.webrtc import description, negotiation, sdp
+from relay.protocols.webrtc.description import LocalSide
 from relay.protocols.webrtc.dtls import Certificate, Dtls, SrtpError, check_hooks
 from relay.protocols.webrtc.ice import IceSession
-from relay.protocols.webrtc.negotiation import LocalSide, Negotiated, TrackParameters
+from relay.protocols.webrtc.negotiation import Negotiated, TrackParameters
 from relay.protocols.webrtc.path import Path
 from relay.protocols.webrtc.sdp import Candidate
 from relay.protocols.webrtc.udp import UdpPort, candidates_of, local_hosts
@@ -70,7 +71,7 @@ class Peer:
 
     Attributes:
         id: unique in this process.
-        answer: the session description to hand out (for our own offers: ``offer``).
+        answer: the session description to hand out, or that was handed in.
         video, audio: what was agreed, None without such a track.
         on_rtp, on_rtcp: decrypted packets, with ``time.monotonic()`` of their arrival;
             called from the read of the socket, so they must not wait.
@@ -80,11 +81,10 @@ class Peer:
         close_reason: why it is CLOSED.
     """
 
-    def __init__(self, peers: Peers, ice: IceSession, name: str, *, client: bool) -> None:
+    def __init__(self, peers: Peers, ice: IceSession, name: str) -> None:
         self.id = name
         self.ice = ice
         self.answer = ""
-        self.offer = ""
         self.video: TrackParameters | None = None
         self.audio: TrackParameters | None = None
         self.close_reason = ""
@@ -97,7 +97,7 @@ class Peer:
         self.agreed: Negotiated | None = None
         self._peers = peers
         self._loop = asyncio.get_running_loop()
-        self._client = client
+        self._client = False  # of DTLS
         self._fingerprints: tuple[tuple[str, str], ...] = ()
         self._dtls: Dtls | None = None
         self._early: deque[tuple[bytes, float]] = deque(maxlen=_MAX_EARLY)
@@ -341,7 +341,7 @@ class Peers:
         now = time.monotonic()
         if now - self._certificate_made > _CERTIFICATE_LIFE:
             self._renew_certificate()
-        ssrcs = _fresh_ssrcs()
+        ssrcs = fresh_ssrcs()
         agreed = negotiation.negotiate(sdp.parse(offer), receive=receive, ssrcs=ssrcs)
         ice = IceSession(
             self.udp,
@@ -351,13 +351,17 @@ class Peers:
             remote_ufrag=agreed.remote_ufrag,
             remote_pwd=agreed.remote_pwd,
         )
-        peer = Peer(self, ice, secrets.token_hex(8), client=agreed.active)
+        peer = self.new_peer(ice)
         peer.accept(agreed)
-        peer.answer = negotiation.write_answer(agreed, self._local(peer))
+        peer.answer = description.write_answer(agreed, self.local_side(peer))
+        return peer
+
+    def new_peer(self, ice: IceSession) -> Peer:
+        peer = Peer(self, ice, secrets.token_hex(8))
         self._peers.add(peer)
         return peer
 
-    def _local(self, peer: Peer) -> LocalSide:
+    def local_side(self, peer: Peer) -> LocalSide:
         ice = peer.ice
         return LocalSide(ice.ufrag, ice.pwd, self.fingerprint, self.candidates, peer.id)
 
@@ -369,7 +373,7 @@ class Peers:
         self.udp.close()
 
 
-def _fresh_ssrcs() -> list[int]:
+def fresh_ssrcs() -> list[int]:
     ssrcs: set[int] = set()
     while len(ssrcs) < 4:
         ssrcs.add(secrets.randbelow((1 << 32) - 1) + 1)

@@ -18,7 +18,7 @@ from relay.errors import (
     RateLimited,
 )
 from relay.protocols.webrtc import sdpfrag
-from relay.protocols.webrtc.negotiation import ICE_OPTIONS
+from relay.protocols.webrtc.description import ICE_OPTIONS
 from relay.protocols.webrtc.peer import Peer, PeerState
 from relay.protocols.webrtc.sdpfrag import Fragment
 
