@@ -12,6 +12,7 @@ from relay.media import psi
 from relay.media.psi import SectionReader, crc32, parse_pat, parse_pmt, pat_section, pmt_section
 from relay.media.unit import Codec
 from tests.media.samples import capture
+from tests.media.transport import pmt, section
 
 
 def test_the_crc_of_a_captured_table() -> None:
@@ -34,18 +35,6 @@ def test_tables_read_back() -> None:
     assert parse_pmt(pmt_section(video=True, audio=True)) == both
     assert parse_pmt(pmt_section(video=False, audio=True)) == {psi.AUDIO_PID: Codec.OPUS}
     assert parse_pmt(pmt_section(video=True, audio=False)) == {psi.VIDEO_PID: Codec.H264}
-
-
-def pmt(*streams: tuple[int, int, bytes], info: bytes = b"") -> bytes:
-    body = struct.pack(">HH", 0xE100, 0xF000 | len(info)) + info
-    for kind, pid, descriptors in streams:
-        body += struct.pack(">BHH", kind, 0xE000 | pid, 0xF000 | len(descriptors)) + descriptors
-    return section(2, body)
-
-
-def section(table_id: int, body: bytes) -> bytes:
-    head = struct.pack(">BHH3s", table_id, 0xB000 | (len(body) + 9), 1, b"\xc1\0\0") + body
-    return head + struct.pack(">I", crc32(head))
 
 
 OPUS = b"\x05\x04Opus"
