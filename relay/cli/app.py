@@ -23,6 +23,9 @@ SETTINGS: Final = "Settings"
 ADDRESS: Final = "Address"
 
 
+DEMO_PARAMS: Final[dict[str, Any]] = {"effect": "cartoon"}
+
+
 class Level(StrEnum):
     DEBUG = "debug"
     INFO = "info"
@@ -82,6 +85,13 @@ SelfSignedOption = Annotated[
     typer.Option(
         "--self-signed", help="HTTPS by a certificate made here.", rich_help_panel=ADDRESS
     ),
+]
+ModelOption = Annotated[
+    str | None, typer.Option(help="The model, such as effects.", rich_help_panel=MEDIA)
+]
+ParamsOption = Annotated[
+    str | None,
+    typer.Option(metavar="JSON", help="Its parameters.", rich_help_panel=MEDIA),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON line for a program.")]
 SupervisedOption = Annotated[int | None, typer.Option("--supervised", hidden=True)]
@@ -214,6 +224,59 @@ def worker(
         _supervised("worker", supervised)
     flags = {"worker.host": host, "worker.port": port}
     _role("worker", _settings(config, assignments, log_level, print_config, flags), as_json)
+
+
+@app.command(rich_help_panel=MEDIA)
+def publish(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Anything FFmpeg reads.")],
+    to: Annotated[str, typer.Option(metavar="URL", help="The WHIP address.")],
+    token: Annotated[
+        str | None, typer.Option(help="Bearer token: the gateway's publish key.")
+    ] = None,
+    loop: Annotated[bool, typer.Option("--loop", help="Begin again at the end.")] = False,
+    model: ModelOption = None,
+    params: ParamsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Publish a file by WHIP, at its own pace."""
+    chosen = _object(params)
+    from relay.cli import publish as publishing
+
+    request = publishing.Request(file, to, token, loop, model, chosen, as_json)
+    raise typer.Exit(publishing.run(request))
+
+
+@app.command(rich_help_panel=MEDIA)
+def demo(
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the files go.")] = Path("out"),
+    seconds: Annotated[float, typer.Option(min=1, max=600, help="Length of the clip.")] = 10.0,
+    model: ModelOption = None,
+    params: ParamsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Send a generated clip through a network of its own and show what came back."""
+    chosen = _object(params)
+    if model is None and chosen is None:
+        chosen = DEMO_PARAMS
+    from relay.cli import demo as whole
+
+    request = whole.Request(out, seconds, model or "effects", chosen or {}, as_json)
+    raise typer.Exit(whole.run(request))
+
+
+def _object(text: str | None) -> dict[str, Any] | None:
+    """The value of ``--params``."""
+    import json
+
+    if text is None:
+        return None
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise typer.BadParameter("--params takes a JSON object")
+    return value
 
 
 @app.command(rich_help_panel=NETWORK)

@@ -52,6 +52,7 @@ class FileSource:
         self._path = path
         self._bitrate = bitrate
         self._interval = keyframe_interval
+        self._encoder: Encoder | None = None
         with _opened(path) as container:
             if not container.streams.video:
                 raise BadInput(f"{path} holds no picture")
@@ -60,6 +61,11 @@ class FileSource:
                 container.streams.audio[0].codec_context.name in ("opus", "libopus")
             )
             self.copies_video = _can_go_untouched(container)
+
+    def request_keyframe(self) -> None:
+        """Make the next picture a key frame, where the picture is transcoded."""
+        if self._encoder is not None:
+            self._encoder.request_keyframe()
 
     def units(self) -> Iterator[AccessUnit]:
         """One pass over the file; ``arrival`` is 0 in all of them.
@@ -87,7 +93,8 @@ class FileSource:
     def _video(self, stream: Any, origin: Fraction) -> _Reader:
         if self.copies_video:
             return _CopiedVideo(stream, origin)
-        return _MadeVideo(origin, Encoder(self._bitrate, self._interval))
+        self._encoder = Encoder(self._bitrate, self._interval)
+        return _MadeVideo(origin, self._encoder)
 
     def _audio(self, stream: Any, origin: Fraction) -> _Reader:
         return _CopiedAudio(origin) if self.copies_audio else _MadeAudio(origin)

@@ -22,8 +22,8 @@ COMMANDS = ("up", "gateway", "orchestrator", "worker")
 
 def test_help_is_short_and_grouped() -> None:
     said = relay("--help").stdout
-    assert all(f" {command} " in said for command in COMMANDS)
-    assert len(said.splitlines()) < 30
+    assert all(f" {command} " in said for command in (*COMMANDS, "publish", "demo", "health"))
+    assert len(said.splitlines()) < 32
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -70,6 +70,8 @@ def test_one_host_is_for_pages_and_media_alike() -> None:
         (("gateway", "--supervised", "77"), "77"),
         (("up", "--what"), "--what"),
         (("nothing",), "nothing"),
+        (("publish", "a.mp4"), "--to"),
+        (("publish", "a.mp4", "--to", "http://x", "--params", "[1]"), "--params"),
     ],
 )
 def test_a_wrong_word_ends_with_two_and_names_it(words: tuple[str, ...], named: str) -> None:

@@ -17,7 +17,9 @@ MAX_FUNCTION = 60
 
 # Longer than the house likes, each with its reason.
 LONG_FILES: dict[str, str] = {}
-LONG_FUNCTIONS: dict[str, str] = {}
+LONG_FUNCTIONS: dict[str, str] = {
+    "relay/api/v1/streams.py:routes": "a table: one entry an operation, no branch",
+}
 
 # deque() without maxlen where its owner bounds it by other means.
 BOUNDED_OTHERWISE: dict[str, str] = {
@@ -68,8 +70,7 @@ def _task_groups(source: Source) -> Iterator[str]:
         elif isinstance(node, ast.Assign) and "TaskGroup(" in ast.unparse(node.value):
             yield from (dotted(target) for target in node.targets)
         elif isinstance(node, ast.arg) and node.annotation is not None:
-            if ast.unparse(node.annotation).endswith("TaskGroup"):
-                yield node.arg
+            yield from [node.arg] if ast.unparse(node.annotation).endswith("TaskGroup") else []
 
 
 def swallowed(source: Source) -> Iterator[str]:

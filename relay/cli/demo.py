@@ -1,0 +1,236 @@
+"""``relay demo``: a numbered clip through a whole network, and what came back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlencode
+
+import uvloop
+
+from relay.cli import clip, sheet
+from relay.cli.pace import pace
+from relay.errors import ParseError, PeerError, PeerTimeout
+from relay.media.unit import AccessUnit
+from relay.protocols.webrtc.client import WhepClient, WhipClient
+from relay.worker.codec import Decoder
+from relay.worker.file import write_file
+
+START_BOUND: Final = 60.0
+LAST_FRAMES: Final = 1.5
+"""Seconds after the last frame was sent in which the last ones may come back."""
+ENOUGH: Final = 0.8
+"""The share of the frames, from the first one back on, that has to come back."""
+NAME: Final = "demo"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the command line asked for."""
+
+    folder: Path
+    seconds: float
+    model: str
+    params: dict[str, Any]
+    as_json: bool
+
+
+@dataclass(slots=True)
+class Report:
+    model: str
+    frames_in: int
+    frames_out: int
+    fps: float
+    audio_packets_out: int
+    delay_p50_ms: float | None
+    delay_p95_ms: float | None
+    first_picture_ms: float | None
+    video: str = ""
+    picture: str = ""
+    passed: bool = False
+
+
+@dataclass(slots=True)
+class Seen:
+    """What was sent when, and what came back."""
+
+    sent: list[float] = field(default_factory=list)
+    """When frame n was sent, by its index."""
+    units: list[AccessUnit] = field(default_factory=list)
+
+    def send(self, unit: AccessUnit, client: WhipClient) -> None:
+        if unit.is_video:
+            self.sent.append(unit.arrival)
+        client.send(unit)
+
+
+def run(request: Request) -> int:
+    """Run it and print the report; 0 when enough came back.
+
+    Raises:
+        RelayError: the network did not start, or refused.
+    """
+    request.folder.mkdir(parents=True, exist_ok=True)
+    report = uvloop.run(_demo(request))
+    print(json.dumps(asdict(report)) if request.as_json else _text(report))
+    return 0 if report.passed else 1
+
+
+async def _demo(request: Request) -> Report:
+    say = _silent if request.as_json else _say
+    say("making a clip of numbered frames, starting gateway, orchestrator and worker ...")
+    making = asyncio.create_task(asyncio.to_thread(clip.encoded, request.seconds))
+    async with _network(request.folder / "demo.log") as base:
+        units = await making
+        say(f"sending {request.seconds:g} s through model {request.model} by WHIP and WHEP ...")
+        seen = await _through(base, units, request)
+    return await asyncio.to_thread(_finish, request, seen)
+
+
+@asynccontextmanager
+async def _network(log: Path) -> AsyncIterator[str]:
+    """``relay up`` on free ports; yields the gateway's address."""
+    zero = ("gateway.port", "gateway.webrtc.port", "orchestrator.port", "worker.port")
+    words = [f"--set={key}=0" for key in zero]
+    with log.open("wb") as errors:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            *("-m", "relay", "up", "--json", "--set=worker.slots=1", *words),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=errors,
+        )
+    try:
+        yield await _address(process, log)
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.wait()
+
+
+async def _address(process: asyncio.subprocess.Process, log: Path) -> str:
+    assert process.stdout is not None
+    try:
+        line = await asyncio.wait_for(process.stdout.readline(), START_BOUND)
+    except TimeoutError:
+        raise PeerTimeout(f"the network was not ready in {START_BOUND:.0f} s; see {log}") from None
+    if not line:
+        said = _last_lines(log)
+        raise PeerError(f"the network did not start; {log} ends:\n{said}")
+    return str(json.loads(line)["gateway"]["url"])
+
+
+def _last_lines(log: Path) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-8:])
+
+
+async def _through(base: str, units: Sequence[AccessUnit], request: Request) -> Seen:
+    seen = Seen()
+    query = urlencode({"pipeline": request.model, "params": json.dumps(request.params)})
+    whip = await WhipClient.connect(f"{base}/whip/{NAME}?{query}")
+    try:
+        whep = await WhepClient.connect(f"{base}/whep/{NAME}", on_unit=seen.units.append)
+        try:
+            await pace(units, lambda unit: seen.send(unit, whip))
+            await asyncio.sleep(LAST_FRAMES)
+        finally:
+            await whep.close()
+    finally:
+        await whip.close()
+    return seen
+
+
+def _finish(request: Request, seen: Seen) -> Report:
+    """Decode what came back, read its numbers, write the files."""
+    came: dict[int, float] = {}
+    wanted = set(sheet.spread(len(seen.sent)))
+    before: list[clip.Image] = []
+    after: list[clip.Image] = []
+    for image, arrival in _pictures(seen.units):
+        number = clip.read(image)
+        if number is None or number >= len(seen.sent) or number in came:
+            continue
+        came[number] = arrival
+        if any(abs(number - near) <= 1 for near in wanted):
+            wanted -= {number - 1, number, number + 1}
+            before.append(clip.draw(number))
+            after.append(image)
+    report = _report(request, seen, came)
+    if after:
+        words = ["before: what was sent", f"after: model {request.model} {request.params or ''}"]
+        picture_file = request.folder / "demo.png"
+        sheet.write_png(picture_file, sheet.contact_sheet(before, after, words))
+        report.picture = str(picture_file)
+        video_file = request.folder / "demo.mp4"
+        write_file(video_file, seen.units)
+        report.video = str(video_file)
+    return report
+
+
+def _pictures(units: Sequence[AccessUnit]) -> Iterator[tuple[clip.Image, float]]:
+    """Each picture, RGB, with its unit's arrival; what cannot be decoded is left out."""
+    decoder = Decoder()
+    for unit in units:
+        if not unit.is_video:
+            continue
+        try:
+            pictures = decoder.decode(unit)
+        except ParseError:
+            continue
+        for picture in pictures:
+            yield picture.to_array("rgb24", picture.size), unit.arrival
+
+
+def _report(request: Request, seen: Seen, came: dict[int, float]) -> Report:
+    delays = sorted((arrival - seen.sent[number]) * 1000 for number, arrival in came.items())
+    expected = len(seen.sent) - min(came, default=len(seen.sent))
+    span = max(came.values(), default=0.0) - min(came.values(), default=0.0)
+    report = Report(
+        model=request.model,
+        frames_in=len(seen.sent),
+        frames_out=len(came),
+        fps=round((len(came) - 1) / span, 1) if span > 0 else 0.0,
+        audio_packets_out=sum(not unit.is_video for unit in seen.units),
+        delay_p50_ms=_percentile(delays, 0.5),
+        delay_p95_ms=_percentile(delays, 0.95),
+        first_picture_ms=(round((min(came.values()) - seen.sent[0]) * 1000, 1) if came else None),
+    )
+    report.passed = len(came) >= ENOUGH * expected and len(came) >= len(seen.sent) / 2
+    return report
+
+
+def _percentile(ordered: Sequence[float], share: float) -> float | None:
+    if not ordered:
+        return None
+    return round(ordered[min(int(len(ordered) * share), len(ordered) - 1)], 1)
+
+
+def _text(report: Report) -> str:
+    if not report.frames_out:
+        return f"  nothing came back of {report.frames_in} frames; see demo.log"
+    lines = [
+        "",
+        f"  frames    {report.frames_in} in, {report.frames_out} out, {report.fps} a second",
+        f"  sound     {report.audio_packets_out} packets out",
+        f"  delay     p50 {report.delay_p50_ms} ms, p95 {report.delay_p95_ms} ms, end to end",
+        f"  first     picture {report.first_picture_ms} ms after the first frame was sent",
+        f"  clip      {report.video}",
+        f"  picture   {report.picture}",
+    ]
+    if not report.passed:
+        lines.append("  too little came back")
+    return "\n".join([*lines, ""])
+
+
+def _say(words: str) -> None:
+    print(f"  {words}", flush=True)
+
+
+def _silent(_: str) -> None:
+    pass
