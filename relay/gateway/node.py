@@ -17,6 +17,7 @@ from relay.gateway.path import Path, check_name
 from relay.gateway.sellers import Sellers
 from relay.gateway.status import ModelOffer, StreamStatus
 from relay.policy.gate import Gate
+from relay.protocols.trickle.client import open_session
 from relay.protocols.webrtc.egress import Egress, EgressSession
 from relay.protocols.webrtc.ingest import Ingest, IngestSession
 from relay.protocols.webrtc.peer import Peers
@@ -55,11 +56,7 @@ class GatewayNode:
         self.peers = await Peers.open(self.settings.webrtc)
         self._ingest = Ingest(self.peers)
         self._egress = Egress(self.peers)
-        self._http = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=3),
-            auto_decompress=False,
-        )
+        self._http = open_session()
         self.sellers = Sellers(self.settings, self._http)
         self._tasks = [
             asyncio.create_task(self.sellers.watch(), name="sellers"),

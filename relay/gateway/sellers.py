@@ -19,7 +19,7 @@ from relay.market.discovery import Answer, Discovery
 from relay.market.offer import Offer
 from relay.market.selector import Choice, Suspensions, rank
 from relay.rpc.capabilities import LIVE_PIPELINE, ModelConstraint
-from relay.rpc.certificate import unverified_context
+from relay.rpc.certificate import client_context
 from relay.rpc.client import get_orchestrator
 from relay.rpc.live_job import LiveJobAnswer, LiveJobRequest, start_live_job
 from relay.rpc.orchestrator_info import OrchestratorInfo
@@ -60,11 +60,7 @@ class Sellers:
     def __init__(self, settings: Gateway, http: aiohttp.ClientSession) -> None:
         self._settings = settings
         self._http = http
-        self.tls: ssl.SSLContext = (
-            ssl.create_default_context()
-            if settings.verify_orchestrator_tls
-            else unverified_context()
-        )
+        self.tls: ssl.SSLContext = client_context(verify=settings.verify_orchestrator_tls)
         self._suspensions = Suspensions()
         self._catalogue = Catalogue()
         self._infos: dict[str, OrchestratorInfo] = {}
@@ -104,12 +100,7 @@ class Sellers:
         """Fetch the parameters' schema; None where the seller has none to tell."""
         try:
             schema = await fetch_schema(
-                self._http,
-                transcoder,
-                LIVE_PIPELINE,
-                model,
-                ssl_context=self.tls,
-                timeout=ASK_TIMEOUT,
+                self._http, transcoder, model, ssl=self.tls, timeout=ASK_TIMEOUT
             )
         except PeerError as error:
             log.debug("no schema of %s from %s: %s", model, transcoder, error)

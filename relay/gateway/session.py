@@ -21,8 +21,9 @@ from relay.gateway.dispatcher import INPUT_FLOWS, Observation
 from relay.media.mpegts import Demuxer
 from relay.media.segmenter import Chunk, Cut, Segmenter
 from relay.media.unit import AccessUnit
-from relay.protocols.trickle.publisher import SegmentWriter, TricklePublisher, send_whole
+from relay.protocols.trickle.publisher import TricklePublisher, send_whole
 from relay.protocols.trickle.subscriber import TrickleSubscriber
+from relay.protocols.trickle.upload import SegmentWriter
 from relay.rpc.events import (
     EXTENSION_KEYFRAME,
     KEEPALIVE_MESSAGE,
@@ -36,7 +37,7 @@ log = logging.getLogger(__name__)
 
 KEEPALIVE: Final = 10.0
 MAX_CONTROLS: Final = 64
-CLOSE_TIMEOUT: Final = 2.0
+CLOSE_TIMEOUT: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +115,11 @@ class OrchestratorSession:
                 case Cut():
                     if self._writer is not None:
                         self._writer.end()
-                    self._writer = self._input.begin()
+                    try:
+                        self._writer = self._input.begin()
+                    except RelayError as error:
+                        self.end(_ending("input", error))
+                        return
                 case Chunk(data):
                     if self._writer is not None and not self._writer.write(data):
                         self._give_up_segment()

@@ -140,6 +140,10 @@ class Session:
         """End it: the peer is told, everything is freed. A second call does nothing."""
         await self.peer.close(reason)
 
+    @property
+    def is_closed(self) -> bool:
+        return self._closed.is_set()
+
     async def wait_closed(self) -> str:
         """Wait for the end, by either side; returns why."""
         await self._closed.wait()
