@@ -60,7 +60,9 @@ class Sellers:
     def __init__(self, settings: Gateway, http: aiohttp.ClientSession) -> None:
         self._settings = settings
         self._http = http
-        self.tls: ssl.SSLContext = client_context(verify=settings.verify_orchestrator_tls)
+        verify = settings.verify_orchestrator_tls
+        self.tls: ssl.SSLContext = client_context(verify=verify)
+        self._grpc_tls = client_context(verify=verify, alpn=("h2",))
         self._suspensions = Suspensions()
         self._catalogue = Catalogue()
         self._infos: dict[str, OrchestratorInfo] = {}
@@ -181,7 +183,7 @@ class Sellers:
 
     def _discovery(self, request: OrchestratorRequest) -> Discovery[OrchestratorInfo]:
         async def ask(url: str) -> OrchestratorInfo:
-            info = await get_orchestrator(url, request, timeout=ASK_TIMEOUT, ssl_context=self.tls)
+            info = await get_orchestrator(url, request, timeout=ASK_TIMEOUT, ssl_context=self._grpc_tls)
             if not info.transcoder:
                 raise PeerError(f"{url} is not doing work")
             if info.price_info is not None and info.price_info.pixels_per_unit <= 0:
