@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 import uvloop
 
-from relay.cli import logs
+from relay.cli import census, logs
 from relay.cli.lifeline import ChildLine
 from relay.config import Settings
 from relay.errors import ConfigError, RelayError
@@ -105,6 +105,7 @@ async def _live(
     line: ChildLine | None,
 ) -> None:
     signals = StopSignals()
+    census.install()
     asked = asyncio.create_task(signals.asked.wait())
     orphaned = asyncio.create_task(line.ended() if line else asyncio.Event().wait())
     try:
