@@ -110,7 +110,7 @@ class WorkerRole:
         }
 
     async def ready(self) -> None:
-        pass
+        await self._node.wait_ready()
 
     async def drain(self, deadline: float) -> None:
         await self._node.drain(deadline)
