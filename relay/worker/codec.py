@@ -12,6 +12,7 @@ from fractions import Fraction
 from typing import Any, Final, Literal
 
 import av
+import av.logging
 import numpy as np
 from av.codec.context import Flags
 from av.error import FFmpegError
@@ -37,6 +38,11 @@ VBV_SECONDS: Final = 0.4
 RATE_TOLERANCE: Final = 1.3
 REWIND: Final = VIDEO_CLOCK
 """A timestamp this far back is a source that began anew; less is a frame out of order."""
+
+
+def quiet() -> None:
+    """Keep the codecs from writing to standard error; what they refuse is raised anyway."""
+    av.logging.set_level(None)
 
 
 class Picture:

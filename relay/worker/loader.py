@@ -109,8 +109,16 @@ class LoadedPipeline:
         Raises:
             PipelineFailed
         """
-        fenced("reset", self._pipeline.reset)
+        self.reset()
         self.update(params)
+
+    def reset(self) -> None:
+        """Forget the pictures of the job before.
+
+        Raises:
+            PipelineFailed
+        """
+        fenced("reset", self._pipeline.reset)
 
     def update(self, params: Mapping[str, Any]) -> None:
         """

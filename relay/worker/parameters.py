@@ -84,15 +84,20 @@ class Parameters:
     def reset(self) -> None:
         self._values = self._checked(self._defaults)
 
-    def merged(self, change: Mapping[str, Any]) -> dict[str, Any]:
+    def merged(
+        self, change: Mapping[str, Any], *, onto: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
         """All values as they are after ``change``, which stays to be put in force.
 
         A name that ``change`` leaves out keeps its value; null sets it to its default.
 
+        Args:
+            onto: an earlier change that is not in force yet; default: what is in force.
+
         Raises:
             BadInput: code ``bad_params``, the message says which one and why.
         """
-        merged = {**self._values, **change}
+        merged = {**(self._values if onto is None else onto), **change}
         for name in [name for name, value in change.items() if value is None]:
             del merged[name]
             if name in self._defaults:

@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from relay.errors import RelayError
 from relay.media.unit import AccessUnit
@@ -14,6 +14,15 @@ from relay.worker.ring import Ring
 from relay.worker.transform import Transform
 
 T = TypeVar("T")
+
+
+def _settle(done: asyncio.Future[Any], result: object, error: RelayError | None) -> None:
+    if done.done():
+        return
+    if error is not None:
+        done.set_exception(error)
+    else:
+        done.set_result(result)
 
 
 class MediaThread:
@@ -36,6 +45,7 @@ class MediaThread:
         self._loop = loop
         self._on_death = on_death
         self._transform: Transform | None = None
+        self._at_end: Callable[[], None] | None = None
         self._on_unit: Callable[[AccessUnit], None] = lambda unit: None
         self._thread = threading.Thread(target=self._run, name="media", daemon=True)
         self._thread.start()
@@ -52,21 +62,13 @@ class MediaThread:
         """
         done: asyncio.Future[T] = self._loop.create_future()
 
-        def settle(result: T | None, error: RelayError | None) -> None:
-            if done.done():
-                return
-            if error is not None:
-                done.set_exception(error)
-            else:
-                done.set_result(result)  # type: ignore[arg-type]
-
         def command() -> None:
             try:
                 result = function()
             except RelayError as error:
-                self._post(settle, None, error)
+                self._post(_settle, done, None, error)
             else:
-                self._post(settle, result, None)
+                self._post(_settle, done, result, None)
 
         self.ring.call(command)
         return await done
@@ -82,13 +84,18 @@ class MediaThread:
         await self.call(command)
 
     async def end(self) -> None:
-        """When this returns, no frame of the job is left here."""
+        """When this returns, all frames of the job have gone through, and it is forgotten."""
+        done: asyncio.Future[None] = self._loop.create_future()
+
+        def finish() -> None:
+            self._transform, self._at_end = None, None
+            self._post(_settle, done, None, None)
 
         def command() -> None:
-            self._transform = None
+            self._at_end = finish
 
-        await self.call(command)
-        self.ring.clear()
+        self.ring.call(command)
+        await done
 
     def close(self) -> None:
         self.ring.close()
@@ -108,6 +115,8 @@ class MediaThread:
                     unit = self._transform.run(units)
                     if unit is not None:
                         self._post(self._on_unit, unit)
+                if self._at_end is not None:
+                    self._at_end()
                 self.busy_since = None
         except BaseException as error:
             self._post(self._on_death, error)

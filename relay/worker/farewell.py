@@ -1,0 +1,52 @@
+"""What the parent tells a job's readers when the job's process is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Final
+
+import aiohttp
+
+from relay.rpc.events import Event
+from relay.rpc.runner import RunnerStart
+
+log = logging.getLogger(__name__)
+
+WITHIN: Final = 2.0
+NEXT: Final = -1
+
+
+async def farewell(
+    session: aiohttp.ClientSession, job: RunnerStart, reason: str, *, verify_tls: bool
+) -> None:
+    """An error event, then the end of the output and events channels.
+
+    Best effort: whoever holds the channels notices by itself when they fall silent.
+    """
+    event = Event.error(job.model_id, reason, time=round(time.time() * 1000)).serialise()
+    if job.events_url:
+        await _call(session, "POST", f"{job.events_url}/{NEXT}", verify_tls, event)
+    deletes = [
+        _call(session, "DELETE", url, verify_tls)
+        for url in (job.publish_url, job.events_url)
+        if url
+    ]
+    await asyncio.gather(*deletes)
+
+
+async def _call(
+    session: aiohttp.ClientSession, method: str, url: str, verify: bool, body: bytes | None = None
+) -> None:
+    headers = {"Content-Type": "application/json"} if body else {}
+    try:
+        async with (
+            asyncio.timeout(WITHIN),
+            session.request(
+                method, url, data=body, headers=headers, ssl=verify, allow_redirects=False
+            ) as response,
+        ):
+            log.debug("%s of a lost job: %s", method, response.status)
+    except (aiohttp.ClientError, OSError) as error:
+        log.info("%s of a lost job failed: %s", method, error)
