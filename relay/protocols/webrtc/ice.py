@@ -322,8 +322,9 @@ class IceSession:
         )
 
     def _consent_wait(self) -> float:
-        interval = min(_CONSENT_INTERVAL, self.consent_timeout / 2)
-        return interval * random.uniform(0.8, 1.2)
+        """4 to 6 seconds (RFC 7675 section 5.1), less than half of a short time-out."""
+        interval = min(_CONSENT_INTERVAL, 0.4 * self.consent_timeout)
+        return max(interval * random.uniform(0.8, 1.2), min(4.0, interval))
 
     def _end_transaction(self, transaction: bytes) -> None:
         del self._transactions[transaction]
