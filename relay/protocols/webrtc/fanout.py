@@ -1,0 +1,228 @@
+"""The same payloads to many viewers: header, SRTP and send, with as little as can be between.
+
+What a viewer needs of its own is a header of 12 bytes and its keys. Payloads are shared:
+the history for retransmissions holds references, one entry a frame.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from secrets import randbits
+from typing import Final, Protocol
+
+from relay.protocols.webrtc.dtls import SrtpError
+from relay.protocols.webrtc.negotiation import MID, TrackParameters
+from relay.protocols.webrtc.rtcp import SenderReport
+from relay.protocols.webrtc.rtp import HEADER, ONE_BYTE, pack_elements, wrap_rtx
+
+HISTORY: Final = 512
+"""Packets of a track that can be sent again."""
+
+MAX_PAYLOAD: Final = 1300
+"""Bytes of a payload: pylibsrtp protects packets of up to 1356 bytes."""
+
+MID_PACKETS: Final = 64
+"""The first packets of a track say which section they belong to; then the SSRC does."""
+
+_VERSION: Final = 0x80
+_WITH_EXTENSION: Final = 0x90
+_MARKER: Final = 0x80
+
+
+class Outlet(Protocol):
+    """Where packets of one viewer go; both change when the viewer moves or leaves."""
+
+    srtp_protect: Callable[[bytes], bytes]
+    transmit: Callable[[bytes], None]
+
+
+class OutgoingTrack:
+    """One SSRC of one viewer: its numbers go on whatever feeds it.
+
+    Attributes:
+        packets, octets: sent, as the sender report counts them.
+        resent: retransmissions.
+    """
+
+    __slots__ = (
+        "_history",
+        "_kept",
+        "_rtx_sequence",
+        "clock_rate",
+        "extension",
+        "octets",
+        "offset",
+        "outlet",
+        "packets",
+        "payload_type",
+        "resent",
+        "rtx_payload_type",
+        "rtx_ssrc",
+        "sequence",
+        "ssrc",
+        "timestamp",
+    )
+
+    def __init__(self, parameters: TrackParameters, outlet: Outlet) -> None:
+        self.outlet = outlet
+        self.payload_type = parameters.payload_type
+        self.ssrc = parameters.ssrc
+        self.clock_rate = parameters.clock_rate
+        self.rtx_payload_type = parameters.rtx_payload_type
+        self.rtx_ssrc = parameters.rtx_ssrc
+        self.sequence = randbits(15)  # the lower half: no wrap before SRTP has settled
+        self.offset = randbits(32)
+        self.timestamp = 0  # of the last frame, on the rendition's line
+        self.packets = 0
+        self.octets = 0
+        self.resent = 0
+        self.extension = _mid_extension(parameters)
+        self._rtx_sequence = randbits(15)
+        self._history: deque[tuple[Sequence[bytes], int, bool]] = deque()
+        self._kept = 0  # packets in the history
+
+    def send(self, payloads: Sequence[bytes], timestamp: int, *, marker: bool) -> None:
+        """Send one frame now.
+
+        Raises:
+            SrtpError: the keys cannot be used.
+        """
+        pack = HEADER.pack
+        protect = self.outlet.srtp_protect
+        transmit = self.outlet.transmit
+        ssrc = self.ssrc
+        sequence = self.sequence
+        ticks = (self.offset + timestamp) & 0xFFFFFFFF
+        kind = self.payload_type
+        left = len(payloads)
+        if self.extension and self.packets < MID_PACKETS:
+            first, extension = _WITH_EXTENSION, self.extension
+        else:
+            first, extension = _VERSION, b""
+        for payload in payloads:
+            left -= 1
+            if not left and marker:
+                kind |= _MARKER
+            header = pack(first, kind, sequence, ticks, ssrc)
+            transmit(protect(header + extension + payload if extension else header + payload))
+            sequence = (sequence + 1) & 0xFFFF
+        self.sequence = sequence
+
+    def note(self, payloads: Sequence[bytes], octets: int, timestamp: int, *, marker: bool) -> None:
+        """Count a frame that was sent, and keep it to be sent again."""
+        self.timestamp = timestamp
+        self.packets += len(payloads)
+        self.octets += octets
+        self._history.append((payloads, timestamp, marker))
+        self._kept += len(payloads)
+        while self._kept - len(self._history[0][0]) >= HISTORY:
+            self._kept -= len(self._history.popleft()[0])
+
+    def retransmission(self, sequence: int) -> bytes | None:
+        """The packet with that number as it is sent again, None when it is not kept.
+
+        With RTX it goes out under the numbers of the retransmission stream (RFC 4588),
+        without just as it was.
+        """
+        back = (self.sequence - 1 - sequence) & 0xFFFF
+        if back >= min(self._kept, HISTORY):
+            return None
+        frames = reversed(self._history)
+        payloads, timestamp, marker = next(frames)
+        while back >= len(payloads):
+            back -= len(payloads)
+            payloads, timestamp, marker = next(frames)
+        payload = payloads[-1 - back]
+        bit = _MARKER if marker and back == 0 else 0
+        ticks = (self.offset + timestamp) & 0xFFFFFFFF
+        self.resent += 1
+        if self.rtx_payload_type is None or self.rtx_ssrc is None:
+            kind = self.payload_type | bit
+            return HEADER.pack(_VERSION, kind, sequence, ticks, self.ssrc) + payload
+        self._rtx_sequence = (self._rtx_sequence + 1) & 0xFFFF
+        kind = self.rtx_payload_type | bit
+        header = HEADER.pack(_VERSION, kind, self._rtx_sequence, ticks, self.rtx_ssrc)
+        return header + wrap_rtx(sequence, payload)
+
+    def sender_report(self, ntp: int, line_seconds: float) -> SenderReport:
+        """What to tell the viewer.
+
+        Args:
+            ntp: the time now, 64 bits.
+            line_seconds: what the rendition's line shows now.
+        """
+        ticks = (self.offset + round(line_seconds * self.clock_rate)) & 0xFFFFFFFF
+        return SenderReport(self.ssrc, ntp, ticks, self.packets, self.octets)
+
+
+def fan_out(
+    tracks: Iterable[OutgoingTrack], payloads: Sequence[bytes], timestamp: int, *, marker: bool
+) -> list[OutgoingTrack]:
+    """One frame to all of them, in their order.
+
+    Args:
+        payloads: RTP payloads of at most MAX_PAYLOAD bytes.
+        timestamp: on the rendition's line, in the codec's clock.
+        marker: set it on the last packet (video).
+
+    Returns:
+        The tracks that it could not be sent on. A full socket is no failure: the packet
+        is gone, and is asked for again.
+    """
+    failed: list[OutgoingTrack] = []
+    octets = sum(map(len, payloads))
+    for track in tracks:
+        try:
+            track.send(payloads, timestamp, marker=marker)
+        except SrtpError:
+            failed.append(track)
+        else:
+            track.note(payloads, octets, timestamp, marker=marker)
+    return failed
+
+
+class LineClock:
+    """Which wall clock time belongs to a rendition's line, for sender reports.
+
+    Audio and video of a rendition share it: that is what keeps lips in sync. It follows
+    slowly, and jumps only when the line does.
+    """
+
+    _FOLLOW: Final = 0.001
+    _JUMP: Final = 0.5
+
+    __slots__ = ("_offset",)
+
+    def __init__(self) -> None:
+        self._offset: float | None = None
+
+    def observe(self, line_seconds: float, wall: float) -> None:
+        """A frame of that time on the line passes at ``wall`` seconds since the epoch."""
+        offset = wall - line_seconds
+        if self._offset is None or abs(offset - self._offset) > self._JUMP:
+            self._offset = offset
+        else:
+            self._offset += (offset - self._offset) * self._FOLLOW
+
+    def at(self, wall: float) -> float | None:
+        """What the line shows at ``wall``, in seconds; None before the first frame."""
+        return None if self._offset is None else wall - self._offset
+
+
+_NTP_EPOCH: Final = 2_208_988_800  # seconds from 1900 to 1970
+
+
+def ntp_time(wall: float) -> int:
+    """Seconds since 1970 as a 64-bit NTP timestamp (RFC 3550 section 4)."""
+    return round((wall + _NTP_EPOCH) * (1 << 32)) & 0xFFFFFFFFFFFFFFFF
+
+
+def _mid_extension(parameters: TrackParameters) -> bytes:
+    identifier = parameters.extensions.get(MID)
+    mid = parameters.mid.encode()
+    if identifier is None or not 1 <= len(mid) <= 16 or not 1 <= identifier <= 14:
+        return b""
+    profile, body = pack_elements({identifier: mid})
+    assert profile == ONE_BYTE
+    return profile.to_bytes(2, "big") + (len(body) // 4).to_bytes(2, "big") + body

@@ -1,0 +1,258 @@
+"""One viewer of a rendition: when its video begins, what it asked for, what it is sent again.
+
+Pure but for the sending itself: ``now`` comes in.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, NamedTuple
+
+from relay.protocols.webrtc.fanout import OutgoingTrack
+from relay.protocols.webrtc.rtcp import (
+    Bye,
+    FullIntraRequest,
+    Nack,
+    PictureLoss,
+    ReceiverReport,
+    ReportBlock,
+    Rtcp,
+)
+from relay.states import StateMachine
+
+_log = logging.getLogger(__name__)
+
+CATCH_UP_FIRST: Final = 64
+"""Packets that leave at once when a viewer is started: a whole key frame, mostly."""
+
+CATCH_UP_PACKETS: Final = 32
+"""Packets a step after that."""
+
+CATCH_UP_STEP: Final = 0.005
+"""Seconds between steps: 60 Mbit/s, which a line of some breadth takes without loss."""
+
+SQUEEZED: Final = 90
+"""Ticks of 90 kHz between pictures that are caught up with: about the pace they leave at,
+so that the viewer's clock estimate is not disturbed."""
+
+MAX_BACKLOG: Final = 8 << 20
+"""Bytes that a viewer may still have to catch up with."""
+
+_RESEND_BURST: Final = 256.0
+_RESEND_RATE: Final = 1000.0  # packets a second
+
+
+class Frame(NamedTuple):
+    """A video frame as it is kept: the payloads are shared by all viewers."""
+
+    payloads: Sequence[bytes]
+    octets: int
+    timestamp: int
+
+
+class ViewerState(Enum):
+    CONNECTING = "connecting"
+    WAITING = "waiting"  # for a key frame
+    CATCHING_UP = "catching up"  # with the group of pictures
+    LIVE = "live"
+    GONE = "gone"
+
+
+_TABLE: Final = {
+    ViewerState.CONNECTING: frozenset(
+        (ViewerState.WAITING, ViewerState.CATCHING_UP, ViewerState.LIVE, ViewerState.GONE)
+    ),
+    ViewerState.WAITING: frozenset((ViewerState.CATCHING_UP, ViewerState.LIVE, ViewerState.GONE)),
+    ViewerState.CATCHING_UP: frozenset((ViewerState.WAITING, ViewerState.LIVE, ViewerState.GONE)),
+    ViewerState.LIVE: frozenset((ViewerState.GONE,)),
+    ViewerState.GONE: frozenset[ViewerState](),
+}
+
+
+@dataclass(slots=True)
+class Counters:
+    nacked: int = 0  # packets asked for
+    too_old: int = 0  # asked for, and not kept any more
+    over_budget: int = 0  # asked for too fast
+    keyframes_asked: int = 0
+    fraction_lost: float = 0.0  # as last reported
+    jitter: float = 0.0  # seconds, as last reported
+    round_trip: float | None = None  # seconds
+
+
+class Viewer:
+    """What one viewer gets.
+
+    Attributes:
+        video, audio: None where not negotiated.
+        audio_open: whether audio flows.
+        connected_at: monotonic seconds, None before.
+    """
+
+    def __init__(self, name: str, video: OutgoingTrack | None, audio: OutgoingTrack | None) -> None:
+        self.name = name
+        self.video = video
+        self.audio = audio
+        self.audio_open = False
+        self.connected_at: float | None = None
+        self.report_at = 0.0
+        self.counters = Counters()
+        self._backlog: deque[Frame] = deque()
+        self._backlog_octets = 0
+        self._tokens = _RESEND_BURST
+        self._filled_at = 0.0
+        self._reported: list[tuple[int, float]] = []
+        self._machine = StateMachine(f"viewer {name}", ViewerState.CONNECTING, _TABLE, log=_log)
+
+    @property
+    def state(self) -> ViewerState:
+        return self._machine.state
+
+    # -- how video begins
+
+    def connected(self, group: Sequence[Frame], *, has_video: bool, now: float) -> None:
+        """Begin: with the group of pictures if there is one, else with the next key frame.
+
+        Args:
+            has_video: whether the rendition has had any video yet.
+        """
+        self.connected_at = self.report_at = now
+        if self.video is None:
+            self._machine.to(ViewerState.LIVE, "audio only")
+            self.audio_open = True
+            return
+        if group:
+            last = group[-1].timestamp
+            count = len(group)
+            self._backlog.extend(
+                frame._replace(timestamp=last - (count - 1 - index) * SQUEEZED)
+                for index, frame in enumerate(group)
+            )
+            self._backlog_octets = sum(frame.octets for frame in group)
+            self._machine.to(ViewerState.CATCHING_UP, f"{count} pictures")
+            self.audio_open = True
+            self._pump(CATCH_UP_FIRST)
+        else:
+            self._machine.to(ViewerState.WAITING)
+            self.audio_open = not has_video
+
+    def frame(self, frame: Frame, *, keyframe: bool) -> bool:
+        """A new picture, for a viewer that is not LIVE.
+
+        Returns:
+            Whether it is to be sent live, this one included.
+        """
+        state = self._machine.state
+        if state is ViewerState.CATCHING_UP:
+            if keyframe:
+                self._backlog.clear()  # nobody needs what came before it
+                self._machine.to(ViewerState.LIVE)
+                return True
+            self._backlog.append(frame)
+            self._backlog_octets += frame.octets
+            if self._backlog_octets > MAX_BACKLOG:
+                self._backlog.clear()
+                self._machine.to(ViewerState.WAITING, "too far behind")
+        elif state is ViewerState.WAITING and keyframe:
+            self._machine.to(ViewerState.LIVE)
+            self.audio_open = True
+            return True
+        return False
+
+    def pump(self) -> bool:
+        """Send the next part of the backlog; whether the viewer is LIVE with it."""
+        if self._machine.state is ViewerState.CATCHING_UP:
+            self._pump(CATCH_UP_PACKETS)
+        return self._machine.state is ViewerState.LIVE
+
+    def _pump(self, budget: int) -> None:
+        track = self.video
+        assert track is not None
+        while self._backlog and budget > 0:
+            payloads, octets, timestamp = self._backlog.popleft()
+            track.send(payloads, timestamp, marker=True)
+            track.note(payloads, octets, timestamp, marker=True)
+            self._backlog_octets -= octets
+            budget -= len(payloads)
+        if not self._backlog:
+            self._machine.to(ViewerState.LIVE)
+
+    def gone(self, reason: str) -> None:
+        self._backlog.clear()
+        self.audio_open = False
+        self._machine.to(ViewerState.GONE, reason)
+
+    # -- what it tells and asks
+
+    def feedback(self, packets: Iterable[Rtcp], now: float) -> tuple[list[bytes], bool]:
+        """Take in what the viewer sent.
+
+        Returns:
+            RTP packets to send again, and whether it asks for a key frame.
+        """
+        again: list[bytes] = []
+        keyframe = False
+        for packet in packets:
+            if isinstance(packet, Nack):
+                self._resend(packet, now, again)
+            elif isinstance(packet, PictureLoss):
+                keyframe = keyframe or self._is_video(packet.media)
+            elif isinstance(packet, FullIntraRequest):
+                asked = any(self._is_video(ssrc) for ssrc, _ in packet.requests)
+                keyframe = keyframe or asked
+            elif isinstance(packet, ReceiverReport):
+                for block in packet.blocks:
+                    self._note_report(block, now)
+            elif isinstance(packet, Bye):
+                continue  # its receiver's SSRC; the connection's own end is what counts
+        if keyframe:
+            self.counters.keyframes_asked += 1
+        return again, keyframe
+
+    def _is_video(self, ssrc: int) -> bool:
+        return self.video is not None and ssrc in (self.video.ssrc, self.video.rtx_ssrc)
+
+    def _resend(self, nack: Nack, now: float, again: list[bytes]) -> None:
+        track = next(
+            (t for t in (self.video, self.audio) if t is not None and t.ssrc == nack.media), None
+        )
+        if track is None:
+            return
+        self._tokens += (now - self._filled_at) * _RESEND_RATE
+        self._tokens = min(self._tokens, _RESEND_BURST)
+        self._filled_at = now
+        counters = self.counters
+        counters.nacked += len(nack.sequences)
+        for index, sequence in enumerate(nack.sequences):
+            if self._tokens < 1:
+                counters.over_budget += len(nack.sequences) - index
+                return
+            self._tokens -= 1
+            packet = track.retransmission(sequence)
+            if packet is None:
+                counters.too_old += 1
+            else:
+                again.append(packet)
+
+    def _note_report(self, block: ReportBlock, now: float) -> None:
+        track = next(
+            (t for t in (self.video, self.audio) if t is not None and t.ssrc == block.ssrc), None
+        )
+        if track is None:
+            return
+        if track is self.video or self.video is None:
+            self.counters.fraction_lost = block.fraction_lost / 256
+            self.counters.jitter = block.jitter / track.clock_rate
+        for middle, sent_at in self._reported:
+            if middle == block.last_report:
+                trip = now - sent_at - block.delay / 65536
+                if trip >= 0:
+                    self.counters.round_trip = trip
+
+    def reported(self, ntp: int, now: float) -> None:
+        """A sender report of that time has left: its echo gives the round trip."""
+        self._reported = [*self._reported[-3:], (ntp >> 16 & 0xFFFFFFFF, now)]
