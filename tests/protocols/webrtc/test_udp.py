@@ -1,0 +1,195 @@
+"""The shared socket: who gets what, and what strangers get."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from relay.errors import ConfigError
+from relay.protocols.webrtc import stun
+from relay.protocols.webrtc.ice import IceSession
+from relay.protocols.webrtc.path import Path
+from relay.protocols.webrtc.udp import UdpPort, candidates_of, local_hosts
+
+
+@pytest.fixture
+async def port() -> AsyncIterator[UdpPort]:
+    opened = await UdpPort.open("127.0.0.1", 0)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def stranger() -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.setblocking(False)
+        yield sock
+
+
+def session_on(port: UdpPort) -> IceSession:
+    return IceSession(port, controlling=False, consent_timeout=10, now=0.0)
+
+
+def request(session: IceSession, *, pwd: str | None = None, ufrag: str | None = None) -> bytes:
+    username = f"{ufrag or session.ufrag}:x".encode()
+    return stun.build(
+        stun.BINDING_REQUEST,
+        b"transaction!",
+        [(stun.USERNAME, username)],
+        (pwd or session.pwd).encode(),
+    )
+
+
+async def settle(port: UdpPort, received: int) -> None:
+    """Wait until the port has read so many datagrams."""
+    for _ in range(5000):
+        if port.statistics.received >= received:
+            return
+        await asyncio.sleep(0.001)
+    raise TimeoutError
+
+
+def heard(sock: socket.socket) -> bytes | None:
+    try:
+        return sock.recv(2048)
+    except BlockingIOError:
+        return None
+
+
+async def test_a_check_is_answered_from_the_port_that_was_asked(
+    port: UdpPort, stranger: socket.socket
+) -> None:
+    session = session_on(port)
+    stranger.sendto(request(session), (port.host, port.port))
+    await settle(port, 1)
+    data, source = stranger.recvfrom(2048)
+    assert source == (port.host, port.port)
+    answer = stun.parse(data)
+    assert answer.kind == stun.BINDING_SUCCESS
+    mapped = answer.attributes[stun.XOR_MAPPED_ADDRESS]
+    assert stun.parse_xor_address(mapped, answer.transaction) == stranger.getsockname()
+
+
+async def test_strangers_hear_nothing(port: UdpPort, stranger: socket.socket) -> None:
+    session = session_on(port)
+    datagrams = [
+        request(session, ufrag="nobody"),
+        request(session, pwd="wrong" * 5),
+        request(session)[:-1],
+        stun.build(stun.BINDING_SUCCESS, b"transaction!", [], b"k"),
+        stun.build(stun.BINDING_INDICATION, b"transaction!", [], None),
+        b"\x16\xfe\xfd" + bytes(50),  # a ClientHello before any check
+        b"\x80\x60" + bytes(50),
+        b"\x00",
+        bytes(1500),
+    ]
+    for datagram in [*datagrams, b""]:
+        stranger.sendto(datagram, (port.host, port.port))
+    await settle(port, len(datagrams) + 1)
+    assert heard(stranger) is None
+    assert port.statistics.strangers == len(datagrams) - 1
+    assert session.statistics.refused == 1
+    assert session.selected is None
+
+
+async def test_datagrams_of_a_path_reach_its_session(
+    port: UdpPort, stranger: socket.socket
+) -> None:
+    session = session_on(port)
+    got: list[bytes] = []
+    session.on_datagram = lambda data, path, now: got.append(data)
+    stranger.sendto(b"\x80 too early", (port.host, port.port))
+    stranger.sendto(request(session), (port.host, port.port))
+    stranger.sendto(b"\x80 media", (port.host, port.port))
+    stranger.sendto(b"\x16 handshake", (port.host, port.port))
+    await settle(port, 4)
+    assert got == [b"\x80 media", b"\x16 handshake"]
+    session.close()
+    assert port.idle
+    stranger.sendto(b"\x80 too late", (port.host, port.port))
+    await settle(port, 5)
+    assert len(got) == 2
+
+
+async def test_one_session_cannot_take_the_address_of_another(
+    port: UdpPort, stranger: socket.socket
+) -> None:
+    first, second = session_on(port), session_on(port)
+    stranger.sendto(request(first), (port.host, port.port))
+    stranger.sendto(request(second), (port.host, port.port))
+    await settle(port, 2)
+    assert first.selected is not None
+    assert second.selected is None
+    first.selected.seen -= 10  # fallen silent: the address may have been given to another
+    stranger.sendto(request(second), (port.host, port.port))
+    await settle(port, 3)
+    assert second.selected is not None
+    first.close()
+    assert port.claim(second.selected.address, second.selected, 0.0)
+
+
+async def test_a_taken_port_is_told(port: UdpPort) -> None:
+    with pytest.raises(ConfigError) as caught:
+        await UdpPort.open("127.0.0.1", port.port)
+    assert caught.value.code == "udp_bind"
+    with pytest.raises(ConfigError):
+        await UdpPort.open("203.0.113.254", 0)
+
+
+async def test_what_cannot_be_sent_is_counted(port: UdpPort) -> None:
+    port.sendto(b"x" * 70_000, ("127.0.0.1", 9))
+    port.sender(("127.0.0.1", 9))(b"x" * 70_000)
+    assert port.statistics.unsent == 2
+
+
+async def test_one_socket_for_both_families() -> None:
+    try:
+        port = await UdpPort.open("::", 0)
+    except ConfigError:
+        port = await UdpPort.open("0.0.0.0", 0)  # a machine without IPv6
+        assert port.address_of("2001:db8::1", 5) is None
+    else:
+        assert port.address_of("192.0.2.1", 5) == ("::ffff:192.0.2.1", 5, 0, 0)
+        assert port.address_of("2001:db8::1", 5) == ("2001:db8::1", 5, 0, 0)
+    session = session_on(port)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.setblocking(False)
+        sock.sendto(request(session), ("127.0.0.1", port.port))
+        await settle(port, 1)
+        answer = stun.parse(sock.recv(2048))
+        mapped = answer.attributes[stun.XOR_MAPPED_ADDRESS]
+        assert stun.parse_xor_address(mapped, answer.transaction) == sock.getsockname()
+    port.close()
+    port.close()
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(data=st.binary(min_size=1, max_size=100))
+async def test_any_datagram(port: UdpPort, data: bytes) -> None:
+    session = session_on(port)
+    path = Path(("192.0.2.1", 1), session, session.remote, 0.0)
+    port.claim(path.address, path, 0.0)
+    port._stun(data, path.address, 0.0)
+    assert session.selected is None
+    session.close()
+
+
+def test_candidates_are_ordered_and_ipv4_comes_first() -> None:
+    made = candidates_of(["2001:db8::1", "198.51.100.1", "10.0.0.1"], 7)
+    assert [c.host for c in made] == ["198.51.100.1", "10.0.0.1", "2001:db8::1"]
+    assert made[0].priority == 2130706431
+    assert made == sorted(made, key=lambda c: -c.priority)
+
+
+def test_a_wildcard_is_told_as_an_address_that_can_be_reached() -> None:
+    assert local_hosts("127.0.0.1") == ["127.0.0.1"]
+    hosts = local_hosts("0.0.0.0")
+    assert hosts
+    assert "0.0.0.0" not in hosts
