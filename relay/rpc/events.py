@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from relay.errors import ParseError
-from relay.rpc.json_body import dump, load_object, milliseconds_of, number_of, text_of
+from relay.rpc.json_body import dump, load_object, whole_of, number_of, text_of
 
 TOPIC: Final = "ai_stream_events"
 MAX_EVENT: Final = 1 << 20
@@ -157,24 +157,24 @@ class StatusEvent:
         return cls(
             pipeline=text_of(body.get("pipeline")),
             state=text_of(body.get("state")),
-            start_time=milliseconds_of(body.get("start_time")) or 0,
-            timestamp=milliseconds_of(body.get("timestamp")) or 0,
-            last_state_update_time=milliseconds_of(body.get("last_state_update_time")),
+            start_time=whole_of(body.get("start_time")) or 0,
+            timestamp=whole_of(body.get("timestamp")) or 0,
+            last_state_update_time=whole_of(body.get("last_state_update_time")),
             input_status=InputStatus(
-                milliseconds_of(source.get("last_input_time")),
+                whole_of(source.get("last_input_time")),
                 float(number_of(source.get("fps"))),
             ),
             inference_status=InferenceStatus(
-                last_output_time=milliseconds_of(inference.get("last_output_time")),
+                last_output_time=whole_of(inference.get("last_output_time")),
                 fps=float(number_of(inference.get("fps"))),
-                last_params_update_time=milliseconds_of(inference.get("last_params_update_time")),
+                last_params_update_time=whole_of(inference.get("last_params_update_time")),
                 last_params=params if isinstance(params, dict) else None,
                 last_params_hash=text_of(inference.get("last_params_hash")) or None,
-                last_error_time=milliseconds_of(inference.get("last_error_time")),
+                last_error_time=whole_of(inference.get("last_error_time")),
                 last_error=text_of(inference.get("last_error")) or None,
-                last_restart_time=milliseconds_of(inference.get("last_restart_time")),
+                last_restart_time=whole_of(inference.get("last_restart_time")),
                 last_restart_logs=_texts(logs) if isinstance(logs, list) else None,
-                restart_count=int(number_of(inference.get("restart_count"))),
+                restart_count=whole_of(inference.get("restart_count")) or 0,
             ),
             extensions=_texts(body.get("extensions")),
             pipeline_version=text_of(body.get("pipeline_version")),

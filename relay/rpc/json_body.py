@@ -13,6 +13,10 @@ MAX_JSON: Final = 1 << 20
 """Bytes of the largest JSON body that is read."""
 
 
+MAX_WHOLE: Final = 2**53
+"""The largest whole number that every JSON reader takes exactly."""
+
+
 def load_object(data: bytes, *, what: str, limit: int = MAX_JSON) -> dict[str, Any]:
     """
     Raises:
@@ -52,9 +56,9 @@ def number_of(value: Any) -> float:
     return value if _is_number(value) else 0
 
 
-def milliseconds_of(value: Any) -> int | None:
-    """A finite JSON number as whole milliseconds; anything else as None."""
-    return int(value) if _is_number(value) else None
+def whole_of(value: Any) -> int | None:
+    """A JSON number as a whole one that JSON can carry; anything else as None."""
+    return min(max(int(value), -MAX_WHOLE), MAX_WHOLE) if _is_number(value) else None
 
 
 def _is_number(value: Any) -> bool:
