@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from relay.errors import ParseError
-from relay.rpc.json_body import dump, load_object, whole_of, number_of, text_of
+from relay.rpc.json_body import dump, load_object, number_of, text_of, whole_of
 
 TOPIC: Final = "ai_stream_events"
 MAX_EVENT: Final = 1 << 20

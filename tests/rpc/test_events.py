@@ -46,10 +46,20 @@ json = st.recursive(
     max_leaves=8,
 )
 keys = st.sampled_from(
-    (
-        "type state start_time timestamp input_status inference_status fps last_params"
-        " last_restart_logs restart_count extensions last_output_time"
-    ).split()
+    [
+        "type",
+        "state",
+        "start_time",
+        "timestamp",
+        "input_status",
+        "inference_status",
+        "fps",
+        "last_params",
+        "last_restart_logs",
+        "restart_count",
+        "extensions",
+        "last_output_time",
+    ]
 )
 
 
