@@ -144,6 +144,7 @@ class _Rendition:
         self._live: list[OutgoingTrack] = []
         self._listening: list[OutgoingTrack] = []
         self._waiting: list[EgressSession] = []
+        self.unsendable = 0
         self.wake: Callable[[], None] = lambda: None
 
     def want_keyframe(self, now: float) -> None:
@@ -295,19 +296,20 @@ class Egress:
         """Send one access unit to all viewers of a rendition.
 
         Args:
-            payloads: its RTP payloads, each at most MAX_PAYLOAD bytes; not changed after.
+            payloads: its RTP payloads; not changed after. With one of more than
+                MAX_PAYLOAD bytes the unit is dropped and counted.
             timestamp: on the rendition's own line, not wrapped, in the codec's RTP clock
                 (video 90 kHz, Opus 48 kHz); both codecs count from the same zero.
 
         Raises:
             NotFound: no such rendition.
-            ParseError: ``payload_size``, a payload is too long. Nothing was sent.
         """
         known = self._find(rendition)
         if not payloads:
             return
         if max(map(len, payloads)) > MAX_PAYLOAD:
-            raise ParseError("a payload does not fit into a packet", code="payload_size")
+            known.unsendable += 1  # an Opus packet of an odd encoder; pictures are cut
+            return
         if codec is Codec.H264:
             known.clock.observe(timestamp / VIDEO_CLOCK, time.time())
             known.video(payloads, timestamp, keyframe=keyframe)
