@@ -18,7 +18,7 @@ from relay.errors import RelayError
 
 START_BOUND: Final = 120.0
 """Seconds until a role must be ready; a worker may load large models."""
-LAST_LINES: Final = 8
+LAST_LINES: Final = 4
 MAX_LOG_LINE: Final = 1 << 16
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -15,14 +13,14 @@ from urllib.parse import urlencode
 import uvloop
 
 from relay.cli import clip, sheet
+from relay.cli.network import running_network
 from relay.cli.pace import pace
-from relay.errors import ParseError, PeerError, PeerTimeout
+from relay.errors import ParseError
 from relay.media.unit import AccessUnit
 from relay.protocols.webrtc.client import WhepClient, WhipClient
 from relay.worker.codec import Decoder
 from relay.worker.file import write_file
 
-START_BOUND: Final = 60.0
 LAST_FRAMES: Final = 1.5
 """Seconds after the last frame was sent in which the last ones may come back."""
 ENOUGH: Final = 0.8
@@ -86,48 +84,11 @@ async def _demo(request: Request) -> Report:
     say = _silent if request.as_json else _say
     say("making a clip of numbered frames, starting gateway, orchestrator and worker ...")
     making = asyncio.create_task(asyncio.to_thread(clip.encoded, request.seconds))
-    async with _network(request.folder / "demo.log") as base:
+    async with running_network(request.folder / "demo.log", {"worker.slots": 1}) as ready:
         units = await making
         say(f"sending {request.seconds:g} s through model {request.model} by WHIP and WHEP ...")
-        seen = await _through(base, units, request)
+        seen = await _through(ready["gateway"]["url"], units, request)
     return await asyncio.to_thread(_finish, request, seen)
-
-
-@asynccontextmanager
-async def _network(log: Path) -> AsyncIterator[str]:
-    """``relay up`` on free ports; yields the gateway's address."""
-    zero = ("gateway.port", "gateway.webrtc.port", "orchestrator.port", "worker.port")
-    words = [f"--set={key}=0" for key in zero]
-    with log.open("wb") as errors:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-m", "relay", "up", "--json", "--set=worker.slots=1", *words),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=errors,
-        )
-    try:
-        yield await _address(process, log)
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.wait()
-
-
-async def _address(process: asyncio.subprocess.Process, log: Path) -> str:
-    assert process.stdout is not None
-    try:
-        line = await asyncio.wait_for(process.stdout.readline(), START_BOUND)
-    except TimeoutError:
-        raise PeerTimeout(f"the network was not ready in {START_BOUND:.0f} s; see {log}") from None
-    if not line:
-        said = _last_lines(log)
-        raise PeerError(f"the network did not start; {log} ends:\n{said}")
-    return str(json.loads(line)["gateway"]["url"])
-
-
-def _last_lines(log: Path) -> str:
-    return "\n".join(log.read_text(errors="replace").splitlines()[-8:])
 
 
 async def _through(base: str, units: Sequence[AccessUnit], request: Request) -> Seen:
