@@ -18,9 +18,9 @@ from relay.errors import (
     PreconditionFailed,
     PreconditionRequired,
     TooLarge,
-    Unauthorized,
 )
 from relay.gateway.status import ModelOffer, StreamState, StreamStatus
+from relay.policy.gate import Gate
 
 ANSWER = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n"
 _REQUEST_IDS = itertools.count(0xA0000000)
@@ -101,8 +101,7 @@ class FakeNode:
     ) -> Session:
         _check_name(name)
         await self._obey()
-        if self.settings.publish_key not in (None, token):
-            raise Unauthorized("wrong key", code="key_wrong")
+        Gate(self.settings.publish_key).check(token)
         if name in self.live:
             raise Conflict("live elsewhere", code="name_live", retry_after=1)
         self.published.append(

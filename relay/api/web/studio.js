@@ -1,0 +1,526 @@
+// The studio: a picture in, a picture out, and what happens on the way.
+
+import { Form, Sender } from "./form.js";
+import { call, Failure, getJson, poll, sleep } from "./http.js";
+import { cameras, openCamera, openClip } from "./source.js";
+import { publish } from "./whip.js";
+import { Player } from "./whep.js";
+import * as words from "./words.js";
+
+const STATUS_INTERVAL = 500;
+const MODELS_INTERVAL = 5_000;
+const MODELS_MISSED = 1_000; // while there are none
+const RETURNS = [500, 1000, 2000, 4000, 8000]; // waits before publishing again after a loss
+
+const $ = (id) => document.getElementById(id);
+const keep = {
+  get: (name, store = localStorage) => store.getItem(`relay.${name}`),
+  set: (name, value, store = localStorage) => store.setItem(`relay.${name}`, value),
+  drop: (name, store = localStorage) => store.removeItem(`relay.${name}`),
+};
+
+const app = {
+  source: null, // {kind, stream, close}
+  session: null,
+  abort: null, // of the publication that is wanted; null when not live
+  player: null,
+  stopPolling: null,
+  models: new Map(),
+  model: keep.get("model"),
+  params: JSON.parse(keep.get("params", sessionStorage) ?? "{}"),
+  pictures: {},
+  losses: 0,
+};
+
+const form = new Form($("controls"), (values) => {
+  setParams({ ...app.params, ...values });
+  if (app.session !== null) sender.push(values);
+});
+
+const sender = new Sender(async (values) => {
+  try {
+    await call(`/v1/streams/${encodeURIComponent(name())}`, {
+      method: "PATCH",
+      key: key(),
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify(values),
+    });
+    hush("params");
+  } catch (failure) {
+    if (app.session !== null) say("params", words.refusal(failure), { tone: "bad" });
+  }
+});
+
+const name = () => $("name").value.trim();
+const key = () => $("key").value || null;
+
+// ------------------------------------------------------------------ what the page says
+
+const notices = new Map();
+
+// One notice at a time is shown: the newest of those that still hold.
+function say(topic, text, { tone = "", action = null } = {}) {
+  notices.delete(topic);
+  notices.set(topic, { text, tone, action });
+  showNotice();
+}
+
+function hush(topic) {
+  if (notices.delete(topic)) showNotice();
+}
+
+function showNotice() {
+  const last = [...notices.values()].at(-1);
+  $("notice").hidden = last === undefined;
+  if (last === undefined) return;
+  $("notice").dataset.tone = last.tone;
+  $("notice-text").textContent = last.text;
+  $("notice-button").hidden = last.action === null;
+  $("notice-button").textContent = last.action?.title ?? "";
+  $("notice-button").onclick = last.action?.run ?? null;
+}
+
+function pill([text, tone]) {
+  if ($("state").textContent === text) return;
+  $("state").textContent = text;
+  $("state").dataset.tone = tone;
+}
+
+function over(id, text, { spin = false, light = false } = {}) {
+  const box = $(id);
+  box.hidden = text === null;
+  box.classList.toggle("spin", spin && !light);
+  box.dataset.light = light;
+  if (text !== null && box.textContent !== text) box.textContent = text;
+}
+
+// ------------------------------------------------------------------ the source
+
+async function useCamera() {
+  hush("source");
+  $("camera").disabled = true;
+  try {
+    const deviceId = $("device").value || null;
+    closeSource();
+    const stream = await openCamera({ deviceId, sound: $("microphone").checked });
+    const close = () => stream.getTracks().forEach((track) => track.stop());
+    $("input").srcObject = stream;
+    await setSource({ kind: "camera", stream, close });
+    stream.getVideoTracks()[0].addEventListener("ended", cameraGone);
+    await listCameras(stream);
+  } catch (error) {
+    say("source", words.cameraTrouble(error), { tone: "bad" });
+    over("input-over", "Choose your camera or a clip to begin.");
+  } finally {
+    $("camera").disabled = false;
+  }
+}
+
+async function useClip(file) {
+  hush("source");
+  closeSource();
+  try {
+    const clip = await openClip(file, $("input"), $("microphone").checked);
+    await setSource({ kind: "clip", ...clip });
+  } catch {
+    say("source", words.CLIP_TROUBLE, { tone: "bad" });
+    over("input-over", "Choose your camera or a clip to begin.");
+  }
+}
+
+async function setSource(source) {
+  app.source = source;
+  over("input-over", null);
+  showSource();
+  if (app.session === null) return;
+  // Live already: the tracks are changed under the same session where that is possible.
+  const senders = app.session.pc.getSenders();
+  for (const kind of ["video", "audio"]) {
+    const track = source.stream.getTracks().find((given) => given.kind === kind) ?? null;
+    const found = senders.find((given) => given.track?.kind === kind || given.kind === kind);
+    if (found) await found.replaceTrack(track);
+  }
+}
+
+function closeSource() {
+  app.source?.close();
+  app.source = null;
+  $("input").srcObject = null;
+  showSource();
+}
+
+function cameraGone() {
+  say("source", "The camera has gone. Plug it in again and press Camera, or choose a clip.", {
+    tone: "bad",
+  });
+}
+
+async function listCameras(stream) {
+  const found = await cameras();
+  const current = stream.getVideoTracks()[0].getSettings().deviceId;
+  $("device-field").hidden = found.length < 2;
+  $("device").replaceChildren(
+    ...found.map(({ deviceId, label }, index) => {
+      const option = new Option(label || `Camera ${index + 1}`, deviceId);
+      option.selected = deviceId === current;
+      return option;
+    }),
+  );
+}
+
+function showSource() {
+  const kind = app.source?.kind;
+  $("camera").setAttribute("aria-pressed", String(kind === "camera"));
+  $("clip-button").dataset.on = String(kind === "clip");
+  $("go").disabled = app.abort === null && app.source === null;
+}
+
+// ------------------------------------------------------------------ going live
+
+async function goLive() {
+  if (app.source === null) return;
+  for (const topic of ["publish", "params", "stream"]) hush(topic);
+  keep.set("name", name());
+  if (key()) keep.set("key", key(), sessionStorage);
+  app.abort = new AbortController();
+  app.losses = 0;
+  showLive();
+  over("output-over", "Connecting", { spin: true });
+  await publishOnce(app.abort.signal);
+}
+
+async function publishOnce(signal) {
+  pill(words.STATES.connecting);
+  const query = new URLSearchParams();
+  if (app.model) query.set("pipeline", app.model);
+  if (Object.keys(app.params).length > 0) query.set("params", JSON.stringify(app.params));
+  try {
+    app.session = await publish(`/whip/${encodeURIComponent(name())}?${query}`, app.source.stream, {
+      key: key(),
+      signal,
+      onend: (reason) => publicationLost(reason, signal),
+      onconnected: () => (app.losses = 0),
+      onwait: (failure, seconds) =>
+        say("publish", `${words.refusal(failure)} Trying again in ${seconds} s…`),
+    });
+  } catch (failure) {
+    if (!signal.aborted) publicationRefused(failure);
+    return;
+  }
+  hush("publish");
+  keep.set("live", app.source.kind, sessionStorage);
+  watchOutput();
+}
+
+function publicationRefused(failure) {
+  if (failure.code.startsWith("key_")) {
+    $("key-field").hidden = false;
+    $("key").focus();
+  }
+  if (failure.code === "bad_name") $("name").focus();
+  if (failure.code === "bad_params") {
+    setParams({}); // left over from another version of the model
+    showModel();
+  }
+  endLive();
+  say("publish", words.refusal(failure), { tone: "bad" });
+}
+
+async function publicationLost(reason, signal) {
+  app.session = null;
+  if (signal.aborted) return;
+  const told = await lastWord();
+  if (signal.aborted) return;
+  const wait = RETURNS[app.losses];
+  if (told !== null || wait === undefined) {
+    endLive();
+    say("publish", told ?? words.lossWords(reason), {
+      tone: "bad",
+      action: { title: "Go live again", run: goLive },
+    });
+    return;
+  }
+  app.losses += 1;
+  pill(["connecting again", "busy"]);
+  say("publish", `Your stream was cut off. ${words.lossWords(reason)}`);
+  await sleep(wait);
+  if (!signal.aborted) await publishOnce(signal);
+}
+
+// Why the gateway ended it, when it was the gateway.
+async function lastWord() {
+  try {
+    const told = await getJson(`/v1/streams?name=${encodeURIComponent(name())}`, key());
+    const status = told.streams[0];
+    if (status === undefined) return null;
+    if (status.input?.connected) {
+      return "Somebody else has taken over this name. Choose another one to go live again.";
+    }
+    return status.state === "failed" && status.reason ? status.reason : null;
+  } catch {
+    return null;
+  }
+}
+
+function endLive() {
+  app.abort?.abort();
+  app.abort = null;
+  app.session?.close();
+  app.session = null;
+  app.player?.stop();
+  app.player = null;
+  app.stopPolling?.();
+  app.stopPolling = null;
+  keep.drop("live", sessionStorage);
+  pill(["not live", ""]);
+  over("output-over", "Go live to see your picture changed.");
+  clearFigures();
+  showLive();
+}
+
+function showLive() {
+  const live = app.abort !== null;
+  $("go").textContent = live ? "Stop" : "Go live";
+  $("go").dataset.live = String(live);
+  $("name").readOnly = live;
+  $("share").hidden = !live;
+  $("sound").hidden = !live;
+  $("link").value = `${location.origin}/watch/${encodeURIComponent(name())}`;
+  $("open").href = $("link").value;
+  $("whip").textContent = `${location.origin}/whip/${encodeURIComponent(name())}`;
+  $("figures").hidden = !live;
+  $("no-figures").hidden = live;
+  showSource();
+}
+
+// ------------------------------------------------------------------ what comes back
+
+function watchOutput() {
+  if (app.player !== null) return;
+  const player = new Player(`/whep/${encodeURIComponent(name())}`, $("output"));
+  app.player = player;
+  player.addEventListener("picture", () => player.showed || (player.showed = true));
+  player.addEventListener("lost", ({ detail }) => {
+    player.showed = false;
+    over("output-over", words.lossWords(detail.reason), { spin: true });
+  });
+  player.start();
+  app.stopPolling = poll(name(), key, STATUS_INTERVAL, showStatus);
+}
+
+function showStatus(status, failure) {
+  if (app.abort === null) return;
+  if (failure !== null) {
+    if (failure.code === "unreachable") {
+      say("gateway", words.refusal(failure), { tone: "bad" });
+      pill(["gateway away", "bad"]);
+    }
+    return;
+  }
+  hush("gateway");
+  if (status === null) return;
+  pill(words.STATES[status.state] ?? [status.state, ""]);
+  const text = words.outputWords(status);
+  if (text !== null) {
+    over("output-over", text, { spin: status.state !== "failed", light: app.player?.showed });
+  } else {
+    over("output-over", app.player?.showed ? null : "Waiting for the first picture", { spin: true });
+  }
+  const trouble = status.reason && status.state !== "connecting" ? status.reason : null;
+  if (status.runner_error) say("runner", `The model says: ${status.runner_error}`, { tone: "bad" });
+  else hush("runner");
+  if (trouble) say("stream", trouble, { tone: status.state === "failed" ? "bad" : "" });
+  else hush("stream");
+  if (status.params !== null && !sender.busy) form.take(status.params);
+  showFigures(status);
+}
+
+const number = (value, digits = 0) => value.toFixed(digits);
+const megabits = (bits) => `${number(bits / 1e6, 1)} Mbit/s`;
+const size = ({ width, height }) => (width ? `${width}×${height}` : "");
+
+function showFigures({ input, output, serving, swaps, viewers }) {
+  const delay = output?.delay;
+  $("delay").textContent = delay ? `${number(delay.p50_ms)} ms` : "–";
+  $("delay-more").textContent = delay
+    ? `delay (95 of 100 frames under ${number(delay.p95_ms)} ms)`
+    : "delay";
+  $("in").textContent = input
+    ? `${size(input)} · ${number(input.fps)} fps · ${megabits(input.bitrate)}${input.has_audio ? " · sound" : ""}`
+    : "–";
+  $("out").textContent = output
+    ? `${size(output)} · ${number(output.fps)} fps · ${megabits(output.bitrate)}`
+    : "–";
+  $("input-figures").textContent = input?.width ? `${size(input)} · ${number(input.fps)} fps` : "";
+  $("output-figures").textContent =
+    output?.width && delay
+      ? `${size(output)} · ${number(output.fps)} fps · ${number(delay.p50_ms)} ms`
+      : "";
+  $("worker").textContent = serving ? `${serving.model} at ${serving.orchestrator}` : "–";
+  $("why").textContent = serving ? `${serving.why} (joined in ${number(serving.connect_ms)} ms)` : "–";
+  $("swaps").textContent = swaps === 0 ? "never" : swaps === 1 ? "once" : `${swaps} times`;
+  $("viewers").textContent = String(viewers);
+}
+
+function clearFigures() {
+  for (const id of ["delay", "in", "out", "worker", "why", "swaps", "viewers"]) {
+    $(id).textContent = "–";
+  }
+  $("delay-more").textContent = "delay";
+  $("input-figures").textContent = "";
+  $("output-figures").textContent = "";
+}
+
+// ------------------------------------------------------------------ models and their parameters
+
+async function loadModels() {
+  let models;
+  try {
+    ({ models } = await getJson("/v1/models"));
+  } catch {
+    return; // the status poll tells of a gateway that is away
+  }
+  const told = JSON.stringify(models);
+  if (told === loadModels.last) return;
+  loadModels.last = told;
+  const before = app.models.get(app.model);
+  app.models = new Map(models.map((offer) => [offer.model, offer]));
+  if (models.length === 0) {
+    say("models", "No orchestrator answers yet. Check gateway.orchestrators in the settings; looking again…");
+  } else {
+    hush("models");
+  }
+  if (!app.models.has(app.model) && app.abort === null) {
+    app.model = app.models.has(app.standard) ? app.standard : (models[0]?.model ?? app.standard);
+  }
+  $("model-field").hidden = models.length < 2;
+  $("model").replaceChildren(
+    ...models.map(({ model }) => new Option(model, model, false, model === app.model)),
+  );
+  const now = app.models.get(app.model);
+  if (JSON.stringify(before) !== JSON.stringify(now) || before === undefined) showModel();
+}
+
+function setParams(params) {
+  app.params = params;
+  keep.set("params", JSON.stringify(params), sessionStorage);
+}
+
+function showModel() {
+  const offer = app.models.get(app.model);
+  if (offer === undefined) {
+    $("controls").replaceChildren();
+    $("defaults").hidden = true;
+    return;
+  }
+  const has = form.show(offer.params_schema, app.params, app.pictures[app.model] ?? {});
+  $("defaults").hidden = !has || offer.params_schema === null;
+}
+
+async function chooseModel() {
+  app.model = $("model").value;
+  setParams({});
+  keep.set("model", app.model);
+  showModel();
+  if (app.session === null) return;
+  try {
+    await call(`/v1/streams/${encodeURIComponent(name())}/model`, {
+      method: "POST",
+      key: key(),
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ model: app.model, params: {} }),
+    });
+    hush("params");
+  } catch (failure) {
+    say("params", words.refusal(failure), { tone: "bad" });
+  }
+}
+
+// ------------------------------------------------------------------ the page
+
+function inventName() {
+  const letters = "abcdefghjkmnpqrstuvwxyz23456789";
+  const random = crypto.getRandomValues(new Uint8Array(10));
+  return `studio-${[...random].map((byte) => letters[byte % letters.length]).join("")}`;
+}
+
+async function copyLink() {
+  try {
+    await navigator.clipboard.writeText($("link").value);
+  } catch {
+    $("link").select();
+    document.execCommand("copy");
+  }
+  $("copy").textContent = "Copied";
+  setTimeout(() => ($("copy").textContent = "Copy"), 1500);
+}
+
+function toggleSound() {
+  const on = $("output").muted;
+  $("output").muted = !on;
+  $("sound").setAttribute("aria-pressed", String(on));
+  $("sound").textContent = on ? "Sound off" : "Sound on";
+}
+
+function connectControls() {
+  $("camera").addEventListener("click", useCamera);
+  $("device").addEventListener("change", useCamera);
+  $("clip").addEventListener("change", () => $("clip").files[0] && useClip($("clip").files[0]));
+  $("microphone").addEventListener("change", () => app.source?.kind === "camera" && useCamera());
+  $("bar").addEventListener("submit", (event) => {
+    event.preventDefault();
+    if (app.abort === null) goLive();
+    else endLive();
+  });
+  $("name").addEventListener("input", showLive);
+  $("model").addEventListener("change", chooseModel);
+  $("defaults").addEventListener("click", () => form.reset());
+  $("copy").addEventListener("click", copyLink);
+  $("link").addEventListener("focus", () => $("link").select());
+  $("sound").addEventListener("click", toggleSound);
+  addEventListener("pagehide", () => {
+    app.session?.close();
+    app.player?.stop();
+  });
+}
+
+async function begin() {
+  $("name").value = keep.get("name") ?? inventName();
+  $("key").value = keep.get("key", sessionStorage) ?? "";
+  connectControls();
+  showLive();
+  try {
+    const [about, pictures] = await Promise.all([
+      getJson("/v1/gateway"),
+      getJson("/web/effects/index.json"),
+    ]);
+    app.standard = about.default_model;
+    app.model ??= about.default_model;
+    app.pictures = pictures;
+    $("key-field").hidden = !about.needs_publish_key;
+    if (about.draining) say("gateway", words.refusal(new Failure("draining", "")), { tone: "bad" });
+  } catch (failure) {
+    say("gateway", words.refusal(failure), { tone: "bad" });
+  }
+  await loadModels();
+  goOn();
+  for (;;) {
+    await sleep(app.models.size > 0 ? MODELS_INTERVAL : MODELS_MISSED);
+    await loadModels();
+  }
+}
+
+// A page that was loaded anew while it was live goes on by itself.
+async function goOn() {
+  const before = keep.get("live", sessionStorage);
+  if (before === null) return;
+  keep.drop("live", sessionStorage);
+  if (before !== "camera") {
+    say("source", "Choose the clip again to go on.");
+    return;
+  }
+  await useCamera();
+  if (app.source !== null) await goLive();
+}
+
+begin();
