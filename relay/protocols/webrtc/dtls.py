@@ -6,6 +6,7 @@ receivers and jitter buffers never come to be, and its tasks never start.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import pylibsrtp
@@ -19,6 +20,8 @@ SrtpError = pylibsrtp.Error
 
 _NOTHING: Any = None
 _RESEND_DELAYS: Final = (0.25, 0.5)
+_REPEAT_SPACING: Final = 0.2
+_HANDSHAKE: Final = (20, 22)  # record types of a handshake (RFC 6347 section 4.1)
 _READ_SIZE: Final = 1500
 _CERTIFICATE_HOOKS: Final = ("_create_ssl_context", "getFingerprints", "generateCertificate")
 _TRANSPORT_HOOKS: Final = (
@@ -84,17 +87,27 @@ def _srtp_profiles() -> list[Any]:
 class Dtls(rtcdtlstransport.RTCDtlsTransport):
     """aiortc's DTLS transport, driven by datagrams and a clock in place of its tasks.
 
-    ``failure`` is why it cannot go on; ``ended`` is that the other end said goodbye.
+    Attributes:
+        ready: the handshake is done, the other end is who it should be, keys are there.
+        failure: why it cannot go on, None while it can.
+        ended: the other end said goodbye.
     """
 
-    def __init__(self, certificate: Certificate, *, client: bool) -> None:
+    def __init__(
+        self, certificate: Certificate, fingerprints: Sequence[tuple[str, str]], *, client: bool
+    ) -> None:
         # It asks its transport for nothing as long as its own tasks do not run.
         super().__init__(_NOTHING, [certificate])
         self._set_role("client" if client else "server")
         self._srtp_profiles = _srtp_profiles()
+        self.ready = False
         self.failure: str | None = None
         self.ended = False
+        self._remote = rtcdtlstransport.RTCDtlsParameters(
+            fingerprints=[rtcdtlstransport.RTCDtlsFingerprint(*f) for f in fingerprints]
+        )
         self._flight: list[bytes] = []
+        self._flight_sent = 0.0
         self._resends: list[float] = []
         context = certificate._create_ssl_context(self._srtp_profiles)
         self._connection = self._ssl = SSL.Connection(context)
@@ -104,35 +117,50 @@ class Dtls(rtcdtlstransport.RTCDtlsTransport):
         else:
             self._connection.set_accept_state()
 
-    def advance(self, fingerprints: tuple[tuple[str, str], ...], now: float) -> list[bytes]:
-        """Take the handshake as far as it goes; returns datagrams to send."""
+    def begin(self, now: float) -> list[bytes]:
+        """The first flight, where we are the client."""
+        self._advance()
+        return self._new_flight(now)
+
+    def receive(self, data: bytes, now: float) -> list[bytes]:
+        """Take one datagram; returns those to send."""
+        if self.failure is not None or self.ended:
+            return []
+        self._connection.bio_write(data)
+        if not self.encrypted:
+            self._advance()
+        if self.ready:
+            self._drain()
+        flight = self._new_flight(now)
+        repeated = not flight and data[0] in _HANDSHAKE and self.failure is None
+        if repeated and now - self._flight_sent >= _REPEAT_SPACING:
+            # The other end says again what we know: our last flight was lost.
+            self._flight_sent = now
+            return self._flight
+        return flight
+
+    def _advance(self) -> None:
         try:
             self._connection.do_handshake()
         except SSL.WantReadError:
-            return self._new_flight(now)
+            return
         except SSL.Error as error:
             self.failure = f"DTLS handshake failed: {_reason(error)}"
-            return self._take()
+            return
         self.encrypted = True
-        self._validate_peer_identity(
-            rtcdtlstransport.RTCDtlsParameters(
-                fingerprints=[rtcdtlstransport.RTCDtlsFingerprint(*f) for f in fingerprints]
-            )
-        )
+        self._resends.clear()
+        self._validate_peer_identity(self._remote)
         if self.state == "failed":
             self.failure = "the certificate does not fit the fingerprint"
-        else:
-            self._setup_srtp()
-            if self.state == "failed":
-                self.failure = "no common SRTP profile"
-        return self._new_flight(now)
+            return
+        self._setup_srtp()
+        if self.state == "failed":
+            self.failure = "no common SRTP profile"
+            return
+        self.ready = True
 
-    def feed(self, data: bytes) -> None:
-        self._connection.bio_write(data)
-        self._resends.clear()
-
-    def drain(self) -> list[bytes]:
-        """Read what came behind the handshake: goodbyes and alerts; other data is dropped."""
+    def _drain(self) -> None:
+        """Read goodbyes and alerts; other data is dropped."""
         try:
             while self._connection.recv(_READ_SIZE):
                 pass
@@ -142,14 +170,8 @@ class Dtls(rtcdtlstransport.RTCDtlsTransport):
             self.ended = True
         except SSL.Error as error:
             self.failure = f"DTLS alert: {_reason(error)}"
-        return self._take()
 
-    def timeout(self) -> float | None:
-        """Seconds until OpenSSL wants to send its flight again."""
-        seconds: float | None = self._connection.DTLSv1_get_timeout()
-        return seconds
-
-    def resend(self, now: float) -> list[bytes]:
+    def poll(self, now: float) -> list[bytes]:
         """What is due again.
 
         OpenSSL waits a whole second at first; the same datagrams sent sooner are dropped
@@ -157,14 +179,15 @@ class Dtls(rtcdtlstransport.RTCDtlsTransport):
         """
         if self._resends and now >= self._resends[0]:
             self._resends.pop(0)
+            self._flight_sent = now
             return self._flight
-        if self.timeout() == 0:
+        if self._connection.DTLSv1_get_timeout() == 0:
             self._connection.DTLSv1_handle_timeout()
             return self._new_flight(now)
         return []
 
-    def next_resend(self, now: float) -> float | None:
-        seconds = self.timeout()
+    def next_poll(self, now: float) -> float | None:
+        seconds: float | None = self._connection.DTLSv1_get_timeout()
         times = self._resends[:1] + ([] if seconds is None else [now + seconds])
         return min(times, default=None)
 
@@ -179,7 +202,7 @@ class Dtls(rtcdtlstransport.RTCDtlsTransport):
     def _new_flight(self, now: float) -> list[bytes]:
         flight = self._take()
         if flight:
-            self._flight = flight
+            self._flight, self._flight_sent = flight, now
             self._resends = [] if self.encrypted else [now + d for d in _RESEND_DELAYS]
         return flight
 

@@ -179,9 +179,9 @@ class Peer:
         if self._machine.state is PeerState.CONNECTED:
             self.transmit = udp.sender(address)
         elif self._dtls is None:
-            self._dtls = Dtls(self._peers.certificate, client=self._client)
+            self._dtls = Dtls(self._peers.certificate, self._fingerprints, client=self._client)
             if self._client:
-                self._send(self._dtls.advance(self._fingerprints, time.monotonic()))
+                self._send(self._dtls.begin(time.monotonic()))
                 self._schedule_dtls(time.monotonic())
 
     def _send(self, datagrams: list[bytes]) -> None:
@@ -226,13 +226,10 @@ class Peer:
             self._early.append((data, now))
 
     def _handshake(self, dtls: Dtls, data: bytes, now: float) -> None:
-        dtls.feed(data)
-        if not dtls.encrypted:
-            self._send(dtls.advance(self._fingerprints, now))
-            if dtls.encrypted and dtls.failure is None:
-                self._connected(dtls)
-        if dtls.encrypted and dtls.failure is None and self._dtls is dtls:
-            self._send(dtls.drain())
+        known = dtls.ready
+        self._send(dtls.receive(data, now))
+        if dtls.ready and not known:
+            self._connected(dtls)
         if self._dtls is not dtls:
             return  # ended from a callback
         if dtls.failure is not None:
@@ -257,7 +254,7 @@ class Peer:
             self._media(*self._early.popleft())
 
     def _schedule_dtls(self, now: float) -> None:
-        at = self._dtls.next_resend(now) if self._dtls is not None else None
+        at = self._dtls.next_poll(now) if self._dtls is not None else None
         if at is not None:
             self._schedule(at)
 
@@ -282,7 +279,7 @@ class Peer:
             return
         dtls = self._dtls
         if dtls is not None:
-            self._send(dtls.resend(now))
+            self._send(dtls.poll(now))
         at = self.ice.tick(now)
         reason = self.ice.expired(now)
         if reason is not None:

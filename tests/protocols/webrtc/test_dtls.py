@@ -1,0 +1,176 @@
+"""aiortc's DTLS by hand: its hooks, its flights, loss, alerts, wrong certificates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from aiortc import rtcdtlstransport
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.errors import ConfigError
+from relay.protocols.webrtc import dtls
+from relay.protocols.webrtc.dtls import MTU, Certificate, Dtls, check_hooks, split_records
+
+CERTIFICATE = Certificate.generateCertificate()
+OTHER_CERTIFICATE = Certificate.generateCertificate()
+
+
+class Ends:
+    """A client and a server, and what one says to the other."""
+
+    def __init__(self) -> None:
+        mine, theirs = CERTIFICATE, OTHER_CERTIFICATE
+        self.client = Dtls(mine, [("sha-256", theirs.sha256())], client=True)
+        self.server = Dtls(theirs, [("sha-256", mine.sha256())], client=False)
+        self.now = 0.0
+        self.lost = -1
+        self.flights = 0
+        self.sizes: list[int] = []
+
+    def other(self, end: Dtls) -> Dtls:
+        return self.server if end is self.client else self.client
+
+    def begin(self) -> None:
+        self.deliver(self.client, self.client.begin(self.now))
+
+    def deliver(self, sender: Dtls, datagrams: list[bytes]) -> None:
+        """Carry datagrams over, and the answers back, until nobody says any more."""
+        if datagrams:
+            self.flights += 1
+        if self.flights - 1 == self.lost:
+            return
+        for datagram in datagrams:
+            self.sizes.append(len(datagram))
+            self.deliver(self.other(sender), self.other(sender).receive(datagram, self.now))
+
+
+def test_a_handshake_gives_both_sides_the_same_keys() -> None:
+    ends = Ends()
+    ends.begin()
+    assert ends.client.failure is ends.server.failure is None
+    assert max(ends.sizes) <= MTU
+    packet = b"\x80\x60" + bytes(30)
+    for sender, receiver in ((ends.client, ends.server), (ends.server, ends.client)):
+        assert receiver._rx_srtp.unprotect(sender._tx_srtp.protect(packet)) == packet
+    assert ends.client.next_poll(0.0) is None
+
+
+def test_aes_gcm_is_chosen_and_aes_cm_works() -> None:
+    ends = Ends()
+    ends.begin()
+    assert ends.server._connection.get_selected_srtp_profile() == b"SRTP_AEAD_AES_128_GCM"
+
+
+def test_aes_cm_works_for_those_that_know_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = Ends()
+    simple = Certificate.generateCertificate()  # with a context of its own
+    monkeypatch.setattr(dtls, "_srtp_profiles", lambda: [rtcdtlstransport.SRTP_AES128_CM_SHA1_80])
+    ends.client = Dtls(simple, [("sha-256", OTHER_CERTIFICATE.sha256())], client=True)
+    monkeypatch.undo()
+    ends.server = Dtls(OTHER_CERTIFICATE, [("sha-256", simple.sha256())], client=False)
+    ends.begin()
+    assert ends.server.ready
+    assert ends.server._connection.get_selected_srtp_profile() == b"SRTP_AES128_CM_SHA1_80"
+    packet = b"\x80\x60" + bytes(30)
+    assert ends.client._rx_srtp.unprotect(ends.server._tx_srtp.protect(packet)) == packet
+
+
+@pytest.mark.parametrize("lost", range(4))
+def test_a_lost_flight_is_sent_again_within_half_a_second(lost: int) -> None:
+    ends = Ends()
+    ends.lost = lost
+    ends.begin()
+    assert not (ends.client.ready and ends.server.ready)
+    ends.now = min(
+        at for end in (ends.client, ends.server) if (at := end.next_poll(0.0)) is not None
+    )
+    for end in (ends.client, ends.server):
+        ends.deliver(end, end.poll(ends.now))
+    assert ends.client.ready
+    assert ends.server.ready
+    assert ends.now == 0.25
+    assert ends.flights < 12
+
+
+def test_a_certificate_that_does_not_fit_is_refused() -> None:
+    ends = Ends()
+    ends.server = Dtls(OTHER_CERTIFICATE, [("sha-256", ":".join(["00"] * 32))], client=False)
+    ends.begin()
+    assert ends.server.failure == "the certificate does not fit the fingerprint"
+    assert ends.server._tx_srtp is None
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_either_side_says_goodbye(first: int) -> None:
+    ends = Ends()
+    ends.begin()
+    leaving = (ends.client, ends.server)[first]
+    ends.deliver(leaving, leaving.goodbye())
+    assert ends.other(leaving).ended
+
+
+def test_garbage_before_the_handshake_harms_nothing() -> None:
+    ends = Ends()
+    for junk in (b"\x16", b"\x16\xfe\xfd" + bytes(40), b"\x17" + bytes(100), b"\x15\xfe\xff"):
+        assert ends.server.receive(junk, 0.0) == []
+    ends.begin()
+    assert ends.server.encrypted
+
+
+@given(st.lists(st.binary(min_size=1, max_size=80), max_size=5))
+def test_bytes_from_strangers_raise_nothing(junk: list[bytes]) -> None:
+    server = Dtls(CERTIFICATE, [], client=False)
+    for data in junk:
+        server.receive(b"\x16\xfe\xfd" + data, 0.0)
+    assert not server.ready
+
+
+def test_all_peers_share_one_context() -> None:
+    profiles: list[Any] = []
+    assert CERTIFICATE._create_ssl_context(profiles) is CERTIFICATE._create_ssl_context(profiles)
+
+
+# -- flights -----------------------------------------------------------------------------
+
+
+def record(size: int) -> bytes:
+    return b"\x16\xfe\xfd" + bytes(8) + size.to_bytes(2, "big") + bytes(size)
+
+
+def test_a_long_flight_is_cut_between_records() -> None:
+    records = [record(size) for size in (100, 700, 700, 1187, 10, 10)]
+    cut = split_records(b"".join(records))
+    assert b"".join(cut) == b"".join(records)
+    assert [len(part) for part in cut] == [826, 713, 1200, 46]
+
+
+@given(st.binary(max_size=4000))
+def test_cutting_loses_nothing(flight: bytes) -> None:
+    assert b"".join(split_records(flight)) == flight
+
+
+# -- hooks -------------------------------------------------------------------------------
+
+
+def test_the_installed_aiortc_fits() -> None:
+    check_hooks()
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (rtcdtlstransport, "SRTP_PROFILES"),
+        (rtcdtlstransport.RTCCertificate, "_create_ssl_context"),
+        (rtcdtlstransport.RTCDtlsTransport, "_setup_srtp"),
+        (rtcdtlstransport.RTCDtlsTransport, "_validate_peer_identity"),
+    ],
+)
+def test_another_aiortc_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
+) -> None:
+    monkeypatch.delattr(owner, name)
+    with pytest.raises(ConfigError, match=name) as caught:
+        check_hooks()
+    assert caught.value.code == "aiortc_version"
