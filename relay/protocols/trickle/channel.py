@@ -275,6 +275,12 @@ class Channel:
     def _advance(self, sequence: int) -> None:
         if sequence + 1 < self.next_write:
             self._epoch += 1
+        if sequence + SLOTS < self.next_write:
+            # Somebody starts anew: the finished segments of the one before would swallow
+            # those of the same number.
+            for old in self._slots:
+                if old is not None and old.closed and old.sequence > sequence:
+                    self._forget(old)
         self.next_write = sequence + 1
 
     def _end(self, segment: Segment) -> None:

@@ -185,6 +185,23 @@ def test_a_late_empty_preconnect_of_an_earlier_publisher_moves_nothing() -> None
     assert channel.next_write == 2
 
 
+def test_a_publisher_that_starts_anew_is_not_taken_for_the_one_before() -> None:
+    channel = make()
+    for sequence in range(8):
+        put(channel, sequence, b"old")
+    for sequence in range(6):
+        put(channel, sequence, b"new")
+    assert [body(channel, n) for n in range(1, 6)] == [b"new"] * 5
+
+
+def test_segments_that_begin_in_another_order_are_all_kept() -> None:
+    channel = make()
+    put(channel, 0)
+    for sequence in (2, 1, 3):
+        put(channel, sequence, b"%d" % sequence)
+    assert [body(channel, n) for n in (1, 2, 3)] == [b"1", b"2", b"3"]
+
+
 def test_a_deleted_segment_sends_readers_on() -> None:
     channel = make()
     segment = channel.read(0).segment

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl as tls
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 from aiohttp import web
@@ -162,6 +162,35 @@ async def serve(
         with contextlib.suppress(asyncio.CancelledError):
             await sweeper
         await runner.cleanup()
+
+
+@contextlib.asynccontextmanager
+async def scripted(
+    script: Callable[[Connection], Awaitable[None]],
+) -> AsyncIterator[str]:
+    """A server that does with each connection what ``script`` says; yields a channel's URL."""
+    running: set[asyncio.Task[None]] = set()
+
+    async def serve_one(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        running.add(task)
+        try:
+            await script(Connection(reader, writer))
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            running.discard(task)
+            writer.close()
+
+    server = await asyncio.start_server(serve_one, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/t/ch"
+    finally:
+        server.close()
+        for task in list(running):
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
 
 
 async def until(condition: Callable[[], bool], within: float = 5.0) -> None:
