@@ -1,0 +1,378 @@
+"""Renditions out to viewers: who gets what, who is asked for a key frame, who is told the end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import av
+import pytest
+from aiortc import MediaStreamTrack, RTCSessionDescription
+
+from relay.config import WebRtc
+from relay.errors import NotFound
+from relay.media.unit import Codec
+from relay.protocols.webrtc.dtls import SrtpError
+from relay.protocols.webrtc.egress import (
+    KEYFRAME_INTERVAL,
+    MAX_GROUP,
+    MAX_GROUP_TIME,
+    Egress,
+)
+from relay.protocols.webrtc.fanout import MAX_PAYLOAD
+from relay.protocols.webrtc.h264_payload import packetize
+from relay.protocols.webrtc.peer import Peers, PeerState
+from relay.protocols.webrtc.rtcp import (
+    Nack,
+    PictureLoss,
+    SenderReport,
+    SourceDescription,
+)
+from tests.protocols.webrtc import encoded
+from tests.protocols.webrtc.aiortc_client import connection, offer_of
+from tests.protocols.webrtc.fake_peer import FakePeer, FakePeers, until
+
+
+class Show:
+    """An egress over peers without a network, with one rendition."""
+
+    def __init__(self, *, video: bool = True, audio: bool = True) -> None:
+        self.peers = FakePeers(video=video, audio=audio)
+        self.egress = Egress(self.peers.as_peers())
+        self.wanted = 0
+        self.egress.open("show", on_keyframe_wanted=self._want)
+        self.number = 0
+
+    def _want(self) -> None:
+        self.wanted += 1
+
+    async def join(self) -> FakePeer:
+        await self.egress.answer("show", "offer")
+        peer = self.peers.made[-1]
+        peer.connect()
+        return peer
+
+    def picture(self, *, keyframe: bool = False, packets: int = 1, size: int = 1) -> None:
+        self.number += 1
+        payloads = [bytes([self.number % 256]) * size for _ in range(packets)]
+        self.egress.frame("show", Codec.H264, payloads, self.number * 3000, keyframe=keyframe)
+
+    def sound(self) -> None:
+        self.egress.frame("show", Codec.OPUS, [b"opus"], self.number * 1600)
+
+
+@pytest.fixture
+async def show() -> AsyncIterator[Show]:
+    made = Show()
+    yield made
+    await made.egress.close("show", "test over")
+    assert made.egress._timer is None
+
+
+def numbers(peer: FakePeer) -> list[int]:
+    return [packet.payload[0] for packet in peer.packets if packet.payload_type == 102]
+
+
+async def test_a_viewer_before_any_picture_waits_for_the_first_key_frame(show: Show) -> None:
+    peer = await show.join()
+    assert show.wanted == 1
+    show.picture()
+    assert peer.rtp == []
+    show.picture(keyframe=True)
+    show.picture()
+    assert numbers(peer) == [2, 3]
+
+
+async def test_a_late_viewer_begins_with_the_group_at_once(show: Show) -> None:
+    show.picture(keyframe=True)
+    for _ in range(5):
+        show.picture()
+    peer = await show.join()
+    assert numbers(peer) == [1, 2, 3, 4, 5, 6]
+    show.picture()
+    assert numbers(peer) == [1, 2, 3, 4, 5, 6, 7]
+    assert show.wanted == 0
+
+
+async def test_a_key_frame_begins_a_new_group(show: Show) -> None:
+    show.picture(keyframe=True)
+    show.picture()
+    show.picture(keyframe=True)
+    assert numbers(await show.join()) == [3]
+
+
+async def test_a_viewer_with_much_to_catch_up_is_brought_to_the_edge(show: Show) -> None:
+    show.picture(keyframe=True, packets=100)
+    for _ in range(10):
+        show.picture(packets=30)
+    peer = await show.join()
+    assert len(peer.rtp) < 400
+    show.picture()
+    await until(lambda: len(peer.rtp) == 401)
+    show.picture()
+    assert numbers(peer)[-2:] == [12, 13]
+
+
+async def test_a_group_too_large_is_not_kept_and_a_key_frame_is_asked_for(show: Show) -> None:
+    show.picture(keyframe=True)
+    for _ in range(MAX_GROUP // (1000 * 500) + 1):
+        show.picture(packets=500, size=1000)
+    peer = await show.join()
+    assert (peer.rtp, show.wanted) == ([], 1)
+    show.picture(keyframe=True)
+    assert len(peer.rtp) == 1
+
+
+async def test_a_group_too_long_is_not_kept(show: Show) -> None:
+    show.picture(keyframe=True)
+    show.number += MAX_GROUP_TIME // 3000
+    show.picture()
+    assert (await show.join()).rtp == []
+
+
+async def test_sound_waits_for_the_picture(show: Show) -> None:
+    show.egress.frame("show", Codec.H264, [b"x"], 0)  # no key frame: nothing to begin with
+    peer = await show.join()
+    show.sound()
+    assert peer.rtp == []
+    show.picture(keyframe=True)
+    show.sound()
+    assert [packet.payload_type for packet in peer.packets] == [102, 111]
+
+
+async def test_sound_does_not_wait_for_ever(show: Show) -> None:
+    show.egress.frame("show", Codec.H264, [b"x"], 0)
+    peer = await show.join()
+
+    def heard() -> bool:
+        show.sound()
+        return bool(peer.rtp)
+
+    await until(heard)
+    assert {packet.payload_type for packet in peer.packets} == {111}
+
+
+async def test_sound_flows_where_there_is_no_picture_at_all(show: Show) -> None:
+    peer = await show.join()
+    show.sound()
+    assert [packet.payload for packet in peer.packets] == [b"opus"]
+
+
+async def test_a_viewer_without_video_gets_sound_only() -> None:
+    made = Show(video=False)
+    peer = await made.join()
+    made.picture(keyframe=True)
+    made.sound()
+    assert [packet.payload_type for packet in peer.packets] == [111]
+    await made.egress.close("show", "over")
+
+
+async def test_a_viewer_without_sound_gets_pictures_only() -> None:
+    made = Show(audio=False)
+    peer = await made.join()
+    made.picture(keyframe=True)
+    made.sound()
+    assert numbers(peer) == [1]
+    await made.egress.close("show", "over")
+
+
+async def test_requests_for_a_key_frame_are_limited_however_many_ask(show: Show) -> None:
+    show.picture(keyframe=True)
+    peers = [await show.join() for _ in range(3)]
+    pli = PictureLoss(1, 1000).serialise()
+    for step in range(100):  # ten seconds
+        for peer in peers:
+            peer.on_rtcp(pli, 1000 + step / 10)
+    assert show.wanted == 10 / KEYFRAME_INTERVAL
+    assert show.egress.viewers("show")[0].keyframes_asked == 100
+
+
+async def test_a_missing_packet_is_sent_again_to_who_asked(show: Show) -> None:
+    first, second = await show.join(), await show.join()
+    show.picture(keyframe=True, packets=3)
+    wanted = first.packets[1]
+    first.on_rtcp(Nack(1, 1000, (wanted.sequence,)).serialise(), 1.0)
+    assert first.packets[-1].payload == wanted.sequence.to_bytes(2, "big") + wanted.payload
+    assert (len(first.rtp), len(second.rtp)) == (4, 3)
+    assert [one.resent for one in show.egress.viewers("show")] == [1, 0]
+
+
+@pytest.mark.parametrize("data", [b"", b"\x80\xc9\x00\x09\0\0\0\1", b"\x00" * 40])
+async def test_malformed_control_packets_change_nothing(show: Show, data: bytes) -> None:
+    peer = await show.join()
+    peer.on_rtcp(data, 1.0)
+    show.picture(keyframe=True)
+    assert numbers(peer) == [1]
+
+
+async def test_a_viewer_whose_keys_fail_is_let_go_and_hurts_no_other(show: Show) -> None:
+    good, bad = await show.join(), await show.join()
+
+    def refuse(packet: bytes) -> bytes:
+        raise SrtpError("no key")
+
+    bad.srtp_protect = refuse
+    show.picture(keyframe=True)
+    show.picture()
+    assert bad.state is PeerState.CLOSED
+    assert numbers(good) == [1, 2]
+    assert len(show.egress.viewers("show")) == 1
+    for keyframe in (True, False):
+        if not keyframe:
+            show.picture(keyframe=True, packets=200)
+        await show.egress.answer("show", "offer")
+        late = show.peers.made[-1]
+        late.srtp_protect = refuse
+        late.connect()
+        assert late.state is PeerState.CLOSED
+
+
+async def test_a_viewer_that_leaves_is_forgotten(show: Show) -> None:
+    stays, leaves = await show.join(), await show.join()
+    show.picture(keyframe=True)
+    leaves.end("closed by the peer")
+    show.picture()
+    assert (numbers(stays), numbers(leaves)) == ([1, 2], [1])
+    (one,) = show.egress.viewers("show")
+    assert one.state == "live"
+
+
+async def test_a_viewer_that_leaves_while_catching_up_is_forgotten(show: Show) -> None:
+    show.picture(keyframe=True, packets=500)
+    show.picture(packets=500)
+    peer = await show.join()
+    sent = len(peer.rtp)
+    peer.end("closed by the peer")
+    show.picture()
+    assert len(peer.rtp) == sent
+    assert show.egress.viewers("show") == []
+
+
+async def test_sender_reports_tell_both_tracks_by_one_clock(show: Show) -> None:
+    peer = await show.join()
+    show.picture(keyframe=True)
+    show.sound()
+    await until(lambda: len(peer.control) >= 3)
+    video, audio, names = peer.control[:3]
+    assert isinstance(video, SenderReport)
+    assert isinstance(audio, SenderReport)
+    assert names == SourceDescription(((1000, "fake"), (2000, "fake")))
+    assert (video.ssrc, video.packets, video.octets) == (1000, 1, 1)
+    assert (audio.ssrc, audio.packets, audio.octets) == (2000, 1, 4)
+    assert video.ntp == audio.ntp
+    seen, heard = peer.packets
+    ticks = (video.timestamp - seen.timestamp) & 0xFFFFFFFF
+    samples = (audio.timestamp - heard.timestamp) & 0xFFFFFFFF
+    assert ticks / 90_000 == pytest.approx(samples / 48_000, abs=1e-3)
+
+
+async def test_no_report_for_a_track_that_has_sent_nothing(show: Show) -> None:
+    peer = await show.join()
+    show.sound()
+    await until(lambda: peer.control)
+    assert [type(packet) for packet in peer.control[:2]] == [SenderReport, SourceDescription]
+    assert isinstance(peer.control[0], SenderReport)
+    assert peer.control[0].ssrc == 2000
+
+
+async def test_a_unit_that_fits_into_no_packet_is_dropped(show: Show) -> None:
+    peer = await show.join()
+    show.egress.frame("show", Codec.OPUS, [b"x" * (MAX_PAYLOAD + 1)], 0)
+    show.egress.frame("show", Codec.OPUS, [], 0)
+    assert peer.rtp == []
+
+
+async def test_when_a_rendition_ends_its_viewers_are_told(show: Show) -> None:
+    peer = await show.join()
+    session = await show.egress.answer("show", "offer")
+    await show.egress.close("show", "the stream has ended")
+    assert peer.state is PeerState.CLOSED
+    assert await session.wait_closed() == "the stream has ended"
+    with pytest.raises(NotFound):
+        show.picture()
+    with pytest.raises(NotFound):
+        await show.egress.answer("show", "offer")
+    with pytest.raises(NotFound):
+        show.egress.viewers("show")
+    await show.egress.close("show", "again")
+
+
+async def test_a_rendition_that_ends_while_a_viewer_is_let_in_ends_it_too(show: Show) -> None:
+    answer = show.peers.answer
+
+    async def slow(offer: str, *, receive: bool) -> object:
+        await show.egress.close("show", "over")
+        return await answer(offer, receive=receive)
+
+    show.peers.answer = slow  # type: ignore[method-assign, assignment]
+    with pytest.raises(NotFound):
+        await show.egress.answer("show", "offer")
+    assert show.peers.made[0].state is PeerState.CLOSED
+
+
+async def test_opening_again_changes_only_who_is_asked_for_key_frames(show: Show) -> None:
+    peer = await show.join()
+    asked: list[int] = []
+    show.egress.open("show", on_keyframe_wanted=lambda: asked.append(1))
+    peer.on_rtcp(PictureLoss(1, 1000).serialise(), 10**9)
+    assert (asked, show.wanted) == ([1], 1)
+    show.picture(keyframe=True)
+    assert numbers(peer) == [1]
+
+
+# -- over a real socket, with aiortc at the other end
+
+
+async def picture_of(track: MediaStreamTrack) -> av.VideoFrame:
+    frame = await track.recv()
+    assert isinstance(frame, av.VideoFrame)
+    return frame
+
+
+@pytest.fixture
+async def peers() -> AsyncIterator[Peers]:
+    made = await Peers.open(WebRtc(host="127.0.0.1", port=0))
+    yield made
+    await made.close()
+    assert len(made) == 0
+
+
+async def test_aiortc_plays_what_it_gets_from_the_group_and_live(peers: Peers) -> None:
+    egress = Egress(peers)
+    egress.open("show", on_keyframe_wanted=lambda: None)
+    made = encoded.pictures(40)
+    number = 0
+
+    def send() -> None:
+        nonlocal number
+        annexb, keyframe = made[number]
+        egress.frame("show", Codec.H264, packetize(annexb), number * 3000, keyframe=keyframe)
+        egress.frame("show", Codec.OPUS, [b"\xf8\xff\xfe"], number * 1600)
+        number += 1
+
+    for _ in range(20):
+        send()
+    async with connection() as client:
+        for kind in ("video", "audio"):
+            client.addTransceiver(kind, direction="recvonly")
+        session = await egress.answer("show", await offer_of(client))
+        await client.setRemoteDescription(RTCSessionDescription(sdp=session.answer, type="answer"))
+        video, audio = (one.receiver.track for one in client.getTransceivers())
+        await until(lambda: session.peer.state is PeerState.CONNECTED)
+        async with asyncio.timeout(10):
+            frames = [await picture_of(video) for _ in range(15)]
+            while number < 40:
+                send()
+                await asyncio.sleep(0.01)
+            frames += [await picture_of(video) for _ in range(20)]
+            sound = await audio.recv()
+            assert isinstance(sound, av.AudioFrame)
+            assert sound.samples == 960
+        bright = [int(frame.to_ndarray(format="gray")[100, 100]) for frame in frames]
+        assert bright == sorted(bright)
+        assert len(set(bright)) > 25
+        assert frames[0].width == encoded.WIDTH
+        (seen,) = egress.viewers("show")
+        assert seen.packets >= 60
+        await egress.close("show", "the stream has ended")
+        await until(lambda: client.connectionState == "closed")
