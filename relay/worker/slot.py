@@ -181,7 +181,8 @@ async def serve(end: socket.socket) -> None:
         return
     if not isinstance(configure, Configure):
         raise ParseError("the parent did not begin with Configure")
-    logging.basicConfig(level=logging.INFO, handlers=[PipeLog(pipe, asyncio.get_running_loop())])
+    handler = PipeLog(pipe, asyncio.get_running_loop())
+    logging.basicConfig(level=logging.INFO, handlers=[handler], format="%(message)s")
     await Child(pipe, configure).run()
 
 

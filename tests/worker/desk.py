@@ -179,7 +179,7 @@ async def desk() -> AsyncIterator[Desk]:
     server = TrickleServer()
     app = web.Application()
     server.attach(app)
-    runner = web.AppRunner(app)
+    runner = web.AppRunner(app, shutdown_timeout=0.2)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     for name, mime in (
