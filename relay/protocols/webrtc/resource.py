@@ -1,0 +1,88 @@
+"""A WHIP or WHEP session as its client sees it by HTTP (RFC 9725 section 4.2)."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Final
+from urllib.parse import urljoin
+
+import aiohttp
+
+from relay.errors import PeerError, PeerRefused, PeerTimeout
+from relay.protocols.webrtc.sdp import MAX_SIZE
+
+_log = logging.getLogger(__name__)
+
+TIMEOUT: Final = 10.0
+"""Seconds for each HTTP request, and for the connection after it."""
+
+_SDP: Final = {"Content-Type": "application/sdp"}
+
+
+class Resource:
+    """The HTTP side of a session: POST makes it, DELETE ends it.
+
+    Attributes:
+        location: of the session, None without one.
+    """
+
+    def __init__(self, http: aiohttp.ClientSession, url: str, token: str | None) -> None:
+        self._http = http
+        self._url = url
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self.location: str | None = None
+
+    async def post(self, offer: str) -> str:
+        """Hand the offer in; returns the answer.
+
+        Raises:
+            PeerTimeout: no answer in time.
+            PeerRefused: another status than 2xx; with the server's own code and reason.
+            PeerError: no connection, or an answer that is too large.
+        """
+        try:
+            async with self._http.post(
+                self._url, data=offer.encode(), headers={**_SDP, **self._headers}
+            ) as response:
+                body = await response.content.read(MAX_SIZE + 1)
+                if not 200 <= response.status < 300:
+                    raise _refusal(response, body)
+                if location := response.headers.get("Location"):
+                    self.location = urljoin(str(response.url), location)
+        except TimeoutError as error:
+            raise PeerTimeout(f"{self._url} did not answer in time") from error
+        except aiohttp.ClientError as error:
+            raise PeerError(f"{self._url}: {error}") from error
+        if len(body) > MAX_SIZE:
+            raise PeerError("the answer is too large", code="bad_answer")
+        return body.decode("utf-8", "replace")
+
+    async def delete(self) -> None:
+        """End the session; whatever the server says, it is over for us."""
+        if self.location is None:
+            return
+        location, self.location = self.location, None
+        try:
+            async with self._http.delete(location, headers=self._headers) as response:
+                await response.content.read(MAX_SIZE)
+        except (TimeoutError, aiohttp.ClientError) as error:
+            _log.info("DELETE %s: %s", location, error)
+
+
+def _refusal(response: aiohttp.ClientResponse, body: bytes) -> PeerRefused:
+    """The refusal in the server's words: problem+json where it speaks it (RFC 9457)."""
+    code, text = "peer_refused", response.reason or ""
+    try:
+        problem = json.loads(body)
+    except ValueError:
+        problem = None
+    if isinstance(problem, dict):
+        code = str(problem.get("code") or code)
+        text = str(problem.get("detail") or problem.get("title") or text)
+    after = response.headers.get("Retry-After", "")
+    return PeerRefused(
+        f"{response.status}: {text}",
+        code=code,
+        retry_after=int(after) if after.isdecimal() else None,
+    )
