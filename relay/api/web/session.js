@@ -42,7 +42,7 @@ export class Session {
     if (where !== null) this.location = new URL(where, answer.url);
     this.etag = answer.headers.get("ETag");
     if (this.ended) {
-      this.#delete();
+      this.#leave();
       throw new Failure("stopped", "Stopped.");
     }
     const iceServers = parseLinks(answer.headers.get("Link"));
@@ -61,29 +61,38 @@ export class Session {
 
   // Ends it: says so to the gateway, and to nobody else.
   close() {
-    if (!this.ended) this.#release();
-    this.#delete();
-  }
-
-  #delete() {
-    if (this.location === null) return;
-    const headers = this.key ? { Authorization: `Bearer ${this.key}` } : {};
-    fetch(this.location, { method: "DELETE", headers, keepalive: true }).catch(() => {});
-    this.location = null;
-  }
-
-  #release() {
-    this.ended = true;
-    for (const timer of this.timers.values()) clearTimeout(timer);
-    this.timers.clear();
-    this.pc.close();
+    if (this.ended) return;
+    this.#stop();
+    this.#leave();
   }
 
   #end(reason) {
     if (this.ended) return;
-    this.#release();
-    this.#delete();
+    this.#stop();
+    // A gateway that closed it has forgotten it already.
+    if (reason === "closed" || reason === "gone") this.pc.close();
+    else this.#leave();
     this.onend(reason);
+  }
+
+  #stop() {
+    this.ended = true;
+    for (const timer of this.timers.values()) clearTimeout(timer);
+    this.timers.clear();
+  }
+
+  // The connection is closed last: else its own farewell would overtake the DELETE.
+  #leave() {
+    const location = this.location;
+    this.location = null;
+    if (location === null) {
+      this.pc.close();
+      return;
+    }
+    const headers = this.key ? { Authorization: `Bearer ${this.key}` } : {};
+    fetch(location, { method: "DELETE", headers, keepalive: true })
+      .catch(() => {})
+      .finally(() => this.pc.close());
   }
 
   #after(name, delay, action) {
@@ -92,6 +101,7 @@ export class Session {
   }
 
   #changed() {
+    if (this.ended) return;
     const state = this.pc.connectionState;
     if (state === "connected") {
       clearTimeout(this.timers.get("connect"));
