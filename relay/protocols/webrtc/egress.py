@@ -268,6 +268,7 @@ class Egress:
         self._peers = peers
         self._renditions: dict[str, _Rendition] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
         self._next_tick = 0.0
 
     def open(self, rendition: str, *, on_keyframe_wanted: Callable[[], None]) -> None:
@@ -364,9 +365,10 @@ class Egress:
         loop = asyncio.get_running_loop()
         when = loop.time() + (CATCH_UP_STEP if busy else _TICK)
         if self._timer is not None:
-            if self._timer.when() <= when:
+            if self._timer_at <= when:
                 return
             self._timer.cancel()
+        self._timer_at = when
         self._timer = loop.call_at(when, self._wake)
 
     def _wake(self) -> None:

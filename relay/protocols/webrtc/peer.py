@@ -105,6 +105,8 @@ class Peer:
         self._unprotect_rtcp: Callable[[bytes], bytes] = _unchanged
         self._protect_rtcp: Callable[[bytes], bytes] = _unchanged
         self._timer: asyncio.TimerHandle | None = None
+        # uvloop's handle of a timer that is due already does not tell when it was for.
+        self._timer_at = 0.0
         self._machine = StateMachine(
             f"peer {name}", PeerState.NEW, _TABLE, log=_log, on_change=self._changed
         )
@@ -265,9 +267,10 @@ class Peer:
         delay = at - time.monotonic()
         when = self._loop.time() + max(0.0, delay)
         if self._timer is not None:
-            if self._timer.when() <= when:
+            if self._timer_at <= when:
                 return
             self._timer.cancel()
+        self._timer_at = when
         self._timer = self._loop.call_at(when, self._wake)
 
     def _wake(self) -> None:
