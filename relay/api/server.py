@@ -10,6 +10,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 IDLE_TIMEOUT = 30.0  # seconds, also for a request's headers to arrive
 LINGER = 2.0  # seconds that the rest of a refused body is read away
+SHUTDOWN = 0.5  # seconds that requests in progress get at the end
 HEADER_LINE = 64 * 1024  # first parameters travel in the query of a WHIP POST
 
 _log = logging.getLogger(f"{__name__}.http")
@@ -54,7 +55,7 @@ class Server:
             lingering_time=LINGER,
             max_line_size=HEADER_LINE,
             auto_decompress=False,
-            shutdown_timeout=2.0,
+            shutdown_timeout=SHUTDOWN,
         )
         self.port = 0
 

@@ -197,7 +197,8 @@ async def test_a_session_that_never_connects_is_let_go(make_live: MakeLive) -> N
     async def gone() -> bool:
         return (await live.call("GET", path)).status == 404
 
-    assert await eventually(gone, 5)
+    ended: bool = await eventually(gone, 5)
+    assert ended
 
 
 async def test_a_viewer_waits_for_a_publisher(live: Live) -> None:
