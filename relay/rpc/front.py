@@ -26,6 +26,9 @@ HEAD_TIMEOUT: Final = 10.0
 """Seconds for a TLS handshake, and again for the preface or the first request's head."""
 
 MAX_HEAD: Final = 16 << 10
+MAX_FIELD: Final = 32 << 10
+"""Bytes of one header line: a hundred tickets are some ten thousand."""
+
 MAX_OPENING: Final = 1024
 MAX_GRPC: Final = 512
 KEEPALIVE: Final = 75.0
@@ -58,6 +61,7 @@ class Front:
             handler_cancellation=True,
             keepalive_timeout=KEEPALIVE,
             auto_decompress=False,
+            max_field_size=MAX_FIELD,
             shutdown_timeout=0.1,
         )
         self._ssl = ssl_context

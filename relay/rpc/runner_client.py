@@ -70,18 +70,19 @@ class RunnerClient:
             return None
 
     async def schema(self, model_id: str, *, timeout: float) -> RunnerSchema | None:
-        """The schema of a model's parameters; None from a runner that does not tell."""
-        try:
-            return await fetch_runner_schema(
-                self._session,
-                self.url,
-                model_id,
-                headers=self._headers,
-                ssl=self._ssl,
-                timeout=timeout,
-            )
-        except PeerRefused:
-            return None
+        """The schema of a model's parameters; None from a runner that tells none (404).
+
+        Raises:
+            PeerRefused: another status: it is not loaded yet, perhaps.
+        """
+        return await fetch_runner_schema(
+            self._session,
+            self.url,
+            model_id,
+            headers=self._headers,
+            ssl=self._ssl,
+            timeout=timeout,
+        )
 
     async def start(self, start: RunnerStart, *, timeout: float) -> None:
         """Start a job.

@@ -1,0 +1,137 @@
+"""One live job: its channels, its state, and why it ended."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Final
+
+from relay.orchestrator.capacity import Entry
+from relay.rpc.live_job import LiveJobAnswer, LiveJobRequest
+from relay.rpc.runner import RunnerStart
+from relay.states import StateMachine
+
+log = logging.getLogger(__name__)
+
+MPEG_TS: Final = "video/MP2T"
+JSON: Final = "application/json"
+
+
+class JobState(Enum):
+    STARTING = "starting"  # its channels are there, its runner is being asked
+    RUNNING = "running"
+    ENDED = "ended"
+
+
+_TABLE: Final[Mapping[JobState, frozenset[JobState]]] = {
+    JobState.STARTING: frozenset({JobState.RUNNING, JobState.ENDED}),
+    JobState.RUNNING: frozenset({JobState.ENDED}),
+    JobState.ENDED: frozenset(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Channels:
+    """Names of the four channels. Whoever knows them may write, read and delete them:
+    they are secrets, and no log or status has them."""
+
+    manifest_id: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
+
+    @property
+    def input(self) -> str:
+        return self.manifest_id
+
+    @property
+    def output(self) -> str:
+        return f"{self.manifest_id}-out"
+
+    @property
+    def control(self) -> str:
+        return f"{self.manifest_id}-control"
+
+    @property
+    def events(self) -> str:
+        return f"{self.manifest_id}-events"
+
+    def kinds(self) -> tuple[tuple[str, str], ...]:
+        """Each name with its content type, the input first."""
+        return (
+            (self.input, MPEG_TS),
+            (self.output, MPEG_TS),
+            (self.control, JSON),
+            (self.events, JSON),
+        )
+
+
+class Job:
+    """
+    Args:
+        number: of this process; what logs and status call it.
+        entry: what it occupies.
+        now: monotonic seconds.
+    """
+
+    def __init__(self, number: int, request: LiveJobRequest, entry: Entry, now: float) -> None:
+        self.number = number
+        self.request = request
+        self.entry = entry
+        self.channels = Channels()
+        self.began = now
+        self.end_reason = ""
+        self._machine = StateMachine(f"job {number}", JobState.STARTING, _TABLE, log=log)
+
+    @property
+    def state(self) -> JobState:
+        return self._machine.state
+
+    def run(self) -> bool:
+        """Its runner has taken it. False when it has ended meanwhile."""
+        if self.state is JobState.ENDED:
+            return False
+        return self._machine.to(JobState.RUNNING, f"{self.entry.model} at {self.entry.url}")
+
+    def end(self, reason: str) -> bool:
+        """False when it had ended before."""
+        if not self._machine.to(JobState.ENDED, reason):
+            return False
+        self.end_reason = reason
+        return True
+
+    def answer(self, base: str) -> LiveJobAnswer:
+        """The gateway's view; ``base`` is where trickle hangs, with a slash at its end."""
+        channels = self.channels
+        return LiveJobAnswer(
+            publish_url=base + channels.input,
+            subscribe_url=base + channels.output,
+            control_url=base + channels.control,
+            events_url=base + channels.events,
+            manifest_id=channels.manifest_id,
+        )
+
+    def order(self, base: str) -> RunnerStart:
+        """The runner's view: it reads what the gateway publishes, and the other way."""
+        channels, request = self.channels, self.request
+        return RunnerStart(
+            subscribe_url=base + channels.input,
+            publish_url=base + channels.output,
+            control_url=base + channels.control,
+            events_url=base + channels.events,
+            model_id=request.model_id,
+            params=request.params,
+            gateway_request_id=request.gateway_request_id,
+            manifest_id=channels.manifest_id,
+            stream_id=request.stream_id,
+        )
+
+    def describe(self, now: float) -> dict[str, Any]:
+        """For the status: nothing by which a channel could be found."""
+        return {
+            "job": self.number,
+            "model_id": self.entry.model,
+            "state": self.state.value,
+            "seconds": round(now - self.began, 1),
+            "runner": self.entry.number,
+        }

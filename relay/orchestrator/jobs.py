@@ -1,0 +1,210 @@
+"""Every job of this node: begun at a runner, watched, and ended whole.
+
+A job ends when its input or its control channel is deleted, when its runner is lost or
+deletes its own channels, when the input stays silent, or when the node stops. Then all
+four channels are closed, which is how the runner and the gateway learn of it, and its
+place is free at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+from relay.errors import PeerError, PeerRefused, PeerTimeout, RelayError, Unavailable
+from relay.orchestrator.capacity import Entry
+from relay.orchestrator.job import Job, JobState
+from relay.orchestrator.runners import Runners
+from relay.protocols.trickle.server import TrickleServer
+from relay.rpc.live_job import LiveJobAnswer, LiveJobRequest
+from relay.rpc.runner import NO_CAPACITY
+
+log = logging.getLogger(__name__)
+
+START_BUDGET: Final = 4.5
+"""Seconds for the runners to take a job; the gateway hangs up after 5."""
+
+ATTEMPT: Final = 2.0
+"""Seconds that one runner gets of it while another could still be asked."""
+
+SILENCE: Final = 60.0
+"""Seconds without input after which a job has no gateway any more."""
+
+LAST_WORDS: Final = 0.5
+"""Seconds from a deleted output to the end, in which the runner may say why in an event."""
+
+Spawn = Callable[[Coroutine[Any, Any, None]], object]
+
+
+class Jobs:
+    """
+    Args:
+        spawn: starts a task that the node owns.
+        gateway_base: where gateways find trickle, with a slash at its end.
+        runner_base: the same for runners.
+    """
+
+    def __init__(
+        self,
+        trickle: TrickleServer,
+        runners: Runners,
+        *,
+        spawn: Spawn,
+        gateway_base: Callable[[], str],
+        runner_base: Callable[[], str],
+    ) -> None:
+        self._trickle = trickle
+        self._runners = runners
+        self._spawn = spawn
+        self._gateway_base = gateway_base
+        self._runner_base = runner_base
+        self._count = 0
+        self.running: set[Job] = set()
+        self.ended: Counter[str] = Counter()
+        self._none_left = asyncio.Event()
+        self._none_left.set()
+
+    # beginnings
+
+    async def start(self, request: LiveJobRequest) -> LiveJobAnswer:
+        """Have a runner take the job, one after the other.
+
+        Raises:
+            Unavailable: none has a place, or none took it in time. The text has
+                ``insufficient capacity`` in it, by which a gateway tries elsewhere.
+            PeerRefused: a runner says that the job itself is wrong; the text is a stock
+                orchestrator's, with ``returned 400`` or ``returned 422`` in it.
+        """
+        deadline = time.monotonic() + START_BUDGET
+        reasons: list[str] = []
+        tried: set[int] = set()
+        while True:
+            left = deadline - time.monotonic()
+            candidates = [
+                entry
+                for entry in self._runners.candidates(request.model_id)
+                if entry.number not in tried
+            ]
+            if not candidates or left <= 0:
+                raise Unavailable("; ".join([NO_CAPACITY, *reasons]), code="no_capacity")
+            entry = candidates[0]
+            tried.add(entry.number)
+            timeout = min(ATTEMPT, left) if len(candidates) > 1 else left
+            try:
+                return await self._attempt(request, entry, timeout)
+            except PeerRefused as error:
+                if error.code == "runner_bad_request":
+                    raise
+                reasons.append(str(error))
+            except PeerTimeout:
+                reasons.append("the runner did not answer in time")
+            except PeerError as error:
+                # Its address is in the text of this one, and is nobody else's business.
+                log.warning("no job at a runner: %s", error)
+                reasons.append("the runner failed")
+            self._runners.look_now(entry.url)
+
+    async def _attempt(
+        self, request: LiveJobRequest, entry: Entry, timeout: float
+    ) -> LiveJobAnswer:
+        job = self._open(request, entry)
+        reason = "the caller left"
+        try:
+            await self._runners.client(entry).start(job.order(self._runner_base()), timeout=timeout)
+            reason = ""
+        except PeerError as error:
+            reason = f"not started: {error}"
+            raise
+        finally:
+            if reason:
+                self.end(job, reason, kind="not_started")
+        if not job.run():
+            raise PeerError(f"the job ended as it began: {job.end_reason}", code="job_ended")
+        return job.answer(self._gateway_base())
+
+    def _open(self, request: LiveJobRequest, entry: Entry) -> Job:
+        """Take a place and make the channels, watched from the start."""
+        self._count += 1
+        job = Job(self._count, request, entry, time.monotonic())
+        self._runners.capacity.take(entry, job.began)
+        self.running.add(job)
+        self._none_left.clear()
+        try:
+            for name, mime in job.channels.kinds():
+                self._trickle.create(name, mime)
+        except RelayError:
+            self.end(job, "no channels", kind="not_started")
+            raise
+        channels = job.channels
+        for name, word in (
+            (channels.input, "input"),
+            (channels.control, "control"),
+            (channels.events, "events"),
+        ):
+            self._trickle.on_closed(
+                name,
+                lambda why, word=word: self.end(  # type: ignore[misc]
+                    job, f"{word} channel {why}", kind=f"{word}_closed"
+                ),
+            )
+        self._trickle.on_closed(channels.output, lambda why: self._output_closed(job, why))
+        return job
+
+    def _output_closed(self, job: Job, why: str) -> None:
+        if job.state is not JobState.ENDED:
+            self._spawn(self._end_later(job, f"output channel {why}"))
+
+    async def _end_later(self, job: Job, reason: str) -> None:
+        await asyncio.sleep(LAST_WORDS)
+        self.end(job, reason, kind="output_closed")
+
+    # ends
+
+    def end(self, job: Job, reason: str, *, kind: str) -> None:
+        """End a job; its place is free when this returns. Nothing when it has ended."""
+        if not job.end(reason):
+            return
+        self.running.discard(job)
+        self.ended[kind] += 1
+        self._runners.capacity.give(job.entry, time.monotonic())
+        self._runners.look_now(job.entry.url)
+        self._spawn(self._close_channels(job))
+        if not self.running:
+            self._none_left.set()
+
+    def lost(self, url: str, reason: str) -> None:
+        """A runner is gone, and every job of ours with it."""
+        for job in [job for job in self.running if job.entry.url == url]:
+            self.end(job, reason, kind="runner_lost")
+
+    def end_all(self, reason: str) -> None:
+        for job in list(self.running):
+            self.end(job, reason, kind="stopped")
+
+    async def wait_until_none(self) -> None:
+        await self._none_left.wait()
+
+    async def watch(self) -> None:
+        """End the jobs whose input stays silent; never returns."""
+        while True:
+            await asyncio.sleep(min(1.0, SILENCE / 4))
+            self.sweep(time.monotonic())
+
+    def sweep(self, now: float) -> None:
+        for job in list(self.running):
+            if now - self._last_input(job) > SILENCE:
+                self.end(job, f"no input for {SILENCE:g} s", kind="silent")
+
+    def _last_input(self, job: Job) -> float:
+        name = job.channels.input
+        if not self._trickle.exists(name):
+            return job.began
+        return max(job.began, self._trickle.activity(name).last_write)
+
+    async def _close_channels(self, job: Job) -> None:
+        for name, _ in job.channels.kinds():
+            await self._trickle.close(name)

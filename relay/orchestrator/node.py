@@ -1,0 +1,227 @@
+"""The orchestrator: one port for gRPC, REST and trickle, and the runners behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import ssl
+import time
+from collections.abc import Coroutine
+from typing import Any, Final
+
+import aiohttp
+from aiohttp import web
+
+from relay import config
+from relay.errors import BadInput, ConfigError
+from relay.orchestrator.jobs import Jobs
+from relay.orchestrator.models_file import runners_of
+from relay.orchestrator.offers import Stall, admit, offer
+from relay.orchestrator.rest import MAX_BODY, Rest
+from relay.orchestrator.runners import Runners
+from relay.orchestrator.token import TokenMint
+from relay.protocols.trickle.server import TrickleServer
+from relay.rpc.address import NodeAddress, check_url
+from relay.rpc.certificate import node_certificate, server_context
+from relay.rpc.client import END_SESSION, GET_ORCHESTRATOR, PING
+from relay.rpc.end_session import EndSessionRequest
+from relay.rpc.front import Front
+from relay.rpc.orchestrator_request import OrchestratorRequest
+from relay.rpc.ping import PingPong
+
+log = logging.getLogger(__name__)
+
+TOKEN_LIFE: Final = 7 * 24 * 3600
+"""Seconds. Long, since off-chain clients do not ask for another one."""
+
+CLOSE_GRACE: Final = 0.5
+"""Seconds that requests get to end once their channels are closed."""
+
+WILDCARDS: Final = ("0.0.0.0", "::", "")
+
+
+class OrchestratorNode:
+    """
+    Args:
+        settings: the section of the settings that is an orchestrator's.
+
+    Raises:
+        ConfigError: a setting, or the models file, is wrong.
+    """
+
+    def __init__(self, settings: config.Orchestrator) -> None:
+        if settings.service_url is None and settings.host in WILDCARDS:
+            raise ConfigError(
+                "orchestrator.service_url is needed: the host is every address of this"
+                " machine, and gateways must be told one"
+            )
+        self._settings = settings
+        self._runners_configured = runners_of(settings)
+        self._told = _address(settings.service_url, "service_url")
+        self._trickle_for_runners = settings.runner_trickle_url
+        if settings.runner_trickle_url is not None:
+            _address(settings.runner_trickle_url, "runner_trickle_url")
+        self._mint = TokenMint(secrets.token_bytes(32))
+        self._draining = False
+        self._main: asyncio.Task[None] | None = None
+        self._group: asyncio.TaskGroup | None = None
+        self._session: aiohttp.ClientSession | None = None
+        self._front: Front | None = None
+        self._jobs: Jobs
+        self._runners: Runners
+        self.port = 0
+
+    @property
+    def service_url(self) -> str:
+        """What gateways are told; its port is right once the node has started."""
+        if self._told is not None:
+            return self._told.url
+        return NodeAddress(self._settings.host, self.port, tls=True).url
+
+    # start and stop
+
+    async def start(self) -> None:
+        """Listen, and begin to watch the runners.
+
+        Raises:
+            ConfigError: the address cannot be bound, or the certificate not kept.
+        """
+        context = self._tls()
+        trickle = TrickleServer()
+        app = web.Application(client_max_size=MAX_BODY)
+        trickle.attach(app)
+        self._front = Front(
+            app,
+            {
+                GET_ORCHESTRATOR: self._get_orchestrator,
+                PING: self._ping,
+                END_SESSION: self._end_session,
+            },
+            context,
+        )
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=256, limit_per_host=32),
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+        self._runners = Runners(
+            self._runners_configured,
+            self._session,
+            interval=self._settings.health_interval,
+            on_lost=lambda url, reason: self._jobs.lost(url, reason),
+        )
+        # Job addresses have the port in them, which is known once it is bound.
+        self._jobs = Jobs(
+            trickle,
+            self._runners,
+            spawn=self._spawn,
+            gateway_base=lambda: self.service_url + trickle.base_path,
+            runner_base=lambda: self._runner_url() + trickle.base_path,
+        )
+        Rest(
+            jobs=self._jobs,
+            runners=self._runners,
+            mint=self._mint,
+            stall=self._stall,
+            service_url=lambda: self.service_url,
+        ).attach(app)
+        up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._main = asyncio.create_task(self._run(trickle, up), name="orchestrator")
+        self._main.add_done_callback(self._main_ended)
+        await up
+        try:
+            self.port = await self._front.start(self._settings.host, self._settings.port)
+        except ConfigError:
+            await self.stop()
+            raise
+        if not self._runners_configured:
+            log.warning("no runners are configured: there is nothing to sell")
+
+    async def _run(self, trickle: TrickleServer, up: asyncio.Future[None]) -> None:
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            group.create_task(trickle.run())
+            group.create_task(self._jobs.watch())
+            for url in self._runners.watched:
+                group.create_task(self._runners.watch(url))
+            up.set_result(None)
+
+    async def drain(self, deadline: float) -> None:
+        """Take nothing new; return when no job runs, or at ``deadline`` (monotonic)."""
+        self._draining = True
+        try:
+            async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                await self._jobs.wait_until_none()
+        except TimeoutError:
+            log.warning("the drain deadline passed with %d jobs", len(self._jobs.running))
+
+    async def stop(self) -> None:
+        """End what runs, close the port. The channels' closing tells the peers."""
+        self._draining = True
+        if self._main is not None:
+            self._jobs.end_all("this node stops")
+            await asyncio.sleep(0)  # the channels close in tasks of their own
+        if self._front is not None:
+            await self._front.stop(CLOSE_GRACE)
+        if self._main is not None:
+            self._main.cancel()
+            await asyncio.wait([self._main])
+            self._main = None
+        if self._session is not None:
+            await self._session.close()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        if self._group is None or self._main is None or self._main.done():
+            work.close()
+        else:
+            self._group.create_task(work)
+
+    def _main_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # Nobody watches the runners any more: take nothing new, and say so.
+            self._draining = True
+            log.critical("the orchestrator's own work has failed", exc_info=error)
+
+    def _tls(self) -> ssl.SSLContext | None:
+        if self._told is not None and not self._told.tls:
+            return None
+        host = self._told.host if self._told is not None else self._settings.host
+        return server_context(*node_certificate(self._settings.data_dir, host))
+
+    def _runner_url(self) -> str:
+        return (self._trickle_for_runners or self.service_url).rstrip("/")
+
+    # gRPC
+
+    async def _get_orchestrator(self, data: bytes) -> bytes:
+        request = OrchestratorRequest.parse(data)
+        stall = self._stall()
+        admit(request, stall)
+        token = self._mint.issue(secrets.token_hex(4), int(time.time()) + TOKEN_LIFE)
+        return offer(request, stall, service_url=self.service_url, token=token).serialise()
+
+    async def _ping(self, data: bytes) -> bytes:
+        """Off-chain the answer is empty, as a stock node's is."""
+        PingPong.parse(data)
+        return PingPong().serialise()
+
+    async def _end_session(self, data: bytes) -> bytes:
+        EndSessionRequest.parse(data)
+        return b""
+
+    def _stall(self) -> Stall:
+        return Stall(
+            models=self._runners.constraints(),
+            hardware=self._runners.hardware(),
+            draining=self._draining,
+        )
+
+
+def _address(url: str | None, name: str) -> NodeAddress | None:
+    if url is None:
+        return None
+    try:
+        check_url(url, what=f"orchestrator.{name}")
+        return NodeAddress.parse(url)
+    except BadInput as error:
+        raise ConfigError(str(error)) from error

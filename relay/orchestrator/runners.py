@@ -1,0 +1,281 @@
+"""The runners behind this orchestrator: watched, so that a lost one is known at once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
+from typing import Final
+
+import aiohttp
+
+from relay.config import Runner
+from relay.errors import PeerError
+from relay.orchestrator.capacity import Capacity, Entry
+from relay.rpc.capabilities import ModelConstraint
+from relay.rpc.hardware import HardwareInformation
+from relay.rpc.runner import RunnerHealth, RunnerStatus
+from relay.rpc.runner_client import RunnerClient
+from relay.rpc.schema import RunnerSchema
+from relay.states import StateMachine
+
+log = logging.getLogger(__name__)
+
+HEALTH_TIMEOUT: Final = 2.0
+FAST: Final = 1.0
+"""Seconds between two looks at a runner that works for us, or does not work at all."""
+
+AGAIN: Final = 0.2
+"""Seconds from a look that failed to the one that decides."""
+
+FAILURES: Final = 2
+DETAILS_EVERY: Final = 30.0
+DETAILS_TIMEOUT: Final = 2.0
+
+
+class RunnerState(Enum):
+    NEW = "new"  # not looked at yet
+    UP = "up"
+    LOADING = "loading"
+    DOWN = "down"
+
+
+_TABLE: Final[Mapping[RunnerState, frozenset[RunnerState]]] = {
+    RunnerState.NEW: frozenset({RunnerState.UP, RunnerState.LOADING, RunnerState.DOWN}),
+    RunnerState.UP: frozenset({RunnerState.LOADING, RunnerState.DOWN}),
+    RunnerState.LOADING: frozenset({RunnerState.UP, RunnerState.DOWN}),
+    RunnerState.DOWN: frozenset({RunnerState.UP, RunnerState.LOADING}),
+}
+
+
+class Watched:
+    """One runner, by its address: its state, and what it told of itself."""
+
+    def __init__(self, client: RunnerClient, models: Sequence[str]) -> None:
+        self.client = client
+        self.models = tuple(dict.fromkeys(models))
+        self.version = ""
+        self.hardware: HardwareInformation | None = None
+        self.schemas: dict[str, RunnerSchema] = {}
+        self.failures = 0
+        self.forgot = 0  # looks in a row at which it said that it runs none of our jobs
+        self.detailed: float | None = None  # when the details were last complete
+        self._machine = StateMachine(f"runner {client.url}", RunnerState.NEW, _TABLE, log=log)
+        self._wake = asyncio.Event()
+
+    @property
+    def state(self) -> RunnerState:
+        return self._machine.state
+
+    def to(self, state: RunnerState, reason: str = "") -> bool:
+        return self._machine.to(state, reason)
+
+    def look_now(self) -> None:
+        """Have the next look at once."""
+        self._wake.set()
+
+    async def wait(self, seconds: float) -> None:
+        """Until the next look is due, or was asked for."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+        finally:
+            self._wake.clear()
+
+
+class Runners:
+    """
+    Args:
+        configured: what is sold; entries with one address are one runner.
+        session: for the calls to them.
+        interval: seconds between two looks at a runner that is well and idle.
+        on_lost: called with a runner's address and a reason when its jobs are lost.
+    """
+
+    def __init__(
+        self,
+        configured: Sequence[Runner],
+        session: aiohttp.ClientSession,
+        *,
+        interval: float,
+        on_lost: Callable[[str, str], None],
+    ) -> None:
+        entries = [
+            Entry(number, runner.model_id, runner.url.rstrip("/"), runner.capacity, runner.warm)
+            for number, runner in enumerate(configured)
+        ]
+        self.capacity = Capacity(entries)
+        self._interval = interval
+        self._on_lost = on_lost
+        tokens = {
+            entry.url: runner.token for entry, runner in zip(entries, configured, strict=True)
+        }
+        self.watched = {
+            url: Watched(
+                RunnerClient(session, url, token=token),
+                [entry.model for entry in entries if entry.url == url],
+            )
+            for url, token in tokens.items()
+        }
+
+    # what the others ask
+
+    @property
+    def usable(self) -> frozenset[str]:
+        """Addresses of the runners that work."""
+        return frozenset(
+            url for url, runner in self.watched.items() if runner.state is RunnerState.UP
+        )
+
+    def candidates(self, model: str) -> list[Entry]:
+        return self.capacity.candidates(model, self.usable)
+
+    def client(self, entry: Entry) -> RunnerClient:
+        return self.watched[entry.url].client
+
+    def look_now(self, url: str) -> None:
+        self.watched[url].look_now()
+
+    def constraints(self) -> dict[str, ModelConstraint]:
+        """What is told of each model that a runner here has, loading ones included."""
+        usable = self.usable
+        told: dict[str, ModelConstraint] = {}
+        for entry in self.capacity.entries:
+            runner = self.watched[entry.url]
+            if runner.state not in (RunnerState.UP, RunnerState.LOADING):
+                continue
+            before = told.get(entry.model)
+            versions = [runner.version or "0.0.0"]
+            if before is not None:
+                versions.append(before.runner_version)
+            warm = entry.warm and runner.state is RunnerState.UP
+            told[entry.model] = ModelConstraint(
+                warm=warm or (before is not None and before.warm),
+                capacity=self.capacity.free(entry.model, usable),
+                runner_version=min(versions, key=_version_key),
+                capacity_in_use=self.capacity.in_use(entry.model),
+            )
+        return told
+
+    def hardware(self) -> tuple[HardwareInformation, ...]:
+        """One item a model that is offered, as stock nodes list it."""
+        return tuple(
+            HardwareInformation(
+                runner.hardware.pipeline if runner.hardware else "live-video-to-video",
+                model,
+                runner.hardware.gpus if runner.hardware else {},
+            )
+            for runner in self.watched.values()
+            if runner.state is RunnerState.UP
+            for model in runner.models
+        )
+
+    def schema(self, model: str) -> RunnerSchema | None:
+        """The schema of a model, from a runner that works, else from one that did."""
+        told = [
+            (runner.state is not RunnerState.UP, runner.schemas[model])
+            for runner in self.watched.values()
+            if model in runner.schemas
+        ]
+        return min(told, key=lambda item: item[0])[1] if told else None
+
+    def describe(self) -> list[dict[str, object]]:
+        """For the status: what is sold and how it stands, without addresses."""
+        usable = self.usable
+        return [
+            {
+                "runner": entry.number,
+                "model_id": entry.model,
+                "state": self.watched[entry.url].state.value,
+                "version": self.watched[entry.url].version,
+                "capacity": entry.capacity,
+                "free": self.capacity.places(entry) if entry.url in usable else 0,
+                "warm": entry.warm,
+            }
+            for entry in self.capacity.entries
+        ]
+
+    # the watch
+
+    async def watch(self, url: str) -> None:
+        """Look at one runner for ever."""
+        runner = self.watched[url]
+        while True:
+            await self.look(url)
+            if runner.state is RunnerState.UP:
+                await self._ask_details(runner)
+            await runner.wait(self._pause(url))
+
+    async def look(self, url: str) -> None:
+        """One look at a runner's health, and what follows from it."""
+        runner = self.watched[url]
+        try:
+            health = await runner.client.health(timeout=HEALTH_TIMEOUT)
+        except PeerError as error:
+            runner.failures += 1
+            if runner.failures >= FAILURES or runner.state is not RunnerState.UP:
+                self._down(url, f"no health: {error}")
+            return
+        runner.failures = 0
+        self._well(url, health)
+
+    def _well(self, url: str, health: RunnerHealth) -> None:
+        runner = self.watched[url]
+        now = time.monotonic()
+        self.capacity.report(url, health.slots, now)
+        if health.status is RunnerStatus.ERROR:
+            self._down(url, "it reports an error")
+        elif health.status is RunnerStatus.LOADING and not self.capacity.jobs_at(url):
+            runner.to(RunnerState.LOADING)
+        elif health.status is not RunnerStatus.LOADING:
+            if runner.state is not RunnerState.UP:
+                runner.detailed = None
+            runner.to(RunnerState.UP)
+
+        runner.forgot = runner.forgot + 1 if self.capacity.forgotten(url, now) else 0
+        if runner.forgot >= FAILURES:
+            self._on_lost(url, "runner lost: it was started again")
+
+    def _down(self, url: str, reason: str) -> None:
+        self.watched[url].to(RunnerState.DOWN, reason)
+        if self.capacity.jobs_at(url):
+            self._on_lost(url, f"runner lost: {reason}")
+
+    def _pause(self, url: str) -> float:
+        runner = self.watched[url]
+        if runner.failures and runner.state is RunnerState.UP:
+            return min(AGAIN, self._interval)
+        busy = self.capacity.jobs_at(url) or self.capacity.crowded(url)
+        if busy or runner.state is not RunnerState.UP:
+            return min(FAST, self._interval)
+        return self._interval
+
+    async def _ask_details(self, runner: Watched) -> None:
+        """Version, cards and schemas: when it comes up, and now and then."""
+        now = time.monotonic()
+        if runner.detailed is not None and now - runner.detailed < DETAILS_EVERY:
+            return
+        client, timeout = runner.client, DETAILS_TIMEOUT
+        try:
+            runner.version = await client.version(timeout=timeout)
+            runner.hardware = await client.hardware(timeout=timeout)
+            for model in runner.models:
+                schema = await client.schema(model, timeout=timeout)
+                if schema is not None:
+                    runner.schemas[model] = schema
+                else:
+                    runner.schemas.pop(model, None)
+        except PeerError as error:
+            log.info("runner %s does not tell all of itself yet: %s", client.url, error)
+            return
+        runner.detailed = now
+
+
+def _version_key(version: str) -> tuple[int, ...]:
+    """For the lowest of versions: their numbers, a suffix left out."""
+    numbers = version.partition("-")[0].lstrip("v").split(".")[:4]
+    return tuple(int(part) if part.isascii() and part.isdigit() else 0 for part in numbers)
