@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import psutil
 
@@ -27,8 +27,6 @@ FREE_PORTS: Final[Mapping[str, Any]] = {
     "worker.port": 0,
     "worker.slots": 1,
 }
-
-T = TypeVar("T")
 
 
 class Program:
@@ -189,9 +187,9 @@ class Network:
 
 
 async def eventually(
-    check: Callable[[], Awaitable[T] | T], seconds: float = 15.0, every: float = 0.05
-) -> T:
-    """Wait until ``check`` answers something true, and return it.
+    check: Callable[[], object], seconds: float = 15.0, every: float = 0.05
+) -> Any:
+    """Wait until ``check``, which may be asynchronous, answers something true; return that.
 
     Raises:
         AssertionError: it did not in time; the last answer is told.

@@ -1,0 +1,104 @@
+"""``make demo`` and ``relay publish``, whole."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+
+from relay.cli import clip
+from relay.media.unit import AccessUnit
+from relay.protocols.webrtc.client import WhepClient
+from relay.worker.file import FileSource, write_file
+from tests.network import ROOT, Network, eventually
+
+
+async def _run(*words: str) -> tuple[int, str, str]:
+    process = await asyncio.create_subprocess_exec(
+        *words,
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, errors = await asyncio.wait_for(process.communicate(), 90)
+    assert process.returncode is not None
+    return process.returncode, out.decode(), errors.decode()
+
+
+async def test_the_demo_passes_with_nothing_but_the_loopback(tmp_path: Path) -> None:
+    alone = ["unshare", "-n"] if os.geteuid() == 0 else ["unshare", "-rn"]
+    relay = f"exec {sys.executable} -m relay demo --json --seconds 4 --out {tmp_path}"
+    code, out, errors = await _run(
+        *alone, "sh", "-c", f"PATH=$PATH:/usr/sbin:/sbin; ip link set lo up && {relay}"
+    )
+    assert code == 0, (out, errors, (tmp_path / "demo.log").read_text()[-4000:])
+    report = json.loads(out)
+    assert report["passed"]
+    assert report["frames_in"] == 120
+    assert report["frames_out"] >= 60
+    assert 0 < report["delay_p50_ms"] <= report["delay_p95_ms"]
+    assert report["audio_packets_out"] > 50
+    sheet = cv2.imread(report["picture"])
+    assert sheet is not None
+    assert sheet.shape[0] > 400
+    assert sum(unit.is_video for unit in FileSource(Path(report["video"])).units()) >= 60
+
+
+@pytest.fixture(scope="module")
+def clip_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    write_file(path, clip.encoded(2, width=320, height=240))
+    return path
+
+
+async def test_a_file_is_published(tmp_path: Path, clip_file: Path) -> None:
+    async with Network.running(tmp_path) as network:
+        seen: list[AccessUnit] = []
+        viewer = await WhepClient.connect(network.whep("file"), on_unit=seen.append)
+        url = network.whip("file")
+        words = ("publish", str(clip_file), "--to", url, "--model", "passthrough", "--json")
+        code, out, errors = await _run(sys.executable, "-m", "relay", *words)
+        assert code == 0, errors
+        assert json.loads(out)["frames"] == 60
+        assert sum(unit.is_video for unit in seen) >= 20, network.up.said()[-4000:]
+        assert any(not unit.is_video for unit in seen)
+        await viewer.close()
+
+
+async def test_a_file_goes_round_until_a_signal(tmp_path: Path, clip_file: Path) -> None:
+    async with Network.running(tmp_path) as network:
+        seen: list[AccessUnit] = []
+        viewer = await WhepClient.connect(network.whep("round"), on_unit=seen.append)
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "relay", "publish", str(clip_file), "--loop"),
+            *("--to", network.whip("round"), "--model", "passthrough", "--json"),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        await eventually(lambda: sum(unit.is_video for unit in seen) > 75, 30)
+        process.terminate()
+        out, _ = await process.communicate()
+        assert process.returncode == 0
+        assert json.loads(out)["frames"] > 75
+        await viewer.close()
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (("publish", "nowhere.mp4", "--to", "http://127.0.0.1:9/whip/a"), "nowhere.mp4"),
+        (("publish", "CLIP", "--to", "http://127.0.0.1:9/whip/a"), "127.0.0.1:9"),
+    ],
+)
+async def test_what_cannot_be_published_is_said(
+    words: tuple[str, ...], named: str, clip_file: Path
+) -> None:
+    given = [str(clip_file) if word == "CLIP" else word for word in words]
+    code, _, errors = await _run(sys.executable, "-m", "relay", *given)
+    assert code == 1
+    assert named in errors
+    assert "Traceback" not in errors

@@ -1,0 +1,84 @@
+"""The real network by one command."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import psutil
+import pytest
+
+from tests.network import Network, Program, eventually
+
+
+async def _get(url: str) -> tuple[int, str]:
+    async with aiohttp.ClientSession() as http, http.get(url, ssl=False) as answer:
+        return answer.status, await answer.text()
+
+
+async def test_once_it_says_ready_it_is(tmp_path: Path) -> None:
+    async with Network.running(tmp_path) as network:
+        assert (await _get(network.url))[0] == 200
+        assert (await _get(network.watch("anything")))[0] == 200
+        assert (await _get(f"{network.url}/healthz"))[0] == 200
+        await eventually(lambda: _is_ready(network.url))
+        models = json.loads((await _get(f"{network.url}/v1/models"))[1])
+        assert {"effects", "passthrough", "echo"} <= set(json.dumps(models).split('"'))
+
+
+async def _is_ready(url: str) -> bool:
+    return (await _get(f"{url}/readyz"))[0] == 200
+
+
+async def test_nothing_is_left_of_it(tmp_path: Path) -> None:
+    network = await Network.start(tmp_path)
+    family = psutil.Process(network.up.pid).children(recursive=True)
+    assert len(family) >= 4  # three roles and a media process
+    network.up.send(signal.SIGINT)
+    assert await network.up.wait() == 0
+    assert not [process for process in family if process.is_running()], network.up.said()
+
+
+async def test_a_port_in_use_is_named(tmp_path: Path) -> None:
+    async with Network.running(tmp_path) as network:
+        port = network.up.ready["orchestrator"]["port"]
+        with pytest.raises(AssertionError, match=f"orchestrator could not start.*{port}"):
+            await Network.start(tmp_path, orchestrator__port=port)
+
+
+@pytest.mark.parametrize("role", ["worker", "orchestrator", "gateway"])
+async def test_a_killed_role_comes_back_at_its_address(tmp_path: Path, role: str) -> None:
+    async with Network.running(tmp_path) as network:
+        await eventually(lambda: _is_ready(network.url))
+        old = network.process(role)
+        assert old is not None
+        old.kill()
+        await eventually(lambda: _replaced(network, role, old.pid))
+        await eventually(lambda: _is_ready(network.url), 20)
+
+
+def _replaced(network: Network, role: str, old: int) -> bool:
+    now = network.process(role)
+    return now is not None and now.pid != old
+
+
+@pytest.mark.parametrize("role", ["gateway", "orchestrator", "worker"])
+async def test_a_role_alone_says_ready_and_ends_on_a_signal(tmp_path: Path, role: str) -> None:
+    settings: dict[str, Any] = {f"{role}.port": 0, "gateway.webrtc.port": 0, "worker.slots": 1}
+    if role == "orchestrator":
+        settings["orchestrator.models"] = [{"model_id": "echo", "url": "http://127.0.0.1:9"}]
+    program = await Program.start(role, tmp_path, settings)
+    assert program.ready["role"] == role
+    assert program.ready["pid"] == program.pid
+    program.send(signal.SIGTERM)
+    assert await program.wait() == 0, program.said()
+
+
+async def test_a_phone_gets_https(tmp_path: Path) -> None:
+    settings = {"gateway__tls__self_signed": True, "gateway__data_dir": str(tmp_path)}
+    async with Network.running(tmp_path, **settings) as network:
+        assert network.url.startswith("https://")
+        assert (await _get(network.url))[0] == 200
