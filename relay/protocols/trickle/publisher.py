@@ -17,6 +17,10 @@ from relay.protocols.trickle.upload import SegmentBody, SegmentWriter, Upload
 
 log = logging.getLogger(__name__)
 
+_PRECONNECT_AFTER: Final = 0.01
+"""Seconds that the first bytes of a segment have for themselves: making a request takes longer
+than sending them, and they are the key frame that everybody waits for."""
+
 _RETRIES: Final = (0.05, 0.1, 0.2, 0.4)
 """Seconds between attempts to connect a POST of which no byte has gone out."""
 
@@ -64,6 +68,7 @@ class TricklePublisher:
         self._max_buffer = max_buffer
         self._next = first_sequence
         self._preconnected: SegmentWriter | None = None
+        self._preconnecting: asyncio.TimerHandle | None = None
         self._begun: set[SegmentWriter] = set()
         self._posts: dict[SegmentWriter, asyncio.Task[None]] = {}
         self._deletes: set[asyncio.Task[None]] = set()
@@ -108,7 +113,8 @@ class TricklePublisher:
         self._preconnected = None
         self._begun.add(segment)
         self._next = segment.sequence + 1
-        self._preconnect()
+        loop = asyncio.get_running_loop()
+        self._preconnecting = loop.call_later(_PRECONNECT_AFTER, self._preconnect_if_open)
         return segment
 
     async def close(self, *, delete: bool = True) -> None:
@@ -120,6 +126,8 @@ class TricklePublisher:
         if self._closed:
             return
         self._closed = True
+        if self._preconnecting is not None:
+            self._preconnecting.cancel()
         try:
             for segment in list(self._begun):
                 if segment.state is Upload.OPEN:
@@ -140,6 +148,10 @@ class TricklePublisher:
             self._posts[segment] = post
             self._preconnected = segment
         return self._preconnected
+
+    def _preconnect_if_open(self) -> None:
+        if not self._closed and self.failed is None:
+            self._preconnect()
 
     async def _post(self, segment: SegmentWriter) -> None:
         """See one segment through, to an answer or to its loss."""
@@ -218,9 +230,9 @@ class TricklePublisher:
         self._preconnected = None
         if self._skipped > _MAX_SKIPPED:
             self._fail(PeerRefused("the server closes each segment before it begins"))
-        elif not self._closed:
+        else:
             self._next = segment.sequence + 1
-            self._preconnect()
+            self._preconnect_if_open()
 
     def _lose(self, segment: SegmentWriter, error: RelayError) -> None:
         if segment is self._preconnected:

@@ -159,6 +159,9 @@ class TrickleServer:
                 if unread or (request.method == "POST" and isinstance(error, NotFound)):
                     response.force_close()
                 return response
+            except ConnectionError:
+                log.debug("trickle %s: the other side is gone", request.method)
+                return answers.empty()
 
         return handle
 

@@ -17,6 +17,9 @@ from relay.protocols.trickle.paths import LATEST, header_sequence
 
 log = logging.getLogger(__name__)
 
+_FETCH_AFTER: Final = 0.01
+"""Seconds that the first bytes of a segment have for themselves, before the next is asked for."""
+
 _REISSUE: Final = 20.0
 """Seconds a GET may wait for its first byte; the same one is then asked for anew."""
 
@@ -164,6 +167,7 @@ class TrickleSubscriber:
         self._wanted = start
         self._current: SegmentReader | None = None
         self._fetching: asyncio.Task[aiohttp.ClientResponse | None] | None = None
+        self._fetch_timer: asyncio.TimerHandle | None = None
         self._closed = False
 
     def __aiter__(self) -> AsyncIterator[SegmentReader]:
@@ -194,6 +198,8 @@ class TrickleSubscriber:
     async def close(self) -> None:
         """Stop reading; an iteration under way ends."""
         self._closed = True
+        if self._fetch_timer is not None:
+            self._fetch_timer.cancel()
         if self._current is not None:
             self._current.close()
         fetching = self._fetching
@@ -209,15 +215,20 @@ class TrickleSubscriber:
     def _opened(self, response: aiohttp.ClientResponse) -> SegmentReader:
         sequence = self._sequence_of(response)
         self._wanted = LATEST if sequence is None else sequence + 1
-        following = self._fetch_ahead() if sequence is not None else None
+        if sequence is not None:
+            loop = asyncio.get_running_loop()
+            self._fetch_timer = loop.call_later(_FETCH_AFTER, self._fetch_ahead)
         self._current = SegmentReader(
             response,
             sequence,
             stall_timeout=self._stall_timeout,
             limit=self._max_segment,
-            is_overtaken=lambda: following is not None and following.done(),
+            is_overtaken=self._is_current_overtaken,
         )
         return self._current
+
+    def _is_current_overtaken(self) -> bool:
+        return self._fetching is not None and self._fetching.done()
 
     def _sequence_of(self, response: aiohttp.ClientResponse) -> int | None:
         told = header_sequence(response.headers.get(answers.SEQ))
@@ -226,6 +237,9 @@ class TrickleSubscriber:
         return told
 
     def _fetch_ahead(self) -> asyncio.Task[aiohttp.ClientResponse | None]:
+        if self._fetch_timer is not None:
+            self._fetch_timer.cancel()
+            self._fetch_timer = None
         if self._fetching is None:
             self._fetching = asyncio.create_task(self._fetch())
         return self._fetching

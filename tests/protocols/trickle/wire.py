@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import ssl as tls
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from relay.protocols.trickle.channel import Limits
 from relay.protocols.trickle.server import TrickleServer
@@ -110,6 +112,21 @@ class Connection:
         self.writer.transport.abort()
 
 
+class Complaints(logging.Handler):
+    """Keeps what the HTTP server says went wrong in a handler."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.heard: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        kind = record.exc_info[0] if record.exc_info else None
+        if kind is not None and issubclass(kind, HttpProcessingError):
+            # What a client sent was no HTTP, which some tests want.
+            return
+        self.heard.append(f"{record.getMessage()}: {record.exc_info}")
+
+
 class Site:
     """A trickle server on a free port of loopback, and the connections to it."""
 
@@ -144,7 +161,10 @@ async def serve(
     limits: Limits | None = None,
     ssl: tls.SSLContext | None = None,
 ) -> AsyncIterator[Site]:
+    """A server that must not have logged one error when the test is over."""
     server = TrickleServer(base_path=base_path, autocreate=autocreate, limits=limits)
+    complaints = Complaints()
+    logging.getLogger("aiohttp.server").addHandler(complaints)
     app = web.Application()
     server.attach(app)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
@@ -162,6 +182,8 @@ async def serve(
         with contextlib.suppress(asyncio.CancelledError):
             await sweeper
         await runner.cleanup()
+        logging.getLogger("aiohttp.server").removeHandler(complaints)
+    assert complaints.heard == []
 
 
 @contextlib.asynccontextmanager
