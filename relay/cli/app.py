@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
 
@@ -127,13 +127,13 @@ def _gateway_flags(
     }
 
 
-def _role(name: str, settings: Settings, as_json: bool) -> None:
+def _role(name: str, settings: Settings, as_json: bool) -> NoReturn:
     from relay.cli import nodes, role
 
-    raise typer.Exit(role.run(name, nodes.ROLES[name], settings, line=None, as_json=as_json))
+    role.leave(role.run(name, nodes.ROLES[name], settings, line=None, as_json=as_json))
 
 
-def _supervised(name: str, fd: int) -> None:
+def _supervised(name: str, fd: int) -> NoReturn:
     """A role under ``relay up``: its settings come by the line, not from the command line."""
     from relay.cli import nodes, role
     from relay.cli.lifeline import ChildLine
@@ -142,7 +142,7 @@ def _supervised(name: str, fd: int) -> None:
     line = ChildLine(fd)
     nodes.preload(name)
     settings = Settings.load(None, **line.receive())
-    raise typer.Exit(role.run(name, nodes.ROLES[name], settings, line=line))
+    role.leave(role.run(name, nodes.ROLES[name], settings, line=line))
 
 
 @app.command(rich_help_panel=NETWORK)
