@@ -216,7 +216,7 @@ class IceSession:
 
     def _heard(self, path: Path, generation: Generation, message: Message, now: float) -> None:
         generation.used = path.seen = now
-        if generation is not path.generation:
+        if path.generation is not generation is self._generations[-1]:
             path.generation, path.answered, path.tries = generation, None, 0
         path.priority = message.integer(stun.PRIORITY, 4) or path.priority
         if not self.controlling and stun.USE_CANDIDATE in message.attributes:

@@ -36,6 +36,7 @@ _log = logging.getLogger(__name__)
 _CERTIFICATE_LIFE: Final = 14 * 86400.0  # aiortc's are good for 30 days
 _MAX_EARLY: Final = 64
 _MAX_PACKET: Final = 1500
+_DOUBT: Final = 0.1
 
 
 class PeerState(Enum):
@@ -105,6 +106,7 @@ class Peer:
         self._unprotect_rtcp: Callable[[bytes], bytes] = _unchanged
         self._protect_rtcp: Callable[[bytes], bytes] = _unchanged
         self._timer: asyncio.TimerHandle | None = None
+        self._doubted = False
         # uvloop's handle of a timer that is due already does not tell when it was for.
         self._timer_at = 0.0
         self._machine = StateMachine(
@@ -285,9 +287,13 @@ class Peer:
             self._send(dtls.poll(now))
         at = self.ice.tick(now)
         reason = self.ice.expired(now)
-        if reason is not None:
+        if reason is not None and self._doubted:
             self.end(reason)
             return
+        # After a stall of ours its signs of life may still wait in the socket: look twice.
+        self._doubted = reason is not None
+        if self._doubted:
+            at = now + _DOUBT
         self._schedule(min(at, self._deadline) if connecting else at)
         self._schedule_dtls(now)
 
