@@ -21,14 +21,13 @@ import uvloop
 from aiohttp import web
 from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.contrib.media import MediaBlackhole, MediaRelay
-from aiortc.rtcrtpparameters import RTCRtpCodecParameters
 from aiortc.rtcrtpsender import RTCRtpSender
 
 from bench.source import make_clip, pictures
 from relay.media.unit import VIDEO_CLOCK, AccessUnit
 
 
-class ClipTrack(MediaStreamTrack):  # type: ignore[misc]
+class ClipTrack(MediaStreamTrack):
     """Encoded pictures, 30 a second, as aiortc's sender takes them."""
 
     kind = "video"
@@ -38,7 +37,7 @@ class ClipTrack(MediaStreamTrack):  # type: ignore[misc]
         self._units = pictures(clip)
         self._began: float | None = None
 
-    async def recv(self) -> av.Packet:
+    async def recv(self) -> av.Packet[Any]:
         unit = next(self._units)
         loop = asyncio.get_running_loop()
         if self._began is None:
@@ -64,7 +63,7 @@ class Plain:
     async def whip(self, request: web.Request) -> web.Response:
         peer = self._peer()
 
-        @peer.on("track")  # type: ignore[misc]
+        @peer.on("track")
         async def on_track(track: MediaStreamTrack) -> None:
             if track.kind != "video":
                 return
@@ -78,11 +77,17 @@ class Plain:
 
     async def whep(self, request: web.Request) -> web.Response:
         peer = self._peer()
-        track = (
-            ClipTrack(self._clip) if self._clip is not None else self._relay.subscribe(self._source)
-        )
+        if self._clip is not None:
+            track: MediaStreamTrack = ClipTrack(self._clip)
+        elif self._source is not None:
+            track = self._relay.subscribe(self._source)
+        else:
+            raise web.HTTPConflict(text="nothing is published")
         transceiver = peer.addTransceiver(track, direction="sendonly")
-        transceiver.setCodecPreferences(_h264())
+        codecs = RTCRtpSender.getCapabilities("video").codecs
+        transceiver.setCodecPreferences(
+            [codec for codec in codecs if codec.mimeType in {"video/H264", "video/rtx"}]
+        )
         return await self._answer(peer, await request.text())
 
     async def _answer(self, peer: RTCPeerConnection, offer: str) -> web.Response:
@@ -102,11 +107,6 @@ class Plain:
 
     async def close(self) -> None:
         await asyncio.gather(*(peer.close() for peer in self._peers))
-
-
-def _h264() -> list[RTCRtpCodecParameters]:
-    codecs = RTCRtpSender.getCapabilities("video").codecs
-    return [codec for codec in codecs if codec.mimeType in {"video/H264", "video/rtx"}]
 
 
 async def serve(kind: str, clip: list[AccessUnit] | None) -> None:
