@@ -6,6 +6,7 @@ import asyncio
 import logging
 import ssl as tls
 from collections.abc import Callable, Coroutine, Mapping
+from enum import Enum
 from typing import Any, Final
 
 import aiohttp
@@ -13,7 +14,8 @@ import aiohttp
 from relay.errors import ChannelClosed, PeerError, PeerRefused, PeerTimeout, RelayError
 from relay.protocols.trickle import answers
 from relay.protocols.trickle.client import TIMEOUT, complaint, endpoint, peer_error
-from relay.protocols.trickle.upload import SegmentBody, SegmentWriter, Upload
+from relay.protocols.trickle.upload import ABORTED, SegmentBody, SegmentWriter, Upload
+from relay.states import StateMachine
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +32,19 @@ _MAX_SKIPPED: Final = 16
 _STOOD: Final = 1.0
 _ANSWER_WITHIN: Final = 10.0
 _CLOSE_WITHIN: Final = 2.0
+
+
+class Publishing(Enum):
+    OPEN = "open"
+    CLOSING = "closing"
+    CLOSED = "closed"
+
+
+_TABLE: Final = {
+    Publishing.OPEN: frozenset({Publishing.CLOSING}),
+    Publishing.CLOSING: frozenset({Publishing.CLOSED}),
+    Publishing.CLOSED: frozenset[Publishing](),
+}
 
 
 class TricklePublisher:
@@ -75,7 +90,7 @@ class TricklePublisher:
         self._deadlines: dict[SegmentWriter, asyncio.Timeout] = {}
         self._lost_in_a_row = 0
         self._skipped = 0
-        self._closed = False
+        self._machine = StateMachine("trickle publisher", Publishing.OPEN, _TABLE, log=log)
         self.failed: RelayError | None = None
         self.on_failure: Callable[[RelayError], None] | None = None
         self.lost = 0
@@ -104,11 +119,12 @@ class TricklePublisher:
         """
         if self.failed is not None:
             raise self.failed
-        if self._closed:
+        if self._machine.state is not Publishing.OPEN:
             raise ChannelClosed("the publisher is closed")
         if self.in_flight >= _MAX_IN_FLIGHT:
-            self._fail(PeerTimeout(f"{self.in_flight} segments are not answered"))
-            raise PeerTimeout(f"{self.in_flight} segments are not answered")
+            unanswered = PeerTimeout(f"{self.in_flight} segments are not answered")
+            self._fail(unanswered)
+            raise unanswered
         segment = self._preconnect()
         self._preconnected = None
         self._begun.add(segment)
@@ -123,9 +139,9 @@ class TricklePublisher:
         Args:
             delete: whether the channel goes; without, only what is half-written goes.
         """
-        if self._closed:
+        if self._machine.state is not Publishing.OPEN:
             return
-        self._closed = True
+        self._machine.to(Publishing.CLOSING)
         if self._preconnecting is not None:
             self._preconnecting.cancel()
         try:
@@ -136,6 +152,9 @@ class TricklePublisher:
             if delete and not isinstance(self.failed, ChannelClosed):
                 await self._endpoint.delete(self._endpoint.url)
         finally:
+            self._machine.to(Publishing.CLOSED)
+            for segment in list(self._posts):
+                segment.lose(ChannelClosed("the publisher is closed"))
             await self._cancel()
 
     # Requests.
@@ -144,13 +163,13 @@ class TricklePublisher:
         if self._preconnected is None:
             segment = SegmentWriter(self._next, self._max_buffer, on_change=self._changed)
             post = asyncio.create_task(self._post(segment))
-            post.add_done_callback(lambda _: self._forget(segment))
+            post.add_done_callback(lambda post: self._done(segment, post))
             self._posts[segment] = post
             self._preconnected = segment
         return self._preconnected
 
     def _preconnect_if_open(self) -> None:
-        if not self._closed and self.failed is None:
+        if self._machine.state is Publishing.OPEN and self.failed is None:
             self._preconnect()
 
     async def _post(self, segment: SegmentWriter) -> None:
@@ -260,20 +279,27 @@ class TricklePublisher:
         post = self._posts.get(segment)
         if post is not None and post is not asyncio.current_task():
             post.cancel()
-        if self.failed is not None or not was_begun:
+        over = self.failed is not None or self._machine.state is Publishing.CLOSED
+        if over or not was_begun:
             return
         self.lost += 1
         log.info("trickle segment %d is lost: %s", segment.sequence, segment.error)
         self._spawn(self._endpoint.delete(self._endpoint.at(segment.sequence)))
-        self._lost_in_a_row += 1
-        if self._lost_in_a_row >= _MAX_LOST and segment.error is not None:
-            self._fail(segment.error)
+        if segment.error is not None and segment.error.code != ABORTED:
+            self._lost_in_a_row += 1
+            if self._lost_in_a_row >= _MAX_LOST:
+                self._fail(segment.error)
 
-    def _forget(self, segment: SegmentWriter) -> None:
+    def _done(self, segment: SegmentWriter, post: asyncio.Task[None]) -> None:
         """The request of a segment is over."""
         self._deadlines.pop(segment, None)
         self._posts.pop(segment, None)
         self._begun.discard(segment)
+        if not post.cancelled() and (error := post.exception()) is not None:
+            # A mistake of ours or of the caller's (a closed session); nobody waits in vain.
+            log.error("trickle publisher broke", exc_info=error)
+            self._fail(PeerError(f"the publisher broke: {error}", code="internal"))
+            segment.lose(PeerError(f"the publisher broke: {error}", code="internal"))
 
     def _fail(self, error: RelayError) -> None:
         if self.failed is not None:
@@ -282,7 +308,7 @@ class TricklePublisher:
         log.info("trickle publisher failed: %s", error)
         for segment in list(self._posts):
             segment.lose(error)
-        if self.on_failure is not None and not self._closed:
+        if self.on_failure is not None and self._machine.state is Publishing.OPEN:
             self.on_failure(error)
 
     # Tasks.

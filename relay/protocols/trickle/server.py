@@ -51,7 +51,7 @@ class TrickleServer:
     """Channels of segments, written by POST and read by GET while they are written.
 
     Args:
-        base_path: where the routes hang, with a slash at both ends.
+        base_path: where the routes hang, as a path.
         autocreate: whether strangers may make channels by writing to them.
         limits: every bound there is.
     """
@@ -63,7 +63,7 @@ class TrickleServer:
         autocreate: bool = False,
         limits: Limits | None = None,
     ) -> None:
-        self.base_path = base_path
+        self.base_path = f"/{base_path.strip('/')}/"
         self.limits = limits or Limits()
         self._autocreate = autocreate
         self._budget = Budget(self.limits.total_bytes)
@@ -79,8 +79,13 @@ class TrickleServer:
         yield web.route("*", f"{channel}/{{sequence}}", self._guarded(self._on_segment))
 
     def attach(self, app: web.Application) -> None:
-        """Add the routes to ``app``."""
+        """Add the routes to ``app``, and have its shutdown end every request that waits."""
         app.add_routes(list(self.routes()))
+
+        async def shut_down(_: web.Application) -> None:
+            self.close_all()
+
+        app.on_shutdown.append(shut_down)
 
     # What the process that holds the server may do.
 
@@ -106,6 +111,11 @@ class TrickleServer:
     async def close(self, name: str) -> None:
         """Close and remove a channel: readers end, writers are told. Unknown: nothing."""
         self._close(name, "closed")
+
+    def close_all(self) -> None:
+        """Close every channel; whoever only took ``routes`` calls it before its server ends."""
+        for name in list(self._channels):
+            self._close(name, "closed")
 
     def on_closed(self, name: str, callback: Callable[[str], None]) -> None:
         """Have ``callback`` called once, with a word why: ``deleted``, ``idle``, ``closed``.

@@ -18,6 +18,10 @@ from relay.states import StateMachine
 log = logging.getLogger(__name__)
 
 
+ABORTED: Final = "segment_aborted"
+"""Code of the error of a segment that its own writer gave up."""
+
+
 class Upload(Enum):
     """The life of a segment: open, then ended by us, then answered; or lost on the way."""
 
@@ -109,7 +113,7 @@ class SegmentWriter:
 
     def abort(self) -> None:
         """Give the segment up: the connection is cut and the server is told to close it."""
-        self.lose(PeerError(f"segment {self.sequence} was aborted", code="segment_aborted"))
+        self.lose(PeerError(f"segment {self.sequence} was aborted", code=ABORTED))
 
     async def wait_answered(self) -> None:
         """Wait for the server's answer.

@@ -448,3 +448,62 @@ async def test_leaving_without_deleting_keeps_the_channel(
     await send_whole(successor, b"y")
     assert await body(site, 1) == b"y"
     await successor.close()
+
+
+async def test_closing_answers_those_who_wait_for_a_segment(
+    session: aiohttp.ClientSession,
+) -> None:
+    async def script(connection: Connection) -> None:
+        await connection.reader.read()
+
+    async with scripted(script) as url:
+        publisher = TricklePublisher(session, url)
+        await publisher.open()
+        sending = asyncio.create_task(send_whole(publisher, b"x"))
+        await until(lambda: publisher.in_flight == 1)
+        await publisher.close(delete=False)
+        with pytest.raises(ChannelClosed):
+            await asyncio.wait_for(sending, 5)
+        assert publisher.in_flight == 0
+
+
+async def test_aborts_of_the_writer_do_not_end_the_publisher(
+    site: Site, session: aiohttp.ClientSession
+) -> None:
+    publisher = TricklePublisher(session, site.base + "ch")
+    await publisher.open()
+    for _ in range(5):
+        segment = publisher.begin()
+        segment.write(b"x")
+        segment.abort()
+        await until(lambda: publisher.in_flight == 0)
+    assert (publisher.lost, publisher.failed) == (5, None)
+    await send_whole(publisher, b"y")
+    await publisher.close()
+
+
+async def test_a_session_that_was_closed_fails_the_publisher(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    session = open_session()
+    await session.close()
+    publisher = TricklePublisher(session, site.base + "ch")
+    with pytest.raises(PeerError):
+        await publisher.open()
+    assert "trickle publisher broke" in caplog.text
+    publisher.on_failure = None
+    with pytest.raises(PeerError):
+        publisher.begin()
+
+
+async def test_many_publishers_share_a_session(site: Site, session: aiohttp.ClientSession) -> None:
+    async def channel(n: int) -> None:
+        site.server.create(f"ch{n}", "video/MP2T")
+        publisher = TricklePublisher(session, f"{site.base}ch{n}")
+        await publisher.open()
+        for k in range(4):
+            await send_whole(publisher, b"%d %d" % (n, k))
+        assert (await site.ask("GET", f"/t/ch{n}/3")).body == b"%d 3" % n
+        await publisher.close()
+
+    await asyncio.gather(*(channel(n) for n in range(30)))

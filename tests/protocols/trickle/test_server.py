@@ -360,3 +360,40 @@ def test_what_cannot_be_created() -> None:
         server.create("b", "video/MP2T")
     assert server.exists("a")
     assert not server.exists("b")
+
+
+async def test_shutting_down_ends_what_waits() -> None:
+    async with serve() as site:
+        site.server.create("ch", "video/MP2T")
+        reader, writer = await reading(site, "/t/ch/0"), await writing(site, "/t/ch/0")
+        await until(lambda: site.server.activity("ch").readers == len(site.server._intakes) == 1)
+        await site.runner.cleanup()
+        for connection in (reader, writer):
+            assert (await connection.answer()).headers["lp-trickle-closed"] == "terminated"
+
+
+async def test_two_resets_at_once(site: Site) -> None:
+    half = await writing(site, "/t/ch/0")
+    await half.piece(b"x")
+    await until(lambda: site.server.activity("ch").next_write == 1)
+    first = await writing(site, "/t/ch/1", "Lp-Trickle-Reset: 1")
+    second = await writing(site, "/t/ch/2", "Lp-Trickle-Reset: 1")
+    for writer, sequence in ((first, "1"), (second, "2")):
+        await writer.piece(b"y")
+        await writer.end()
+        assert (await writer.answer()).headers["lp-trickle-seq"] == sequence
+    assert await latest(site) in (2, 3)
+
+
+async def test_garbage_on_the_port(site: Site) -> None:
+    for garbage in (
+        b"\x16\x03\x01\x02\x00\x01\x00\x01",
+        b"GET\r\n\r\n",
+        b"\0" * 9000,
+        b"\r\n" * 50,
+    ):
+        connection = await site.connect()
+        await connection.send(garbage)
+        connection.writer.write_eof()
+        await asyncio.wait_for(connection.reader.read(), 5)
+    assert await latest(site) == 0

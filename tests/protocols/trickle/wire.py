@@ -130,9 +130,10 @@ class Complaints(logging.Handler):
 class Site:
     """A trickle server on a free port of loopback, and the connections to it."""
 
-    def __init__(self, server: TrickleServer, port: int, scheme: str = "http") -> None:
+    def __init__(self, server: TrickleServer, runner: web.AppRunner, scheme: str) -> None:
         self.server = server
-        self.port = port
+        self.runner = runner
+        self.port = port = runner.addresses[0][1]
         self.base = f"{scheme}://127.0.0.1:{port}{server.base_path}"
         self.connections: list[Connection] = []
 
@@ -172,7 +173,7 @@ async def serve(
     tcp = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=ssl)
     await tcp.start()
     sweeper = asyncio.create_task(server.run())
-    site = Site(server, runner.addresses[0][1], "https" if ssl else "http")
+    site = Site(server, runner, "https" if ssl else "http")
     try:
         yield site
     finally:
