@@ -82,4 +82,11 @@ export function poll(name, keyOf, interval, callback) {
   };
 }
 
-export const sleep = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
+// Waits; a signal that aborts ends the waiting early.
+export function sleep(milliseconds, signal = null) {
+  return new Promise((done) => {
+    if (signal?.aborted) return done();
+    const timer = setTimeout(done, milliseconds);
+    signal?.addEventListener("abort", () => (clearTimeout(timer), done()), { once: true });
+  });
+}

@@ -109,9 +109,9 @@ export class Session {
       this.restarting = false;
       this.onconnected();
     } else if (state === "disconnected") {
-      this.#after("silence", SILENCE, () => this.#restart());
+      this.#after("silence", SILENCE, () => this.restart());
     } else if (state === "failed") {
-      this.#restart();
+      this.restart();
     } else if (state === "closed") {
       this.#end("closed");
     }
@@ -160,7 +160,7 @@ export class Session {
   // ------------------------------------------------------------------ restart
 
   // Tries new ICE credentials on the same session: a phone that changes its network goes on.
-  async #restart() {
+  async restart() {
     if (this.ended || this.restarting || this.location === null) return;
     this.restarting = true;
     this.#after("connect", CONNECT, () => this.#end("failed"));
@@ -173,14 +173,16 @@ export class Session {
       const told = await answer.text();
       this.etag = answer.headers.get("ETag") ?? this.etag;
       const sdp = withNewIce(this.pc.currentRemoteDescription.sdp, told);
-      if (!this.ended) await this.pc.setRemoteDescription({ type: "answer", sdp });
+      if (this.ended) return;
+      await this.pc.setRemoteDescription({ type: "answer", sdp });
       this.#flushSoon();
+      this.#changed(); // a connection that never went down tells nothing more
     } catch (error) {
       if (error.status === 404) this.#end("gone");
       else if (error.code !== "unreachable") this.#end("failed");
       else {
         this.restarting = false;
-        this.#after("silence", SILENCE, () => this.#restart());
+        this.#after("silence", SILENCE, () => this.restart());
       }
     }
   }

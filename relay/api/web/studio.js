@@ -243,7 +243,7 @@ async function publicationLost(reason, signal) {
   app.losses += 1;
   pill(["connecting again", "busy"]);
   say("publish", `Your stream was cut off. ${words.lossWords(reason)}`);
-  await sleep(wait);
+  await sleep(wait, signal);
   if (!signal.aborted) await publishOnce(signal);
 }
 

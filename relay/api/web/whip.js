@@ -27,7 +27,7 @@ export async function publish(url, stream, { key, onend, onconnected, onwait, si
       if (wait === null) throw failure;
       if (performance.now() + wait * 1000 > until) throw failure;
       onwait?.(failure, wait);
-      await sleep(wait * 1000);
+      await sleep(wait * 1000, signal);
       if (signal?.aborted) throw new Failure("stopped", "Stopped.");
     }
   }

@@ -1,0 +1,116 @@
+"""The pages' own WHIP and WHEP modules in Chromium, against the real gateway."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from playwright.async_api import Browser
+
+from tests.api.test_gateway import Live, MakeLive, live, make_live
+from tests.browser import Tab, chromium, tab
+from tests.network import eventually
+
+pytestmark = pytest.mark.browser
+__all__ = ["live", "make_live"]
+
+# A moving picture without a camera, published by the module that the studio uses.
+PUBLISH = """async (name) => {
+  const { publish } = await import("/web/whip.js");
+  const canvas = Object.assign(document.createElement("canvas"), { width: 320, height: 180 });
+  const context = canvas.getContext("2d");
+  setInterval(() => {
+    context.fillStyle = `hsl(${performance.now() / 10} 80% 50%)`;
+    context.fillRect(0, 0, 320, 180);
+  }, 33);
+  window.ended = null;
+  window.session = await publish(`/whip/${name}`, canvas.captureStream(30), {
+    onend: (reason) => (window.ended = reason),
+  });
+}"""
+CONNECTED = "window.session.pc.connectionState === 'connected'"
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[Browser]:
+    async with chromium() as opened:
+        yield opened
+
+
+@pytest.fixture
+async def opened(browser: Browser, live: Live) -> AsyncIterator[Tab]:
+    async with tab(browser, live.url) as page:
+        await page.page.evaluate(PUBLISH, "cam")
+        await page.until(CONNECTED)
+        yield page
+
+
+def input_of(live: Live) -> Any:
+    return live.node.stream("cam").input
+
+
+async def test_media_arrives_and_only_h264_was_offered(live: Live, opened: Tab) -> None:
+    await eventually(lambda: input_of(live) is not None and input_of(live).width == 320)
+    sdp = await opened.page.evaluate("window.session.pc.localDescription.sdp")
+    assert "H264/90000" in sdp
+    assert not any(f"{other}/90000" in sdp for other in ("VP8", "VP9", "AV1", "H265"))
+    opened.check()
+
+
+async def test_ice_restarts_and_media_goes_on(live: Live, opened: Tab) -> None:
+    before = await opened.page.evaluate("[window.session.etag, window.session.location.href]")
+    await opened.page.evaluate("window.session.restart()")
+    after = await opened.page.evaluate("[window.session.etag, window.session.location.href]")
+    assert after[0] != before[0]
+    assert after[1] == before[1]
+    packets = input_of(live).packets
+    await eventually(lambda: input_of(live).packets > packets + 30)
+    assert await opened.page.evaluate(CONNECTED)
+    assert await opened.page.evaluate("[window.ended, window.session.restarting]") == [None, False]
+    opened.check()
+
+
+async def test_a_session_that_the_gateway_ends_is_known_at_once(live: Live, opened: Tab) -> None:
+    await live.node.stop_stream("cam")
+    await opened.until("window.ended === 'closed'", 3)
+    assert not opened.refusals
+    opened.check()
+
+
+async def test_closing_a_session_tells_the_gateway(live: Live, opened: Tab) -> None:
+    path = await opened.page.evaluate("window.session.location.pathname")
+    await opened.page.evaluate("window.session.close()")
+
+    async def gone() -> bool:
+        return (await live.call("GET", path)).status == 404
+
+    ended: bool = await eventually(gone, 3)
+    assert ended
+    assert await opened.page.evaluate("window.ended") is None
+    assert not opened.refusals
+    opened.check()
+
+
+async def test_a_publication_can_be_called_off(make_live: MakeLive, browser: Browser) -> None:
+    live = await make_live(max_streams=1)
+    async with tab(browser, live.url) as opened:
+        await opened.page.evaluate(PUBLISH, "one")
+        code = await opened.page.evaluate(
+            """async () => {
+              const { publish } = await import("/web/whip.js");
+              const canvas = document.createElement("canvas");
+              canvas.getContext("2d");
+              const stop = new AbortController();
+              const waits = [];
+              const wanted = publish("/whip/two", canvas.captureStream(1), {
+                signal: stop.signal,
+                onwait: (failure, seconds) => {
+                  waits.push(failure.code, seconds);
+                  stop.abort();
+                },
+              });
+              return wanted.then(() => "live", (failure) => [failure.code, ...waits]);
+            }"""
+        )
+        assert code == ["stopped", "unavailable", 10]
