@@ -8,6 +8,7 @@ import secrets
 import ssl
 import time
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any, Final
 
 import aiohttp
@@ -57,7 +58,7 @@ class OrchestratorNode:
                 " machine, and gateways must be told one"
             )
         self._settings = settings
-        self._runners_configured = runners_of(settings)
+        self._sold = runners_of(settings)
         self._told = _address(settings.service_url, "service_url")
         self._trickle_for_runners = settings.runner_trickle_url
         if settings.runner_trickle_url is not None:
@@ -65,19 +66,19 @@ class OrchestratorNode:
         self._mint = TokenMint(secrets.token_bytes(32))
         self._draining = False
         self._main: asyncio.Task[None] | None = None
-        self._group: asyncio.TaskGroup | None = None
+        self._rest: set[asyncio.Task[None]] = set()
         self._session: aiohttp.ClientSession | None = None
         self._front: Front | None = None
-        self._jobs: Jobs
-        self._runners: Runners
+        self.jobs: Jobs
+        self.runners: Runners
         self.port = 0
 
     @property
     def service_url(self) -> str:
-        """What gateways are told; its port is right once the node has started."""
-        if self._told is not None:
-            return self._told.url
-        return NodeAddress(self._settings.host, self.port, tls=True).url
+        """What gateways are told. Port 0 in the setting stands for the one that is
+        listened on, which is known once the node has started."""
+        told = self._told or NodeAddress(self._settings.host, 0, tls=True)
+        return replace(told, port=told.port or self.port).url
 
     # start and stop
 
@@ -104,77 +105,77 @@ class OrchestratorNode:
             connector=aiohttp.TCPConnector(limit=256, limit_per_host=32),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
-        self._runners = Runners(
-            self._runners_configured,
+        self.runners = Runners(
+            self._sold,
             self._session,
             interval=self._settings.health_interval,
-            on_lost=lambda url, reason: self._jobs.lost(url, reason),
+            on_lost=lambda url, reason: self.jobs.lost(url, reason),
         )
         # Job addresses have the port in them, which is known once it is bound.
-        self._jobs = Jobs(
+        self.jobs = Jobs(
             trickle,
-            self._runners,
+            self.runners,
             spawn=self._spawn,
             gateway_base=lambda: self.service_url + trickle.base_path,
             runner_base=lambda: self._runner_url() + trickle.base_path,
         )
         Rest(
-            jobs=self._jobs,
-            runners=self._runners,
+            jobs=self.jobs,
+            runners=self.runners,
             mint=self._mint,
             stall=self._stall,
             service_url=lambda: self.service_url,
         ).attach(app)
-        up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._main = asyncio.create_task(self._run(trickle, up), name="orchestrator")
+        self._main = asyncio.create_task(self._run(trickle), name="orchestrator")
         self._main.add_done_callback(self._main_ended)
-        await up
         try:
             self.port = await self._front.start(self._settings.host, self._settings.port)
         except ConfigError:
             await self.stop()
             raise
-        if not self._runners_configured:
+        if not self._sold:
             log.warning("no runners are configured: there is nothing to sell")
 
-    async def _run(self, trickle: TrickleServer, up: asyncio.Future[None]) -> None:
+    async def _run(self, trickle: TrickleServer) -> None:
         async with asyncio.TaskGroup() as group:
-            self._group = group
             group.create_task(trickle.run())
-            group.create_task(self._jobs.watch())
-            for url in self._runners.watched:
-                group.create_task(self._runners.watch(url))
-            up.set_result(None)
+            group.create_task(self.jobs.watch())
+            for url in self.runners.watched:
+                group.create_task(self.runners.watch(url))
 
     async def drain(self, deadline: float) -> None:
         """Take nothing new; return when no job runs, or at ``deadline`` (monotonic)."""
         self._draining = True
         try:
             async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
-                await self._jobs.wait_until_none()
+                await self.jobs.wait_until_none()
         except TimeoutError:
-            log.warning("the drain deadline passed with %d jobs", len(self._jobs.running))
+            log.warning("the drain deadline passed with %d jobs", len(self.jobs.running))
 
     async def stop(self) -> None:
         """End what runs, close the port. The channels' closing tells the peers."""
         self._draining = True
-        if self._main is not None:
-            self._jobs.end_all("this node stops")
-            await asyncio.sleep(0)  # the channels close in tasks of their own
+        if self._main is None:
+            return
+        self.jobs.end_all("this node stops")
+        if self._rest:
+            await asyncio.wait(self._rest, timeout=CLOSE_GRACE)
         if self._front is not None:
             await self._front.stop(CLOSE_GRACE)
-        if self._main is not None:
-            self._main.cancel()
-            await asyncio.wait([self._main])
-            self._main = None
+        tasks = [self._main, *self._rest]
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        self._main = None
         if self._session is not None:
             await self._session.close()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        if self._group is None or self._main is None or self._main.done():
-            work.close()
-        else:
-            self._group.create_task(work)
+        """For what a job leaves to do; not in the group of ``_run``, so that jobs still
+        end when that has failed."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._rest.add(task)
+        task.add_done_callback(self._rest.discard)
 
     def _main_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -211,8 +212,8 @@ class OrchestratorNode:
 
     def _stall(self) -> Stall:
         return Stall(
-            models=self._runners.constraints(),
-            hardware=self._runners.hardware(),
+            models=self.runners.constraints(),
+            hardware=self.runners.hardware(),
             draining=self._draining,
         )
 

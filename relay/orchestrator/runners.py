@@ -277,5 +277,5 @@ class Runners:
 
 def _version_key(version: str) -> tuple[int, ...]:
     """For the lowest of versions: their numbers, a suffix left out."""
-    numbers = version.partition("-")[0].lstrip("v").split(".")[:4]
+    numbers = [*version.partition("-")[0].lstrip("v").split("."), "0", "0", "0"][:4]
     return tuple(int(part) if part.isascii() and part.isdigit() else 0 for part in numbers)

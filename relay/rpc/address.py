@@ -34,7 +34,7 @@ class NodeAddress:
         text = text.strip()
         parts = check_url(text if "://" in text else f"https://{text}", what="node address")
         try:
-            port = parts.port or DEFAULT_PORT
+            port = DEFAULT_PORT if parts.port is None else parts.port
         except ValueError as error:
             raise BadInput(f"bad port in {text!r}", code="bad_address") from error
         return cls(str(parts.hostname), port, parts.scheme == "https")

@@ -19,6 +19,7 @@ from relay.rpc.address import NodeAddress
         ("https://host:443/", "https://host:443"),
         (" 10.0.0.1:1 ", "https://10.0.0.1:1"),
         ("http://[::1]:80/path", "http://[::1]:80"),
+        ("http://host:0", "http://host:0"),
     ],
 )
 def test_what_is_missing_is_filled_in(text: str, url: str) -> None:

@@ -27,7 +27,9 @@ def _read(path: Path) -> x509.Certificate:
     return x509.load_pem_x509_certificate(path.read_bytes())
 
 
-def _names(certificate: x509.Certificate) -> list[str]:
+def names_of(path: Path) -> list[str]:
+    """Who a certificate is for, each with its kind."""
+    certificate = _read(path)
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     return [f"{type(name).__name__} {name.value}" for name in names.value]
 
@@ -45,7 +47,7 @@ def test_it_names_its_host_and_may_be_its_own_root(
 ) -> None:
     cert, key = node_certificate(tmp_path / "new", host, now=NOW)
     certificate = _read(cert)
-    assert _names(certificate) == names
+    assert names_of(cert) == names
     assert isinstance(certificate.public_key(), ec.EllipticCurvePublicKey)
     constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
     assert constraints.value.ca
@@ -85,7 +87,7 @@ def test_another_host_and_a_foreign_key_get_a_new_one(tmp_path: Path) -> None:
     key.write_bytes((tmp_path / "a" / "key.pem").read_bytes())
     server_context(*node_certificate(tmp_path / "b", "a.example", now=NOW))
     node_certificate(tmp_path / "b", "b.example", now=NOW)
-    assert _names(_read(cert)) == ["DNSName b.example"]
+    assert names_of(cert) == ["DNSName b.example"]
 
 
 def test_a_folder_that_cannot_be_is_named(tmp_path: Path) -> None:

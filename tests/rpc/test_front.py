@@ -17,8 +17,8 @@ from relay.rpc.certificate import client_context
 from relay.rpc.client import ping
 from relay.rpc.frame_meter import PREFACE
 from relay.rpc.front import Front
+from tests.network import eventually
 from tests.rpc.fronts import application, running_front
-from tests.rpc.waiting import eventually
 
 
 def _on(

@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 from relay.rpc.frame_meter import PREFACE
 from relay.rpc.grpc import frame
 from relay.rpc.grpc_server import GrpcConnection, GrpcServer, Limits
+from tests.network import eventually
 from tests.rpc.captured import captured
 from tests.rpc.fronts import GRPC, REFUSAL, certificate, running_front
-from tests.rpc.waiting import eventually
 
 
 def _channel(port: int, secure: bool) -> Any:

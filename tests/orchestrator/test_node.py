@@ -1,0 +1,128 @@
+"""The node itself: its addresses, its certificate, wrong settings, and its own failure."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from relay.config import Orchestrator, Runner
+from relay.errors import ConfigError
+from relay.orchestrator.node import OrchestratorNode
+from relay.orchestrator.runners import _version_key
+from tests.network import eventually
+from tests.orchestrator.doubles import MODEL, RunnerDouble, desk, sold
+from tests.rpc.test_certificate import names_of
+
+
+async def test_by_default_it_serves_tls_under_its_own_address(tmp_path: Path) -> None:
+    async with desk(tmp_path, [], tls=True) as one:
+        assert one.url == f"https://127.0.0.1:{one.node.port}"
+        assert (await one.ask()).transcoder == one.url
+        assert (await one.status())["draining"] is False
+        assert names_of(tmp_path / "cert.pem")[0] == "DNSName 127.0.0.1"
+
+
+async def test_the_certificate_is_for_the_address_that_is_told(tmp_path: Path) -> None:
+    async with desk(tmp_path, [], service_url="https://node.example:443/") as one:
+        assert one.url == "https://node.example:443"
+        assert names_of(tmp_path / "cert.pem") == ["DNSName node.example"]
+
+
+async def test_an_http_address_serves_plain_text(tmp_path: Path) -> None:
+    async with RunnerDouble().running() as runner, desk(tmp_path, sold(runner)) as one:
+        assert one.url == f"http://127.0.0.1:{one.node.port}"
+        assert (await one.start()).publish_url.startswith(f"{one.url}/ai/trickle/")
+        assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"host": "0.0.0.0"}, "service_url is needed"),
+        ({"host": "::"}, "service_url is needed"),
+        ({"service_url": "ftp://x"}, "service_url"),
+        ({"service_url": "https://h:99999"}, "bad port"),
+        ({"runner_trickle_url": "h:80"}, "runner_trickle_url"),
+        ({"models": [Runner(model_id="m", url="nowhere")]}, "url of model m"),
+        ({"models_file": Path("/nonexistent/models.json")}, "models file"),
+    ],
+)
+def test_a_wrong_setting_is_named_before_anything_starts(
+    settings: dict[str, object], words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        OrchestratorNode(Orchestrator.model_validate(settings))
+
+
+async def test_a_port_in_use_is_named_and_nothing_stays(tmp_path: Path) -> None:
+    async with RunnerDouble().running() as runner, desk(tmp_path, sold(runner)) as one:
+        settings = Orchestrator(
+            models=sold(runner),
+            port=one.node.port,
+            data_dir=tmp_path,
+            service_url="http://127.0.0.1:0",
+        )
+        before = len(asyncio.all_tasks())
+        with pytest.raises(ConfigError, match=str(one.node.port)):
+            await OrchestratorNode(settings).start()
+        await eventually(lambda: len(asyncio.all_tasks()) <= before)
+
+
+async def test_a_stop_leaves_no_task_and_no_descriptor(tmp_path: Path) -> None:
+    async with RunnerDouble().running() as runner:
+        async with desk(tmp_path, sold(runner)) as one:
+            await one.start()
+        tasks, files = len(asyncio.all_tasks()), len(os.listdir("/proc/self/fd"))
+        for _ in range(3):
+            async with desk(tmp_path, sold(runner, capacity=9)) as one:
+                await one.start()
+        await eventually(lambda: len(asyncio.all_tasks()) <= tasks)
+        await eventually(lambda: len(os.listdir("/proc/self/fd")) <= files)
+
+
+async def test_a_failure_of_its_own_work_makes_it_say_that_it_is_not_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with RunnerDouble().running() as runner, desk(tmp_path, sold(runner)) as one:
+        job = await one.start()
+
+        async def broken(url: str) -> None:
+            raise KeyError("a bug")
+
+        monkeypatch.setattr(one.node.runners, "look", broken)
+        await one.until(lambda status: status["draining"])
+        assert "own work has failed" in caplog.text
+        async with one.session.get(f"{one.url}/readyz") as response:
+            assert response.status == 503
+        # Its jobs can still be ended.
+        await one.delete(job.control_url)
+        await one.until(lambda status: not status["jobs"])
+        assert not any(await one.channels_of(job))
+
+
+@pytest.mark.parametrize(
+    ("versions", "lowest"),
+    [
+        (["0.9.1", "0.10.0"], "0.9.1"),
+        (["1.0.0-rc1", "0.9.9"], "0.9.9"),
+        (["v0.2", "0.1.5"], "0.1.5"),
+        (["0.0.1", "odd"], "odd"),
+    ],
+)
+def test_the_lowest_version_is_the_lowest_by_its_numbers(versions: list[str], lowest: str) -> None:
+    assert min(versions, key=_version_key) == lowest
+
+
+async def test_two_runners_of_a_model_are_one_offer(tmp_path: Path) -> None:
+    async with (
+        RunnerDouble().running() as first,
+        RunnerDouble().running() as second,
+        desk(tmp_path, [*sold(first, warm=False), *sold(second, capacity=2)]) as one,
+    ):
+        info = await one.ask(MODEL)
+        assert info.capabilities is not None
+        constraint = info.capabilities.models()[MODEL]
+        assert (constraint.warm, constraint.capacity) == (True, 3)
