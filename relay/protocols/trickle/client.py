@@ -89,6 +89,11 @@ def peer_error(error: Exception) -> PeerError:
     return PeerError(f"trickle connection failed: {error or type(error).__name__}")
 
 
+def is_final(error: PeerError) -> bool:
+    """Whether trying again at once makes no sense: not trusted, or not there for seconds."""
+    return error.code == "untrusted" or isinstance(error, PeerTimeout)
+
+
 async def complaint(response: aiohttp.ClientResponse) -> str:
     """What an error answer says, one short line."""
     try:

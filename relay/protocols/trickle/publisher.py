@@ -13,7 +13,13 @@ import aiohttp
 
 from relay.errors import ChannelClosed, PeerError, PeerRefused, PeerTimeout, RelayError
 from relay.protocols.trickle import answers
-from relay.protocols.trickle.client import TIMEOUT, complaint, endpoint, peer_error
+from relay.protocols.trickle.client import (
+    TIMEOUT,
+    complaint,
+    endpoint,
+    is_final,
+    peer_error,
+)
 from relay.protocols.trickle.upload import ABORTED, SegmentBody, SegmentWriter, Upload
 from relay.states import StateMachine
 
@@ -198,7 +204,7 @@ class TricklePublisher:
             if loop.time() - begun > _STOOD:
                 # It stood for a while and was cut, as some proxies do with idle requests.
                 delays = iter(_RETRIES)
-            delay = None if error.code == "untrusted" else next(delays, None)
+            delay = None if is_final(error) else next(delays, None)
             if segment.touched or delay is None:
                 self._lose(segment, error)
                 return

@@ -12,7 +12,13 @@ import aiohttp
 
 from relay.errors import PeerError, PeerRefused, TooLarge
 from relay.protocols.trickle import answers
-from relay.protocols.trickle.client import TIMEOUT, complaint, endpoint, peer_error
+from relay.protocols.trickle.client import (
+    TIMEOUT,
+    complaint,
+    endpoint,
+    is_final,
+    peer_error,
+)
 from relay.protocols.trickle.paths import LATEST, header_sequence
 
 log = logging.getLogger(__name__)
@@ -252,7 +258,7 @@ class TrickleSubscriber:
                 response = await self._get()
             except PeerError as error:
                 failures += 1
-                if failures > _RETRIES or error.code == "untrusted":
+                if failures > _RETRIES or is_final(error):
                     raise
                 await asyncio.sleep(_RETRY_DELAY)
                 continue

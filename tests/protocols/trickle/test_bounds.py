@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 
 from relay.protocols.trickle.channel import Limits
@@ -142,3 +143,35 @@ async def test_idle_channels_are_swept_and_written_ones_are_not() -> None:
         site.server.sweep(now + 301)
         assert not site.server.exists("ch")
         assert (await waiting.answer()).headers["lp-trickle-closed"] == "terminated"
+
+
+async def test_nothing_is_left_of_peers_that_vanish_at_any_moment() -> None:
+    dice = random.Random(7)
+    async with serve(limits=Limits(abandoned=0.02, sweep=0.02, writers=100)) as site:
+        server = site.server
+        server.create("ch", "video/MP2T")
+
+        async def vanish(sequence: int) -> None:
+            connection = await site.connect()
+            if dice.random() < 0.5:
+                await connection.request("GET", f"/t/ch/{sequence}")
+            else:
+                await connection.post(f"/t/ch/{sequence}")
+                for _ in range(dice.randrange(4)):
+                    await connection.piece(bytes(dice.randrange(1, 100_000)))
+                if dice.random() < 0.3:
+                    await connection.end()
+            await asyncio.sleep(dice.random() * 0.05)
+            connection.abort()
+
+        for _ in range(4):
+            latest = server.activity("ch").next_write
+            await asyncio.gather(*(vanish(latest + dice.randrange(3)) for _ in range(20)))
+        await until(lambda: not server._deliveries and not server._intakes)
+        assert server.activity("ch").readers == 0
+        assert server._budget.used > 0
+        latest = server.activity("ch").next_write
+        assert (await site.ask("POST", "/t/ch/-1", body=b"fine")).status == 200
+        assert (await site.ask("GET", f"/t/ch/{latest}")).body.endswith(b"fine")
+        await server.close("ch")
+        assert server._budget.used == 0
