@@ -22,7 +22,15 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from relay.protocols.webrtc import stun
-from relay.protocols.webrtc.path import NEVER, SILENCE, Generation, Path, Port
+from relay.protocols.webrtc.path import (
+    NEVER,
+    SILENCE,
+    Generation,
+    IceStatistics,
+    Path,
+    Port,
+    Transaction,
+)
 from relay.protocols.webrtc.stun import Address, Message
 
 MAX_PATHS: Final = 16
@@ -37,22 +45,6 @@ _TRANSACTION_LIFE: Final = 5.0
 _MAX_TRANSACTIONS: Final = 64
 _GENERATION_LIFE: Final = 30.0
 _PRFLX_PRIORITY: Final = (110 << 24) + (65535 << 8) + 255
-
-
-@dataclass(slots=True)
-class IceStatistics:
-    answered: int = 0
-    refused: int = 0  # wrong integrity
-    limited: int = 0  # over a budget
-    moves: int = 0
-    generations: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class _Transaction:
-    path: Path
-    generation: Generation
-    sent: float
 
 
 def _ignore_datagram(data: bytes, path: Path, now: float) -> None:
@@ -93,7 +85,7 @@ class IceSession:
     statistics: IceStatistics = field(default_factory=IceStatistics)
     _generations: list[Generation] = field(default_factory=list)
     _paths: dict[Address, Path] = field(default_factory=dict)
-    _transactions: dict[bytes, _Transaction] = field(default_factory=dict)
+    _transactions: dict[bytes, Transaction] = field(default_factory=dict)
     _tie_breaker: int = field(default_factory=lambda: secrets.randbits(64))
     _closed: bool = False
 
@@ -115,10 +107,6 @@ class IceSession:
     def remote(self) -> Generation:
         """The newest generation, whose remote half names the client's credentials."""
         return self._generations[-1]
-
-    def knew(self, remote_ufrag: str) -> bool:
-        """Whether this is the client's user name of an older generation still alive."""
-        return any(g.remote_ufrag == remote_ufrag for g in self._generations[:-1])
 
     def restart(self, remote_ufrag: str, remote_pwd: str, now: float) -> tuple[str, str]:
         """Begin a generation; the one in use goes on until this one is nominated.
@@ -145,6 +133,14 @@ class IceSession:
     def _drop_generation(self, generation: Generation) -> None:
         self._generations.remove(generation)
         self.port.drop_ufrag(generation.ufrag.encode())
+
+    def establish(self, now: float) -> None:
+        """Media flows; checks held back so far go out."""
+        self.established, self.quiet = True, False
+        path = self.selected
+        if path is not None and path.answered is None:
+            path.next_check = now
+            self._schedule(now)
 
     def check_addresses(self, addresses: Iterable[Address], now: float) -> None:
         """Send checks to these addresses, best first (controlling side)."""
@@ -306,7 +302,7 @@ class IceSession:
             late = now - entry.sent > _TRANSACTION_LIFE
             if late or len(self._transactions) >= _MAX_TRANSACTIONS:
                 self._end_transaction(old)
-        self._transactions[transaction] = _Transaction(path, generation, now)
+        self._transactions[transaction] = Transaction(path, generation, now)
         self.port.add_transaction(transaction, self)
         path.checked = now
         if path.answered is not None:

@@ -78,3 +78,21 @@ class Path:
             return False
         self.budget -= 1
         return True
+
+
+@dataclass(slots=True)
+class IceStatistics:
+    answered: int = 0
+    refused: int = 0  # wrong integrity
+    limited: int = 0  # over a budget
+    moves: int = 0
+    generations: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """A check of ours that is not yet answered."""
+
+    path: Path
+    generation: Generation
+    sent: float

@@ -247,12 +247,10 @@ class Peer:
         address = self.address
         assert address is not None
         self.transmit = self._peers.udp.sender(address)
-        self.srtp_protect = dtls._tx_srtp.protect
-        self._protect_rtcp = dtls._tx_srtp.protect_rtcp
-        self._unprotect = dtls._rx_srtp.unprotect
-        self._unprotect_rtcp = dtls._rx_srtp.unprotect_rtcp
-        self.ice.established = True
-        self.ice.quiet = False
+        keys = dtls.srtp()
+        self.srtp_protect, self._protect_rtcp = keys.protect, keys.protect_rtcp
+        self._unprotect, self._unprotect_rtcp = keys.unprotect, keys.unprotect_rtcp
+        self.ice.establish(time.monotonic())
         self._machine.to(PeerState.CONNECTED)
         while self._early and self._unprotect is not None:
             self._media(*self._early.popleft())
@@ -314,9 +312,10 @@ class Peers:
         """Bind the port and make the certificate.
 
         Raises:
-            ConfigError: ``udp_bind``, ``aiortc_version``.
+            ConfigError: ``udp_bind``, ``public_address``, ``aiortc_version``.
         """
         check_hooks()
+        candidates_of(settings.public_addresses, 0)  # so that a wrong one binds nothing
         udp = await UdpPort.open(settings.host, settings.port)
         hosts = settings.public_addresses or local_hosts(udp.host)
         return cls(settings, udp, candidates_of(hosts, udp.port))

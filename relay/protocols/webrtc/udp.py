@@ -203,7 +203,17 @@ class UdpPort:
 
 
 def candidates_of(hosts: list[str], port: int) -> list[Candidate]:
-    """Host candidates, in order of preference; IPv4 first, as some clients read one only."""
+    """Host candidates, in order of preference; IPv4 first, as some clients read one only.
+
+    Raises:
+        ConfigError: ``public_address``, one of them is not a literal address.
+    """
+    for host in hosts:
+        try:
+            ipaddress.ip_address(host)
+        except ValueError as error:
+            message = f"webrtc.public_addresses: {host!r} is not an IP address"
+            raise ConfigError(message, code="public_address") from error
     ordered = sorted(hosts, key=lambda host: ":" in host)
     return [
         Candidate(str(index + 1), (126 << 24) + ((65535 - index) << 8) + 255, host, port)

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 
 from relay.errors import ConfigError
 from relay.protocols.webrtc import dtls
-from relay.protocols.webrtc.dtls import MTU, Certificate, Dtls, check_hooks, split_records
+from relay.protocols.webrtc.dtls import (
+    MTU,
+    Certificate,
+    Dtls,
+    Srtp,
+    SrtpError,
+    check_hooks,
+    split_records,
+)
 
 CERTIFICATE = Certificate.generateCertificate()
 OTHER_CERTIFICATE = Certificate.generateCertificate()
@@ -53,7 +61,7 @@ def test_a_handshake_gives_both_sides_the_same_keys() -> None:
     assert max(ends.sizes) <= MTU
     packet = b"\x80\x60" + bytes(30)
     for sender, receiver in ((ends.client, ends.server), (ends.server, ends.client)):
-        assert receiver._rx_srtp.unprotect(sender._tx_srtp.protect(packet)) == packet
+        assert receiver.srtp().unprotect(sender.srtp().protect(packet)) == packet
     assert ends.client.next_poll(0.0) is None
 
 
@@ -74,7 +82,7 @@ def test_aes_cm_works_for_those_that_know_nothing_else(monkeypatch: pytest.Monke
     assert ends.server.ready
     assert ends.server._connection.get_selected_srtp_profile() == b"SRTP_AES128_CM_SHA1_80"
     packet = b"\x80\x60" + bytes(30)
-    assert ends.client._rx_srtp.unprotect(ends.server._tx_srtp.protect(packet)) == packet
+    assert ends.client.srtp().unprotect(ends.server.srtp().protect(packet)) == packet
 
 
 @pytest.mark.parametrize("lost", range(4))
@@ -149,6 +157,45 @@ def test_a_long_flight_is_cut_between_records() -> None:
 @given(st.binary(max_size=4000))
 def test_cutting_loses_nothing(flight: bytes) -> None:
     assert b"".join(split_records(flight)) == flight
+
+
+# -- SRTP --------------------------------------------------------------------------------
+
+
+def test_packets_that_srtp_refuses() -> None:
+    ends = Ends()
+    ends.begin()
+    sender, receiver = ends.client.srtp(), ends.server.srtp()
+    packet = b"\x80\x60" + bytes(1200)
+    protected = sender.protect(packet)
+    assert receiver.unprotect(protected) == packet
+    for bad in (protected, b"", b"\x80", protected[:-1], bytes(3000), b"\xff" * 100):
+        with pytest.raises(SrtpError):
+            receiver.unprotect(bad)
+        with pytest.raises(SrtpError):
+            receiver.unprotect_rtcp(bad)
+    for bad in (b"", b"\x80\x60", bytes(3000)):
+        with pytest.raises(SrtpError):
+            sender.protect(bad)
+    report = b"\x80\xc9\x00\x01ssrc"
+    assert receiver.unprotect_rtcp(sender.protect_rtcp(report)) == report
+
+
+@given(st.binary(max_size=2100))
+def test_any_bytes_are_refused_by_srtp(data: bytes) -> None:
+    with pytest.raises(SrtpError):
+        KEYS.unprotect(data)
+    with pytest.raises(SrtpError):
+        KEYS.unprotect_rtcp(data)
+
+
+def _keys() -> Srtp:
+    ends = Ends()
+    ends.begin()
+    return ends.server.srtp()
+
+
+KEYS = _keys()
 
 
 # -- hooks -------------------------------------------------------------------------------

@@ -146,7 +146,8 @@ class Pair:
         self.network.run(0.5)
         assert selected(self.server) == CLIENT
         assert selected(self.client) == SERVER
-        self.server.ice.established = self.client.ice.established = True
+        self.server.ice.establish(self.network.now)
+        self.client.ice.establish(self.network.now)
 
     def request(
         self,
@@ -460,6 +461,10 @@ def test_checks_are_held_back_for_clients_that_break_on_them() -> None:
     pair.network.run(1)
     assert pair.server.port.kinds(stun.BINDING_REQUEST) == []
     assert selected(pair.server) == CLIENT
+    pair.server.ice.establish(pair.network.now)
+    pair.network.run(0.1)
+    assert pair.server.ice.selected is not None
+    assert pair.server.ice.selected.answered is not None
 
 
 def test_an_address_in_use_by_another_session_is_answered_and_no_more() -> None:

@@ -188,6 +188,12 @@ def test_candidates_are_ordered_and_ipv4_comes_first() -> None:
     assert made == sorted(made, key=lambda c: -c.priority)
 
 
+def test_a_name_is_no_public_address() -> None:
+    with pytest.raises(ConfigError, match=r"gateway\.example") as caught:
+        candidates_of(["198.51.100.1", "gateway.example"], 7)
+    assert caught.value.code == "public_address"
+
+
 def test_a_wildcard_is_told_as_an_address_that_can_be_reached() -> None:
     assert local_hosts("127.0.0.1") == ["127.0.0.1"]
     hosts = local_hosts("0.0.0.0")
