@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Final
 
 from relay.errors import NotFound, ParseError
@@ -32,6 +33,11 @@ MAX_GROUP: Final = 4 << 20
 """Bytes of a group of pictures that a new viewer is started with."""
 
 MAX_GROUP_TIME: Final = 10 * VIDEO_CLOCK
+"""Ticks of 90 kHz that such a group may span."""
+
+GROUP_LIFE: Final = 10.0
+"""Seconds after its last picture in which a group still starts viewers: a worker that is
+replaced shows its last picture, a publisher that is long gone shows nothing."""
 
 KEYFRAME_INTERVAL: Final = 0.5
 """Seconds between two requests of a rendition for a key frame, however many ask."""
@@ -118,8 +124,11 @@ class EgressSession(Session):
         except ParseError:
             return  # one compound lost; the next says the same again
         again, keyframe = self.viewer.feedback(packets, now)
-        for packet in again:
-            self.peer.send_rtp(packet)
+        try:
+            for packet in again:
+                self.peer.send_rtp(packet)
+        except SrtpError as error:
+            self.peer.end(f"SRTP failed: {error}")
         if keyframe:
             self._rendition.want_keyframe(now)
 
@@ -140,6 +149,7 @@ class _Rendition:
         self._wanted_at = -KEYFRAME_INTERVAL
         self._group: list[Frame] = []
         self._group_octets = 0
+        self._pictured_at = -inf
         self._has_video = False
         self._live: list[OutgoingTrack] = []
         self._listening: list[OutgoingTrack] = []
@@ -155,8 +165,9 @@ class _Rendition:
     def start(self, session: EgressSession, now: float) -> None:
         """A viewer is connected."""
         viewer = session.viewer
+        group = self._group if now - self._pictured_at < GROUP_LIFE else []
         try:
-            viewer.connected(self._group, has_video=self._has_video, now=now)
+            viewer.connected(group, has_video=self._has_video, now=now)
         except SrtpError as error:
             session.peer.end(f"SRTP failed: {error}")
             return
@@ -188,6 +199,7 @@ class _Rendition:
 
     def video(self, payloads: Sequence[bytes], timestamp: int, *, keyframe: bool) -> None:
         self._has_video = True
+        self._pictured_at = time.monotonic()
         frame = Frame(payloads, sum(map(len, payloads)), timestamp)
         if self._waiting or self.catching_up:
             self._bring_in(frame, keyframe=keyframe)

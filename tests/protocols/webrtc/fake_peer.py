@@ -31,8 +31,8 @@ class FakePeer:
         self.on_state: Callable[[PeerState], None]
         self.srtp_protect: Callable[[bytes], bytes] = lambda packet: packet
         self.transmit: Callable[[bytes], None] = self.rtp.append
-        self.send_rtp = self.rtp.append
-        self.send_rtcp = self.rtcp.append
+        self.send_rtp: Callable[[bytes], None] = self.rtp.append
+        self.send_rtcp: Callable[[bytes], None] = self.rtcp.append
 
     @property
     def packets(self) -> list[RtpPacket]:

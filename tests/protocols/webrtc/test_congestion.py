@@ -174,9 +174,9 @@ def test_a_pause_longer_than_a_time_can_tell_begins_another_feedback() -> None:
     [
         pytest.param(b"", id="empty"),
         pytest.param(bytes(15), id="short"),
-        pytest.param(bytes(10) + b"\0\5" + bytes(8), id="a run of nothing"),
-        pytest.param(bytes(10) + b"\0\5" + bytes(6) + b"\x20\x05", id="no times"),
-        pytest.param(bytes(10) + b"\0\5" + bytes(6) + b"\x40\x05" + bytes(9), id="half a time"),
+        pytest.param(bytes(10) + b"\0\5" + bytes(6), id="a run of nothing"),
+        pytest.param(bytes(10) + b"\0\5" + bytes(4) + b"\x20\x05", id="no times"),
+        pytest.param(bytes(10) + b"\0\5" + bytes(4) + b"\x40\x05" + bytes(9), id="half a time"),
         pytest.param(bytes(10) + b"\xff\xff" + bytes(4) + b"\xd5", id="no statuses"),
     ],
 )

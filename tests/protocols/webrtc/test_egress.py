@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import av
@@ -14,6 +15,7 @@ from relay.errors import NotFound
 from relay.media.unit import Codec
 from relay.protocols.webrtc.dtls import SrtpError
 from relay.protocols.webrtc.egress import (
+    GROUP_LIFE,
     KEYFRAME_INTERVAL,
     MAX_GROUP,
     MAX_GROUP_TIME,
@@ -28,6 +30,7 @@ from relay.protocols.webrtc.rtcp import (
     SenderReport,
     SourceDescription,
 )
+from relay.protocols.webrtc.viewer import MAX_BACKLOG
 from tests.protocols.webrtc import encoded
 from tests.protocols.webrtc.aiortc_client import connection, offer_of
 from tests.protocols.webrtc.fake_peer import FakePeer, FakePeers, until
@@ -130,6 +133,16 @@ async def test_a_group_too_long_is_not_kept(show: Show) -> None:
     assert (await show.join()).rtp == []
 
 
+async def test_a_picture_of_long_ago_is_not_shown_to_a_new_viewer(
+    show: Show, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    show.picture(keyframe=True)
+    later = time.monotonic() + GROUP_LIFE
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    peer = await show.join()
+    assert (peer.rtp, show.wanted) == ([], 1)
+
+
 async def test_sound_waits_for_the_picture(show: Show) -> None:
     show.egress.frame("show", Codec.H264, [b"x"], 0)  # no key frame: nothing to begin with
     peer = await show.join()
@@ -197,6 +210,18 @@ async def test_a_missing_packet_is_sent_again_to_who_asked(show: Show) -> None:
     assert [one.resent for one in show.egress.viewers("show")] == [1, 0]
 
 
+async def test_keys_that_fail_at_a_retransmission_end_the_viewer(show: Show) -> None:
+    peer = await show.join()
+    show.picture(keyframe=True)
+
+    def refuse(packet: bytes) -> None:
+        raise SrtpError("no key")
+
+    peer.send_rtp = refuse
+    peer.on_rtcp(Nack(1, 1000, (peer.packets[0].sequence,)).serialise(), 1.0)
+    assert peer.close_reason == "SRTP failed: no key"
+
+
 @pytest.mark.parametrize("data", [b"", b"\x80\xc9\x00\x09\0\0\0\1", b"\x00" * 40])
 async def test_malformed_control_packets_change_nothing(show: Show, data: bytes) -> None:
     peer = await show.join()
@@ -225,6 +250,36 @@ async def test_a_viewer_whose_keys_fail_is_let_go_and_hurts_no_other(show: Show)
         late.srtp_protect = refuse
         late.connect()
         assert late.state is PeerState.CLOSED
+
+
+async def test_a_viewer_whose_keys_fail_while_it_catches_up_is_let_go(show: Show) -> None:
+    show.picture(keyframe=True, packets=200)
+    show.picture(packets=200)
+    peer = await show.join()
+
+    def refuse(packet: bytes) -> bytes:
+        raise SrtpError("no key")
+
+    peer.srtp_protect = refuse
+    await until(lambda: peer.state is PeerState.CLOSED)
+    assert show.egress.viewers("show") == []
+
+
+async def test_a_viewer_too_far_behind_waits_for_a_key_frame_which_is_asked_for(
+    show: Show,
+) -> None:
+    show.picture(keyframe=True, packets=200, size=1000)
+    show.picture(packets=200, size=1000)
+    peer = await show.join()
+    for _ in range(MAX_BACKLOG // (1000 * 500) + 1):
+        show.picture(packets=500, size=1000)
+    (one,) = show.egress.viewers("show")
+    assert (one.state, show.wanted) == ("waiting", 1)
+    sent = len(peer.rtp)
+    show.picture()
+    assert len(peer.rtp) == sent
+    show.picture(keyframe=True)
+    assert len(peer.rtp) == sent + 1
 
 
 async def test_a_viewer_that_leaves_is_forgotten(show: Show) -> None:

@@ -17,6 +17,7 @@ from relay.protocols.webrtc.ingest import KEYFRAME_INTERVAL, Ingest, IngestSessi
 from relay.protocols.webrtc.negotiation import TRANSPORT_CC
 from relay.protocols.webrtc.peer import Peer, Peers, PeerState
 from relay.protocols.webrtc.rtcp import (
+    Bye,
     FullIntraRequest,
     Nack,
     PictureLoss,
@@ -286,6 +287,16 @@ async def test_malformed_packets_are_counted_and_change_nothing() -> None:
     publisher.picture(now(), keyframe=True)
     assert len(publisher.sink.units) == 1
     assert publisher.session.statistics().malformed == 3
+    publisher.peer.end("over")
+
+
+async def test_a_goodbye_in_mid_stream_ends_nothing() -> None:
+    publisher = Publisher().connect()
+    publisher.picture(now(), keyframe=True)
+    publisher.peer.on_rtcp(Bye((SSRC,)).serialise(), now())
+    publisher.picture(now())
+    assert len(publisher.sink.units) == 2
+    assert publisher.sink.reasons == []
     publisher.peer.end("over")
 
 

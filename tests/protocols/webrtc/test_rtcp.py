@@ -112,6 +112,12 @@ def test_a_kind_that_is_not_known_is_kept_apart() -> None:
     assert isinstance(layers, Unknown)
 
 
+def test_items_other_than_the_name_are_read_over() -> None:
+    tool_and_name = b"\x06\x02ab" + b"\x01\x03cam" + b"\0" * 3
+    data = Unknown(202, 1, b"\0\0\0\x07" + tool_and_name).serialise()
+    assert parse_compound(data) == [SourceDescription(((7, "cam"),))]
+
+
 def test_padding_of_the_last_packet_is_taken_off() -> None:
     data = bytearray(Bye((9,)).serialise() + b"\0\0\0\4")
     data[0] |= 0x20

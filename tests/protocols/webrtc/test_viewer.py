@@ -72,9 +72,7 @@ def test_it_begins_with_the_group_at_once_squeezed_before_the_live_edge() -> Non
     assert (one.state, one.audio_open) == (ViewerState.LIVE, True)
     packets = outlet.packets
     assert [packet.payload[0] for packet in packets] == list(range(10))
-    steps = [
-        (b.timestamp - a.timestamp) & 0xFFFFFFFF for a, b in itertools.pairwise(packets)
-    ]
+    steps = [(b.timestamp - a.timestamp) & 0xFFFFFFFF for a, b in itertools.pairwise(packets)]
     assert steps == [SQUEEZED] * 9
     assert one.video is not None
     fan_out([one.video], [b"live"], 10 * 3000, marker=True)
@@ -189,6 +187,18 @@ def test_reports_give_loss_jitter_and_round_trip() -> None:
     assert one.counters.fraction_lost == 0.25
     assert one.counters.jitter == pytest.approx(0.01)
     assert one.counters.round_trip == pytest.approx(0.1)
+
+
+def test_reports_about_sound_count_only_where_there_is_no_picture() -> None:
+    sound = ReportBlock(2000, 128, 0, 0, 480, 0, 0)
+    one, _ = live()
+    one.reported(1 << 40, 9.0)
+    one.feedback([ReceiverReport(1, (sound,))], 10.0)
+    assert (one.counters.fraction_lost, one.counters.round_trip) == (0.0, None)
+    deaf, _ = viewer(video=False)
+    deaf.connected([], has_video=True, now=1.0)
+    deaf.feedback([ReceiverReport(1, (sound,))], 10.0)
+    assert (deaf.counters.fraction_lost, deaf.counters.jitter) == (0.5, 0.01)
 
 
 def test_a_round_trip_below_zero_is_not_believed() -> None:
