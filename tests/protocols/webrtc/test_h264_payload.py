@@ -127,7 +127,9 @@ def test_an_access_unit_over_the_bound_is_dropped_whole() -> None:
     for _ in range(h264_payload.MAX_ACCESS_UNIT // 60_000 + 1):
         depacketizer.push(b"\x7c\x05" + bytes(60_000))
     assert not depacketizer.empty
-    assert depacketizer.take()._replace(annexb=b"") == Assembled(b"", False, False, True, True, False)
+    assert depacketizer.take()._replace(annexb=b"") == Assembled(
+        b"", False, False, True, True, False
+    )
 
 
 def test_spoiled_is_not_intact_whatever_follows() -> None:
