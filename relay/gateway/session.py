@@ -189,7 +189,12 @@ class OrchestratorSession:
             self._writer = None
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT):
-                await asyncio.gather(self._control.close(), self._input.close())
+                await asyncio.gather(
+                    self._control.close(),
+                    self._input.close(),
+                    self._output.close(),
+                    self._events.close(),
+                )
         except (TimeoutError, RelayError) as error:
             log.info("%s: closing the channels: %s", self.manifest_id, error or "timed out")
 
