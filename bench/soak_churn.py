@@ -37,8 +37,8 @@ VIEWERS: Final = 3
 CLIP_SECONDS: Final = 6
 MODELS: Final = ("passthrough", "echo", "effects")
 WARM_UP: Final = 30.0
-SETTLE: Final = 25.0
-"""Seconds until the last silent peer's consent has run out and its job has ended."""
+SETTLE: Final = 40.0
+"""Seconds until silent peers are given up and idle HTTP connections are closed."""
 
 
 class Churn:

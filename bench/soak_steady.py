@@ -30,8 +30,8 @@ MAX_GROWTH: Final = 1.0
 MAX_GAP: Final = 1.0
 ENOUGH: Final = 0.98
 PLI_EVERY: Final = 0.1
-SETTLE: Final = 15.0
-"""Seconds for ended sessions to be forgotten, their timers included."""
+SETTLE: Final = 40.0
+"""Seconds until ended sessions are forgotten and idle HTTP connections are closed."""
 
 
 @dataclass(slots=True)

@@ -56,5 +56,6 @@ def read(line: str) -> dict[str, Any] | None:
         return None
     if line.startswith("{"):
         line = str(json.loads(line)["message"])
-    found: dict[str, Any] = json.loads(line.split(MARK, 1)[1])
-    return found
+    _, found, rest = line.partition(MARK + "{")  # the logger's own name ends like the mark
+    counts: dict[str, Any] | None = json.loads("{" + rest) if found else None
+    return counts

@@ -35,7 +35,10 @@ async def test_a_signal_asks_for_it(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_it_is_read_from_text_and_from_json() -> None:
-    record = logging.makeLogRecord({"msg": census.MARK + '{"threads": 2}', "levelno": 30})
+    record = logging.makeLogRecord(
+        {"name": census.log.name, "msg": census.MARK + '{"threads": 2}', "levelno": 30}
+    )
     for formatter in (logs.TextFormatter(), logs.JsonFormatter("worker")):
         assert census.read(formatter.format(record)) == {"threads": 2}
     assert census.read("12:00:00 another line") is None
+    assert census.read(f"12:00:00 {census.log.name}: another line") is None

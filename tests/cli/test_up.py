@@ -30,7 +30,10 @@ async def test_once_it_says_ready_it_is(tmp_path: Path) -> None:
 
 
 async def _is_ready(url: str) -> bool:
-    return (await _get(f"{url}/readyz"))[0] == 200
+    try:
+        return (await _get(f"{url}/readyz"))[0] == 200
+    except aiohttp.ClientConnectionError:
+        return False
 
 
 async def test_nothing_is_left_of_it(tmp_path: Path) -> None:
