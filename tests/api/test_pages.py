@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from pipelines.effects import Effects
 from relay.api.pages import WEB
 from tests.api.conftest import Site
 
@@ -69,3 +70,12 @@ async def test_a_page_that_has_not_changed_is_not_sent_again(site: Site) -> None
     first, _ = await site.call("GET", "/web/style.css")
     again, body = await site.call("GET", "/web/style.css", If_None_Match=first.headers["ETag"])
     assert (again.status, body) == (304, b"")
+
+
+def test_each_effect_has_its_picture() -> None:
+    effects = Effects.schema["properties"]["effect"]["enum"]
+    index = json.loads((WEB / "effects/index.json").read_text())
+    assert index == {"effects": {name: f"/web/effects/{name}.webp" for name in effects}}, (
+        "run: python -m tests.api.thumbnails"
+    )
+    assert {path.stem for path in WEB.glob("effects/*.webp")} == set(effects)

@@ -2,8 +2,10 @@
 // become sliders. `x-effect` ties a control to one or more effects.
 
 export class Form {
+  // `tiles` and `root` are where pictures and the other controls go.
   // onchange(values): only what has just been changed.
-  constructor(root, onchange) {
+  constructor(tiles, root, onchange) {
+    this.tiles = tiles;
     this.root = root;
     this.onchange = onchange;
     this.schema = null;
@@ -11,28 +13,38 @@ export class Form {
     this.pictures = {};
   }
 
-  // Makes the controls. Returns whether there are any.
+  // Makes the controls.
   show(schema, values, pictures) {
     this.schema = schema;
     this.pictures = pictures;
     this.values = { ...defaults(schema), ...values };
-    this.root.replaceChildren();
+    this.clear();
     if (schema === null) {
       this.root.append(this.#free());
-      return true;
+      return;
     }
     const rest = element("div", { className: "sliders" });
     for (const [name, property] of Object.entries(schema.properties ?? {})) {
-      if (isEffect(name, property)) this.root.append(this.#tiles(name, property));
+      if (isEffect(name, property)) this.tiles.append(this.#tiles(name, property));
       else rest.append(this.#control(name, property));
     }
     this.root.append(rest);
     this.#hideOthers();
-    if (Object.keys(schema.properties ?? {}).length === 0) {
-      this.root.append(element("p", { textContent: "This model has nothing to set." }));
-      return false;
-    }
-    return true;
+  }
+
+  clear() {
+    this.tiles.replaceChildren();
+    this.root.replaceChildren();
+  }
+
+  // Whether there is anything to set beside the choice of a picture.
+  get hasSettings() {
+    return [...this.root.querySelectorAll("label")].some((label) => !label.hidden);
+  }
+
+  #holder(name) {
+    const selector = `[data-name="${CSS.escape(name)}"]`;
+    return this.tiles.querySelector(selector) ?? this.root.querySelector(selector);
   }
 
   // Values that came from elsewhere; what a finger is on stays.
@@ -40,7 +52,7 @@ export class Form {
     for (const [name, value] of Object.entries(values)) {
       if (JSON.stringify(this.values[name]) === JSON.stringify(value)) continue;
       this.values[name] = value;
-      const holder = this.root.querySelector(`[data-name="${CSS.escape(name)}"]`);
+      const holder = this.#holder(name);
       if (holder !== null && !holder.contains(document.activeElement)) holder.write?.(value);
     }
     this.#hideOthers();
@@ -53,7 +65,7 @@ export class Form {
     }
     this.values = { ...this.values, ...all };
     for (const [name, value] of Object.entries(all)) {
-      this.root.querySelector(`[data-name="${CSS.escape(name)}"]`)?.write?.(value);
+      this.#holder(name)?.write?.(value);
     }
     this.onchange(all);
   }
@@ -72,7 +84,7 @@ export class Form {
 
   #hideOthers() {
     for (const name of Object.keys(this.schema?.properties ?? {})) {
-      const holder = this.root.querySelector(`[data-name="${CSS.escape(name)}"]`);
+      const holder = this.#holder(name);
       if (holder !== null) holder.hidden = !this.#applies(name);
     }
   }

@@ -32,7 +32,8 @@ const app = {
   losses: 0,
 };
 
-const form = new Form($("controls"), (values) => {
+const form = new Form($("effects"), $("controls"), (values) => {
+  showSettings();
   setParams({ ...app.params, ...values });
   if (app.session !== null) sender.push(values);
 });
@@ -280,6 +281,7 @@ function endLive() {
 
 function showLive() {
   const live = app.abort !== null;
+  $("page").dataset.live = String(live);
   $("go").textContent = live ? "Stop" : "Go live";
   $("go").dataset.live = String(live);
   $("name").readOnly = live;
@@ -331,7 +333,10 @@ function showStatus(status, failure) {
   else hush("runner");
   if (trouble) say("stream", trouble, { tone: status.state === "failed" ? "bad" : "" });
   else hush("stream");
-  if (status.params !== null && !sender.busy) form.take(status.params);
+  if (status.params !== null && !sender.busy) {
+    form.take(status.params);
+    showSettings();
+  }
   showFigures(status);
 }
 
@@ -408,13 +413,15 @@ function setParams(params) {
 
 function showModel() {
   const offer = app.models.get(app.model);
-  if (offer === undefined) {
-    $("controls").replaceChildren();
-    $("defaults").hidden = true;
-    return;
-  }
-  const has = form.show(offer.params_schema, app.params, app.pictures[app.model] ?? {});
-  $("defaults").hidden = !has || offer.params_schema === null;
+  if (offer === undefined) form.clear();
+  else form.show(offer.params_schema, app.params, app.pictures[app.model] ?? {});
+  showSettings();
+}
+
+function showSettings() {
+  const offer = app.models.get(app.model);
+  $("settings").hidden = !form.hasSettings;
+  $("defaults").hidden = offer?.params_schema === null;
 }
 
 async function chooseModel() {
