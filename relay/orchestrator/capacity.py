@@ -101,19 +101,25 @@ class Capacity:
             return False
         return runner.slots.free == runner.slots.total
 
+    def settling(self, url: str, now: float) -> bool:
+        """Whether a job of ours ended there just now, and may still be on its way out."""
+        return any(now - then < SETTLING for then in self._runners[url].ended)
+
     def take(self, entry: Entry, now: float) -> None:
         self._in_use[entry.number] += 1
         runner = self._runners[entry.url]
         runner.ours += 1
         runner.taken = now
 
-    def give(self, entry: Entry, now: float) -> None:
-        """A job has ended: its place is free at once."""
+    def give(self, entry: Entry, now: float | None) -> None:
+        """A job has ended: its place is free at once. ``now`` is None when its runner
+        never had it."""
         self._in_use[entry.number] -= 1
         runner = self._runners[entry.url]
         runner.ours -= 1
-        runner.ended.append(now)
-        del runner.ended[:-64]
+        if now is not None:
+            runner.ended.append(now)
+            del runner.ended[:-64]
 
     def places(self, entry: Entry) -> int:
         """Jobs that an entry can take now, if its runner works."""

@@ -31,6 +31,9 @@ START_BUDGET: Final = 4.5
 ATTEMPT: Final = 2.0
 """Seconds that one runner gets of it while another could still be asked."""
 
+PATIENCE: Final = 0.1
+"""Seconds between two tries at a runner that has not yet let go of a job that ended."""
+
 SILENCE: Final = 60.0
 """Seconds without input after which a job has no gateway any more."""
 
@@ -80,48 +83,57 @@ class Jobs:
                 orchestrator's, with ``returned 400`` or ``returned 422`` in it.
         """
         deadline = time.monotonic() + START_BUDGET
-        reasons: list[str] = []
-        tried: set[int] = set()
+        reasons: dict[int, str] = {}  # why each entry that was asked did not take it
         while True:
             left = deadline - time.monotonic()
             candidates = [
                 entry
                 for entry in self._runners.candidates(request.model_id)
-                if entry.number not in tried
+                if entry.number not in reasons
             ]
             if not candidates or left <= 0:
-                raise Unavailable("; ".join([NO_CAPACITY, *reasons]), code="no_capacity")
+                words = "; ".join(dict.fromkeys([NO_CAPACITY, *reasons.values()]))
+                raise Unavailable(words, code="no_capacity")
             entry = candidates[0]
-            tried.add(entry.number)
             timeout = min(ATTEMPT, left) if len(candidates) > 1 else left
             try:
                 return await self._attempt(request, entry, timeout)
             except PeerRefused as error:
                 if error.code == "runner_bad_request":
                     raise
-                reasons.append(str(error))
+                if error.code == "runner_capacity" and self._settling(entry):
+                    # The job before this one is still on its way out there.
+                    await asyncio.sleep(PATIENCE)
+                    continue
+                reasons[entry.number] = str(error)
             except PeerTimeout:
-                reasons.append("the runner did not answer in time")
+                reasons[entry.number] = "the runner did not answer in time"
             except PeerError as error:
                 # Its address is in the text of this one, and is nobody else's business.
                 log.warning("no job at a runner: %s", error)
-                reasons.append("the runner failed")
+                reasons[entry.number] = "the runner failed"
             self._runners.look_now(entry.url)
+
+    def _settling(self, entry: Entry) -> bool:
+        return self._runners.capacity.settling(entry.url, time.monotonic())
 
     async def _attempt(
         self, request: LiveJobRequest, entry: Entry, timeout: float
     ) -> LiveJobAnswer:
         job = self._open(request, entry)
-        reason = "the caller left"
+        reason, kind = "the caller left", "not_started"
         try:
             await self._runners.client(entry).start(job.order(self._runner_base()), timeout=timeout)
             reason = ""
+        except PeerRefused as error:
+            reason, kind = str(error), "refused"
+            raise
         except PeerError as error:
-            reason = f"not started: {error}"
+            reason = str(error)
             raise
         finally:
             if reason:
-                self.end(job, reason, kind="not_started")
+                self.end(job, f"not started: {reason}", kind=kind)
         if not job.run():
             raise PeerError(f"the job ended as it began: {job.end_reason}", code="job_ended")
         return job.answer(self._gateway_base())
@@ -170,7 +182,9 @@ class Jobs:
             return
         self.running.discard(job)
         self.ended[kind] += 1
-        self._runners.capacity.give(job.entry, time.monotonic())
+        # A runner that refused a job never had it; any other may still be letting go of it.
+        ended = None if kind == "refused" else time.monotonic()
+        self._runners.capacity.give(job.entry, ended)
         self._runners.look_now(job.entry.url)
         self._spawn(self._close_channels(job))
         if not self.running:

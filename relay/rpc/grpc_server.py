@@ -33,6 +33,9 @@ Handler = Callable[[bytes], Awaitable[bytes]]
 """One unary call: the request's bytes in, the answer's bytes out. A RelayError that it
 raises goes to the caller as status 2 with its text, as stock nodes do it."""
 
+STREAM_GONE: Final = (h2.exceptions.NoSuchStreamError, h2.exceptions.StreamIDTooLowError)
+"""What h2 raises for a stream that the peer has reset, in its two forms."""
+
 CLOSE_GRACE: Final = 5.0
 """Seconds that a closing connection gets to take its last bytes."""
 
@@ -302,7 +305,7 @@ class GrpcConnection(asyncio.Protocol):
                     return
                 self._h2.send_data(call.stream, bytes(call.answer[:size]))
                 del call.answer[:size]
-        except h2.exceptions.StreamClosedError:
+        except STREAM_GONE:
             self._drop(call.stream)
             return
         self._send_headers(call.stream, [("grpc-status", "0")], end=True)
@@ -334,14 +337,14 @@ class GrpcConnection(asyncio.Protocol):
     def _send_headers(self, stream: int, headers: list[tuple[str, str]], *, end: bool) -> None:
         try:
             self._h2.send_headers(stream, headers, end_stream=end)
-        except h2.exceptions.StreamClosedError:
+        except STREAM_GONE:
             # Reset by the peer, in the same bytes that brought what is answered here.
             return
 
     def _reset(self, stream: int, code: h2.errors.ErrorCodes) -> None:
         try:
             self._h2.reset_stream(stream, code)
-        except h2.exceptions.StreamClosedError:
+        except STREAM_GONE:
             return
 
     # ends

@@ -85,10 +85,21 @@ def test_a_job_that_has_just_ended_gives_its_place_back_at_once() -> None:
     capacity.report(A, Slots(1, 1), 0.0)
     capacity.take(entry, 0.0)
     capacity.give(entry, 10.0)
+    assert capacity.settling(A, 10.0)
+    assert not capacity.settling(A, 10.0 + SETTLING)
     assert capacity.free("m", BOTH) == 1
     capacity.report(A, Slots(1, 0), 10.0)  # the runner is still stopping it
     assert capacity.free("m", BOTH) == 1
     capacity.report(A, Slots(1, 0), 10.0 + SETTLING)  # it never did
+    assert capacity.free("m", BOTH) == 0
+
+
+def test_a_job_that_its_runner_never_had_leaves_nothing_behind() -> None:
+    capacity = Capacity([Entry(0, "m", A, 1)])
+    capacity.take(capacity.entries[0], 0.0)
+    capacity.give(capacity.entries[0], None)
+    assert not capacity.settling(A, 0.0)
+    capacity.report(A, Slots(1, 0), 0.0)
     assert capacity.free("m", BOTH) == 0
 
 

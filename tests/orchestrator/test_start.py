@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
-from relay.errors import PeerRefused
+from relay.errors import PeerRefused, Unavailable
 from relay.orchestrator import jobs as jobs_module
+from relay.orchestrator import rest
+from relay.protocols.trickle.server import TrickleServer
 from relay.rpc.capabilities import Capabilities, ModelConstraint
 from relay.rpc.payment_result import PaymentResult
 from relay.rpc.runner import RunnerStatus
@@ -237,7 +240,7 @@ async def test_a_job_that_a_runner_calls_wrong_is_500_with_its_words(
         assert caught.value.code == "orchestrator_bad_request"
         assert f"live-video-to-video container returned {status}: " in str(caught.value)
         assert "no such effect" in str(caught.value)
-        assert (await one.ended()) == {"not_started": 1}
+        assert (await one.ended()) == {"refused": 1}
 
 
 @pytest.mark.parametrize("status", [500, 401, 503])
@@ -299,6 +302,33 @@ async def test_a_runner_that_is_gone_tells_nothing_of_its_address(tmp_path: Path
         await runner.open()
 
 
+async def test_a_runner_still_letting_go_of_the_last_job_is_asked_again(tmp_path: Path) -> None:
+    async with RunnerDouble().running() as runner, desk(tmp_path, sold(runner)) as one:
+        await one.delete((await one.start()).control_url)
+        busy = refusing(500, "insufficient capacity")
+        tries = 0
+
+        async def free_at_the_third() -> web.Response:
+            nonlocal tries
+            tries += 1
+            if tries == 2:
+                runner.refuse = None
+            return await busy()
+
+        runner.refuse = free_at_the_third
+        await one.start()
+        assert len(runner.starts) == 2
+
+
+async def test_a_busy_runner_is_not_asked_again(tmp_path: Path) -> None:
+    async with RunnerDouble().running() as runner, desk(tmp_path, sold(runner)) as one:
+        runner.refuse = refusing(500, "insufficient capacity")
+        for count in (1, 2):
+            with pytest.raises(PeerRefused):
+                await one.start()
+            assert await one.ended() == {"refused": count}
+
+
 async def test_a_caller_that_leaves_gives_its_place_back(tmp_path: Path) -> None:
     async with RunnerDouble().running() as runner, desk(tmp_path, sold(runner)) as one:
         runner.refuse = hanging()
@@ -339,6 +369,50 @@ async def test_slots_of_a_runner_bound_what_its_models_sell(tmp_path: Path) -> N
             with pytest.raises(PeerRefused):
                 await one.start("b")
             runner.finish()
+
+
+async def test_no_room_for_channels_is_503_and_takes_no_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: TrickleServer, name: str, mime: str) -> None:
+        if name.endswith("-events"):
+            raise Unavailable("Too many channels")
+        create(self, name, mime)
+
+    create = TrickleServer.create
+    async with RunnerDouble().running() as runner, desk(tmp_path, sold(runner)) as one:
+        with monkeypatch.context() as patch:
+            patch.setattr(TrickleServer, "create", full)
+            with pytest.raises(PeerRefused, match="503"):
+                await one.start()
+        assert (await one.status())["runners"][0]["free"] == 1
+        await one.start()
+
+
+async def test_a_job_that_ends_as_it_begins_is_no_job(tmp_path: Path) -> None:
+    async with RunnerDouble().running() as runner, desk(tmp_path, sold(runner)) as one:
+
+        async def give_up() -> web.Response:
+            (job,) = one.node.jobs.running
+            await one.delete(f"{one.url}/ai/trickle/{job.channels.events}")
+            return web.json_response({})
+
+        runner.refuse = give_up
+        with pytest.raises(PeerRefused, match="503"):
+            await one.start()
+        assert await one.ended() == {"events_closed": 1}
+
+
+async def test_a_body_that_does_not_come_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rest, "READ_WITHIN", 0.05)
+    async with desk(tmp_path, []) as one:
+        reader, writer = await asyncio.open_connection("127.0.0.1", one.node.port)
+        writer.write(b"POST /live-video-to-video HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
+        async with asyncio.timeout(5):
+            assert (await reader.readline()).startswith(b"HTTP/1.1 400 ")
+        writer.close()
 
 
 # payments

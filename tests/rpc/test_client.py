@@ -10,6 +10,9 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import grpc
+import h2.config
+import h2.connection
+import h2.events
 import h2.exceptions
 import pytest
 from hypothesis import given
@@ -25,7 +28,8 @@ from relay.errors import (
     TooLarge,
 )
 from relay.rpc.address import NodeAddress
-from relay.rpc.client import PING, Exchange, call, get_orchestrator, ping
+from relay.rpc.client import MAX_RECEIVED, PING, Exchange, call, get_orchestrator, ping
+from relay.rpc.grpc import frame
 from relay.rpc.orchestrator_info import OrchestratorInfo
 from relay.rpc.orchestrator_request import OrchestratorRequest
 from relay.rpc.wire import MAX_MESSAGE
@@ -171,6 +175,81 @@ async def test_a_peer_that_speaks_something_else_is_an_error(data: bytes) -> Non
         with pytest.raises(PeerError) as caught:
             await get_orchestrator(url, REQUEST, timeout=5)
         assert caught.value.code == "peer_answer"
+
+
+def answering(answer: Callable[[h2.connection.H2Connection], None]) -> Serve:
+    """A server of bare `h2` that answers stream 1 as it is told."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        server = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
+        server.initiate_connection()
+        ended = False
+        while not ended:
+            events = server.receive_data(await reader.read(65536))
+            ended = any(isinstance(event, h2.events.StreamEnded) for event in events)
+            writer.write(server.data_to_send())
+        answer(server)
+        writer.write(server.data_to_send())
+        await writer.drain()
+        await reader.read()
+
+    return serve
+
+
+OK = [(":status", "200"), ("content-type", "application/grpc")]
+
+
+def _headers(*headers: tuple[str, str], end: bool = True) -> Callable[[Any], None]:
+    return lambda server: server.send_headers(1, list(headers), end_stream=end)
+
+
+def _message_and_no_trailers(server: Any) -> None:
+    server.send_headers(1, OK)
+    server.send_data(1, frame(INFO), end_stream=True)
+
+
+def _two_messages(server: Any) -> None:
+    server.send_headers(1, OK)
+    server.send_data(1, frame(INFO) + frame(INFO))
+    server.send_headers(1, [("grpc-status", "0")], end_stream=True)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (_headers((":status", "404")), "answered HTTP 404"),
+        (_headers((":status", "200"), ("content-type", "text/html")), "no gRPC"),
+        (_headers(*OK, ("grpc-status", "0")), "0 messages"),
+        (_message_and_no_trailers, "no grpc-status"),
+        (_two_messages, "2 messages"),
+        (lambda server: server.reset_stream(1, 7), "reset the call"),
+        (lambda server: server.close_connection(11), "went away"),
+        (lambda server: server.close_connection(0, last_stream_id=0), "went away"),
+    ],
+)
+async def test_each_broken_answer_is_an_error(answer: Callable[[Any], None], words: str) -> None:
+    async with peer(answering(answer)) as url:
+        with pytest.raises(PeerError, match=words):
+            await get_orchestrator(url, REQUEST, timeout=5)
+
+
+@pytest.mark.parametrize("kind", [get_orchestrator, ping])
+async def test_an_answer_that_is_no_message_is_an_error(kind: Any) -> None:
+    def answer(server: Any) -> None:
+        server.send_headers(1, OK)
+        server.send_data(1, frame(b"\xff\xff"))
+        server.send_headers(1, [("grpc-status", "0")], end_stream=True)
+
+    async with peer(answering(answer)) as url:
+        with pytest.raises(PeerError) as caught:
+            await kind(url, REQUEST if kind is get_orchestrator else b"", timeout=5)
+        assert caught.value.code == "peer_answer"
+
+
+def test_a_peer_that_never_stops_sending_is_cut() -> None:
+    exchange = Exchange(NodeAddress.parse("http://x"), PING, b"")
+    with pytest.raises(TooLarge, match="for one answer"):
+        exchange.receive(bytes(MAX_RECEIVED + 1), 0.0)
 
 
 async def test_a_peer_that_hangs_up_is_an_error() -> None:

@@ -128,6 +128,13 @@ async def test_many_calls_share_a_connection() -> None:
 # clients that misbehave
 
 
+PING_HEADERS = [
+    (":method", "POST"),
+    (":scheme", "http"),
+    (":path", "/net.Orchestrator/Ping"),
+    (":authority", "x"),
+    ("content-type", "application/grpc"),
+]
 HANG = {":path": "/net.Orchestrator/Hang"}
 
 
@@ -152,14 +159,7 @@ class Raw:
 
     def request(self, headers: dict[str, str] | None = None, *, end: bool = True) -> int:
         stream = self.h2.get_next_available_stream_id()
-        fields = {
-            ":method": "POST",
-            ":scheme": "http",
-            ":path": "/net.Orchestrator/Ping",
-            ":authority": "x",
-            "content-type": "application/grpc",
-            **(headers or {}),
-        }
+        fields = {**dict(PING_HEADERS), **(headers or {})}
         self.h2.send_headers(stream, list(fields.items()), end_stream=end)
         return stream
 
@@ -354,6 +354,13 @@ class Sink(asyncio.Transport):
         super().__init__()
         self.written = bytearray()
         self.closing = False
+        self.paused = False
+
+    def pause_reading(self) -> None:
+        self.paused = True
+
+    def resume_reading(self) -> None:
+        self.paused = False
 
     def write(self, data: Any) -> None:
         self.written += data
@@ -379,6 +386,49 @@ def _feed(pieces: list[bytes]) -> Sink:
         return sink
 
     return asyncio.run(run())
+
+
+async def test_a_socket_that_takes_nothing_stops_the_reading_too() -> None:
+    sink = Sink()
+    connection = GrpcConnection(GrpcServer(GRPC))
+    connection.connection_made(sink)
+    connection.data_received(captured("get-orchestrator/stock-gateway-asks.h2c.c2s.bin")[:33])
+    connection.pause_writing()
+    assert sink.paused
+    client = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
+    client.initiate_connection()
+    client.clear_outbound_data_buffer()
+    client.send_headers(1, [*PING_HEADERS])
+    client.send_data(1, frame(b"hello"), end_stream=True)
+    connection.data_received(client.data_to_send())
+    await eventually(lambda: not any(not task.done() for task in connection.tasks))
+    await asyncio.sleep(0)
+    assert frame(b"hello") not in bytes(sink.written)
+    connection.resume_writing()
+    assert not sink.paused
+    assert frame(b"hello") in bytes(sink.written)
+    connection.connection_lost(None)
+
+
+async def test_what_comes_after_the_goodbye_is_not_looked_at() -> None:
+    sink = Sink()
+    connection = GrpcConnection(GrpcServer(GRPC))
+    connection.connection_made(sink)
+    connection.close()
+    before = len(sink.written)
+    connection.data_received(captured("get-orchestrator/stock-gateway-asks.h2c.c2s.bin"))
+    assert len(sink.written) == before
+    connection.connection_lost(None)
+
+
+async def test_a_stream_reset_in_the_bytes_that_opened_it_is_no_error() -> None:
+    async with running_front() as (_, port), raw_client(port) as raw:
+        bad = raw.request({":path": "/net.Orchestrator/Nope"}, end=False)
+        raw.h2.reset_stream(bad)
+        good = raw.request(end=False)
+        raw.h2.send_data(good, frame(b"fine"), end_stream=True)
+        await raw.flush()
+        assert (await raw.headers_of(good))["grpc-status"] == "0"
 
 
 @given(st.lists(st.binary(max_size=60), max_size=8))
