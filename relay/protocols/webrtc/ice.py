@@ -145,10 +145,13 @@ class IceSession:
     def check_addresses(self, addresses: Iterable[Address], now: float) -> None:
         """Send checks to these addresses, best first (controlling side)."""
         for index, address in enumerate(addresses):
-            if address not in self._paths and len(self._paths) < MAX_PATHS:
-                path = Path(address, self, self._generations[-1], now)
+            path = self._paths.get(address)
+            if path is None and len(self._paths) < MAX_PATHS:
+                path = self._paths[address] = Path(address, self, self._generations[-1], now)
+            # A check of the other side may overtake its answer: that path is there already,
+            # and was not checked for want of the password.
+            if path is not None and path.answered is None:
                 path.next_check = now + index * _CANDIDATE_SPACING
-                self._paths[address] = path
         self._schedule(now)
 
     # -- what arrives ------------------------------------------------------------------

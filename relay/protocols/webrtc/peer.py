@@ -201,7 +201,8 @@ class Peer:
                 self._keep_early(data, now)
             elif self._media(data, now):
                 path.seen = now
-        elif 19 < first < 64 and self._dtls is not None:
+        elif 19 < first < 64 and self._dtls is not None and self.agreed is not None:
+            # A handshake that overtakes the answer to our offer is begun again by its sender.
             self._handshake(self._dtls, data, now)
 
     def _media(self, data: bytes, now: float) -> bool:
