@@ -321,7 +321,7 @@ function showStatus(status, failure) {
   }
   hush("gateway");
   if (status === null) return;
-  pill(words.STATES[status.state] ?? [status.state, ""]);
+  pill(words.pillWords(status));
   const text = words.outputWords(status);
   if (text !== null) {
     over("output-over", text, { spin: status.state !== "failed", light: app.player?.showed });

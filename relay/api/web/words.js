@@ -56,6 +56,11 @@ export function cameraTrouble(error) {
 export const CLIP_TROUBLE = "This browser cannot play that file. Choose an MP4 or WebM clip.";
 
 // The pill at the top: [words, tone].
+export function pillWords(status) {
+  if (status.state === "failed" && status.swaps > 0) return STATES.switching;
+  return STATES[status.state] ?? [status.state, ""];
+}
+
 export const STATES = {
   waiting: ["waiting for you", "busy"],
   connecting: ["connecting", "busy"],
@@ -78,7 +83,10 @@ export function outputWords(status) {
     case "switching":
       return "Switching worker";
     case "failed":
-      return `No worker can take this now; trying again. ${status.reason}`.trim();
+      // Once it was served, the one who waits cares that it comes back, not that none is free yet.
+      return status.swaps > 0
+        ? "Switching worker: none is free yet"
+        : `No worker can take this now: ${status.reason || "trying again"}`;
     case "ended":
       return "The stream has ended";
     default:
