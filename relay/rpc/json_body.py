@@ -35,13 +35,13 @@ def load_object(data: bytes, *, what: str, limit: int = MAX_JSON) -> dict[str, A
 
 
 def dump(value: Any) -> bytes:
-    """Compact JSON with sorted keys.
+    """Compact JSON, keys in their own order: pages show a schema's parameters in it.
 
     Raises:
         ParseError: the value has no JSON form (a number that is too large, for instance).
     """
     try:
-        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+        return orjson.dumps(value)
     except orjson.JSONEncodeError as error:
         raise ParseError(f"no JSON form: {error}") from error
 
