@@ -80,7 +80,10 @@ class Pipeline(ABC):
         """
 
     def frame_size(self, width: int, height: int) -> tuple[int, int]:
-        """The (width, height), both even, in which frames of such a source are wanted."""
+        """The (width, height) in which frames of such a source are wanted.
+
+        ``yuv420p`` has even ones only; so are those of the source.
+        """
         return width, height
 
     @abstractmethod

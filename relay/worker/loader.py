@@ -133,7 +133,8 @@ class LoadedPipeline:
             PipelineFailed
         """
         width, height = fenced("frame_size", self._pipeline.frame_size, *source)
-        if width < 2 or height < 2 or width % 2 or height % 2 or width * height > MAX_PIXELS:
+        odd = self.format == "yuv420p" and (width % 2 or height % 2)
+        if width < 2 or height < 2 or odd or width * height > MAX_PIXELS:
             raise PipelineFailed(f"frame_size: {width}x{height} is not possible")
         return width, height
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from relay.worker.codec import Decoder
 from relay.worker.job import Job, JobEnd, JobSettings
 from relay.worker.loader import Entry, LoadedPipeline
 from relay.worker.thread import MediaThread
+from tests.pipelines import models
 from tests.worker import clip
 from tests.worker.desk import BOUND, Desk, desk, until
 from tests.worker.stand_ins import Moody
@@ -38,12 +40,14 @@ class Running:
 
 
 @asynccontextmanager
-async def running(entry: str, **params: Any) -> AsyncIterator[Running]:
+async def running(
+    entry: str, settings: Mapping[str, Any] | None = None, **params: Any
+) -> AsyncIterator[Running]:
     def died(error: BaseException) -> None:
         raise AssertionError("the media thread died") from error
 
     media = MediaThread(asyncio.get_running_loop(), died)
-    pipeline = LoadedPipeline(Entry("model", entry, {}))
+    pipeline = LoadedPipeline(Entry("model", entry, settings or {}))
     values = pipeline.parameters.merged(params)
     await media.call(lambda: pipeline.begin(values))
     pipeline.parameters.put(values)
@@ -215,6 +219,29 @@ async def test_rgb_frames_come_in_the_size_that_was_asked_for() -> None:
             await it.desk.step(clip.encoded([clip.flat(160, 96, 200, 0)]))
             assert sizes(it.desk.video) == [size]
             assert lumas(it.desk.video)[0] < 60
+
+
+async def test_a_model_of_a_fixed_size_gives_the_source_size_back(tmp_path: Path) -> None:
+    model = models.invert(tmp_path / "m.onnx", [1, 3, 36, 64])
+    async with running("pipelines.onnx:Onnx", {"model": model}) as it:
+        await it.desk.step(clip.encoded([clip.flat(160, 96, 200, 0)]))
+        assert sizes(it.desk.video) == [(160, 96)]
+        assert lumas(it.desk.video)[0] < 60
+
+
+async def test_the_effects_work_in_a_job() -> None:
+    video = clip.video(frames=12, keyframe_interval=5.0)
+    async with running("pipelines.effects:Effects", effect="negative") as it:
+        await it.desk.step(video[:6])
+        await it.desk.control({"effect": "none"})
+        await until(
+            lambda: (it.desk.statuses[-1].inference_status.last_params or {})["effect"] == "none"
+        )
+        await it.desk.step(video[6:])
+        source, shown = lumas(video), lumas(it.desk.video)
+        for number in range(12):
+            wanted = 251 - source[number] if number < 6 else source[number]
+            assert abs(shown[number] - wanted) < 6
 
 
 async def test_a_slow_pipeline_gets_the_newest_frame_and_the_others_are_left_out() -> None:
