@@ -112,6 +112,7 @@ class Path:
         self._states = StateMachine(f"stream {name}", S.WAITING, TABLE, log=log)
         self._reason = ""
         self._code = ""
+        self._since: float | None = None
         self._notice: tuple[str, str] | None = None
         self._answering = 0
         self._epoch: float | None = None
@@ -250,6 +251,8 @@ class Path:
 
     def moved(self, state: StreamState, code: str = "", reason: str = "") -> None:
         self._states.to(state, code)
+        if reason != self._reason:
+            self._since = time.time() if reason else None
         self._code, self._reason = code, reason
 
     def source_keyframe(self) -> None:
@@ -342,6 +345,7 @@ class Path:
             serving=live.serving if live else None,
             runner=live.runner if live else {},
             runner_error=live.runner_error if live else None,
+            reason_since=self._since,
         )
 
     def _input(self, now: float) -> Input | None:
@@ -359,6 +363,8 @@ class Path:
             packets=seen.packets,
             lost=seen.lost,
             keyframe_age=seen.keyframe_age,
+            jitter_ms=seen.jitter_ms,
+            bytes=self._meter.total,
         )
 
     def _set_aside(self, work: Any) -> None:

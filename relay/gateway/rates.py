@@ -12,11 +12,12 @@ MAX_SAMPLES: Final = 1000
 
 
 class Meter:
-    """Counts units and octets over the last ``WINDOW`` seconds."""
+    """Counts units and octets over the last ``WINDOW`` seconds, and octets over all time."""
 
-    __slots__ = ("_samples", "_sum")
+    __slots__ = ("_samples", "_sum", "total")
 
     def __init__(self) -> None:
+        self.total = 0
         self._samples: deque[tuple[float, int]] = deque()
         self._sum = 0
 
@@ -24,6 +25,7 @@ class Meter:
         samples = self._samples
         samples.append((now, octets))
         self._sum += octets
+        self.total += octets
         oldest = now - WINDOW
         while samples[0][0] < oldest or len(samples) > MAX_SAMPLES:
             self._sum -= samples.popleft()[1]
