@@ -28,7 +28,6 @@ POLICY = "; ".join(
 _HEADERS = {
     "Content-Security-Policy": POLICY,
     "Permissions-Policy": "camera=(self), microphone=(self), autoplay=(self), fullscreen=(self)",
-    "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-cache",
 }
 _TYPES = {".js": "text/javascript", ".webp": "image/webp", ".svg": "image/svg+xml"}

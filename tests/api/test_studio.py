@@ -76,6 +76,17 @@ async def test_a_blocked_camera_says_how_to_allow_it(site: Site) -> None:
         opened.check()
 
 
+async def test_a_page_that_is_not_secure_says_where_to_go(site: Site) -> None:
+    offer(site)
+    flags = (CAMERA, LEAVE, "--host-resolver-rules=MAP relay.test 127.0.0.1")
+    address = f"http://relay.test:{site.server.port}/"
+    async with chromium(*flags) as browser, tab(browser, address) as opened:
+        await opened.page.click("#camera")
+        await opened.says("#notice", f"http://localhost:{site.server.port}/")
+        await opened.says("#notice", "TLS")
+        assert not opened.errors
+
+
 async def test_without_a_camera_a_clip_is_offered(site: Site) -> None:
     offer(site)
     flags = (LEAVE, f"{CAMERA}=device-count=0")

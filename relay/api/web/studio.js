@@ -210,7 +210,19 @@ async function publishOnce(signal) {
   }
   hush("publish");
   keep.set("live", app.source.kind, sessionStorage);
+  stayAwake();
   watchOutput();
+}
+
+// A phone whose screen goes dark stops its camera.
+async function stayAwake() {
+  if (app.abort === null || document.visibilityState !== "visible") return;
+  try {
+    const lock = await navigator.wakeLock.request("screen");
+    app.abort?.signal.addEventListener("abort", () => lock.release(), { once: true });
+  } catch {
+    // low battery, or a browser that has no such thing
+  }
 }
 
 function publicationRefused(failure) {
@@ -485,6 +497,7 @@ function connectControls() {
   $("copy").addEventListener("click", copyLink);
   $("link").addEventListener("focus", () => $("link").select());
   $("sound").addEventListener("click", toggleSound);
+  document.addEventListener("visibilitychange", stayAwake);
   addEventListener("pagehide", () => {
     app.session?.close();
     app.player?.stop();

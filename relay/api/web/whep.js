@@ -93,6 +93,7 @@ export class Player extends EventTarget {
     const wait = Math.max(this.wait * (0.8 + 0.4 * Math.random()), atLeast);
     this.wait = Math.min(this.wait * 2, LONGEST_WAIT);
     this.#tell("lost", { reason, wait });
+    if (reason === "bad_name") return; // no waiting makes it a good one
     this.timer = setTimeout(() => this.#connect(), wait);
   }
 }
