@@ -189,7 +189,8 @@ async def serve(end: socket.socket) -> None:
 def main() -> None:
     descriptor, parent = int(sys.argv[1]), int(sys.argv[2])
     die_with(parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which drains
+    for ask in (signal.SIGINT, signal.SIGTERM):  # meant for the parent, which drains
+        signal.signal(ask, signal.SIG_IGN)
     sys.setswitchinterval(SWITCH_INTERVAL)
     quiet()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

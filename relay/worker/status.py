@@ -7,8 +7,9 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import orjson
+
 from relay.rpc.events import Event, InferenceStatus, InputStatus, StatusEvent
-from relay.rpc.json_body import dump
 
 RATE_WINDOW: Final = 5.0
 START_GRACE: Final = 5.0
@@ -161,4 +162,5 @@ class JobStatus:
 
 
 def _hash(params: Mapping[str, Any]) -> str:
-    return hashlib.md5(dump(params), usedforsecurity=False).hexdigest()
+    text = orjson.dumps(dict(params), option=orjson.OPT_SORT_KEYS)
+    return hashlib.md5(text, usedforsecurity=False).hexdigest()
