@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import cache
 from typing import Any
 
 import jsonschema
@@ -15,6 +16,7 @@ from pipelines.effects.opencv import cv2
 NAMES = [effect.name for effect in EFFECTS]
 
 
+@cache
 def frame_of(width: int, height: int) -> Frame:
     picture = sample_picture(width, height)
     frame: Frame = cv2.cvtColor(picture, cv2.COLOR_RGB2YUV_I420)
