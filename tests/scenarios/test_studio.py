@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from playwright.async_api import Browser
 
@@ -74,6 +75,14 @@ async def _hidden(opened: Tab, selector: str) -> bool:
 async def _turned(viewer: Tab, before: list[float], much: float = 12.0) -> bool:
     now = await viewer.picture("#video")
     return max(abs(a - b) for a, b in zip(now, before, strict=True)) > much
+
+
+async def _all_free(network: Network) -> bool:
+    """Whether the worker has all of its capacity back."""
+    worker = network.up.ready["worker"]["url"]
+    async with aiohttp.ClientSession() as http, http.get(f"{worker}/health") as answer:
+        slots = (await answer.json())["slots"]
+        return bool(slots["free"] == slots["total"] == 2)
 
 
 async def test_a_viewer_sees_what_the_streamer_chooses(
@@ -150,6 +159,7 @@ async def test_a_tab_that_crashes_leaves_nothing_behind(network: Network, browse
             crash = asyncio.ensure_future(remote.send("Page.crash"))
             await viewer.says("#over", "Waiting for the stream", 20)
             crash.cancel()
+            await eventually(lambda: _all_free(network), 5)
             # The name is free again, and the viewer who stayed sees its next publisher.
             async with studio(browser, network) as again:
                 await go_live(again, name)
