@@ -64,7 +64,7 @@ class Picture:
         """A read-only copy, contiguous: (h, w, 3) for rgb24, (h * 3 / 2, w) for yuv420p."""
         frame = self._frame
         if frame.format.name != wanted or self.size != size:
-            frame = frame.reformat(width=size[0], height=size[1], format=wanted)
+            frame = frame.reformat(width=size[0], height=size[1], format=wanted, threads=1)
         array: Frame = np.ascontiguousarray(frame.to_ndarray())
         array.flags.writeable = False
         return array
@@ -86,9 +86,10 @@ class Picture:
                 height=height,
                 format="yuv420p",
                 dst_colorspace=_MATRICES.get(source.colorspace),
+                threads=1,
             )
         elif (width, height) != (frame.width, frame.height):
-            frame = frame.reformat(width=width, height=height)
+            frame = frame.reformat(width=width, height=height, threads=1)
         for name in _COLOURS:
             setattr(frame, name, getattr(source, name))
         return Picture(frame, self.pts, self.arrival)
@@ -98,7 +99,7 @@ class Picture:
         frame = self._frame
         width, height = frame.width & ~1, frame.height & ~1
         if frame.format.name != "yuv420p" or (width, height) != self.size:
-            frame = frame.reformat(width=width, height=height, format="yuv420p")
+            frame = frame.reformat(width=width, height=height, format="yuv420p", threads=1)
         return frame
 
 
