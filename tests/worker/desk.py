@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -51,8 +52,8 @@ class Desk:
         self.segments: list[bytes] = []
         self.events: list[Event] = []
         self._session = open_session()
-        self._input = TricklePublisher(self._session, self.url("mid"))
-        self._control = TricklePublisher(self._session, self.url("mid-control"))
+        self._input = TricklePublisher(self._session, self.url("mid"), ssl=False)
+        self._control = TricklePublisher(self._session, self.url("mid-control"), ssl=False)
         self._newest: int | None = None
         self._segmenter: Segmenter | None = None
         self._writer: SegmentWriter | None = None
@@ -143,7 +144,7 @@ class Desk:
 
     async def _read_output(self) -> None:
         demuxer = Demuxer()
-        subscriber = TrickleSubscriber(self._session, self.url("mid-out"), start=0)
+        subscriber = TrickleSubscriber(self._session, self.url("mid-out"), start=0, ssl=False)
         async for segment in subscriber:
             self.segments.append(b"")
             async for chunk in segment:
@@ -159,7 +160,7 @@ class Desk:
                 self._newest = unit.pts
 
     async def _read_events(self) -> None:
-        subscriber = TrickleSubscriber(self._session, self.url("mid-events"), start=0)
+        subscriber = TrickleSubscriber(self._session, self.url("mid-events"), start=0, ssl=False)
         async for segment in subscriber:
             data = await segment.read(1 << 20)
             if data:
@@ -175,13 +176,13 @@ class Desk:
 
 
 @asynccontextmanager
-async def desk() -> AsyncIterator[Desk]:
+async def desk(tls: ssl.SSLContext | None = None) -> AsyncIterator[Desk]:
     server = TrickleServer()
     app = web.Application()
     server.attach(app)
     runner = web.AppRunner(app, shutdown_timeout=0.2)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
     for name, mime in (
         ("mid", "video/MP2T"),
         ("mid-out", "video/MP2T"),
@@ -189,7 +190,7 @@ async def desk() -> AsyncIterator[Desk]:
         ("mid-events", "application/json"),
     ):
         server.create(name, mime)
-    it = Desk(server, f"http://127.0.0.1:{runner.addresses[0][1]}")
+    it = Desk(server, f"{'https' if tls else 'http'}://127.0.0.1:{runner.addresses[0][1]}")
     try:
         yield it
     finally:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 
 from relay.media.unit import AccessUnit
 from relay.rpc.events import EXTENSION_KEYFRAME
+from relay.rpc.runner import RunnerStart
 from relay.worker import job as job_module
 from relay.worker.codec import Decoder
 from relay.worker.job import Job, JobEnd, JobSettings
@@ -321,6 +324,46 @@ async def test_a_deleted_output_channel_ends_the_job() -> None:
         await it.desk.feed(clip.video(frames=3))
         await it.desk.server.close("mid-out")
         assert (await it.end()).reason == "the output channel was closed"
+
+
+async def test_channels_that_cannot_be_reached_fail_the_job() -> None:
+    def died(error: BaseException) -> None:
+        raise AssertionError("the media thread died") from error
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        base = f"http://127.0.0.1:{server.getsockname()[1]}"
+    media = MediaThread(asyncio.get_running_loop(), died)
+    pipeline = LoadedPipeline(Entry("model", PASSTHROUGH, {}))
+    start = RunnerStart(f"{base}/in", f"{base}/out", f"{base}/control", f"{base}/events")
+    end = await asyncio.wait_for(Job(start, pipeline, media, SETTINGS).run(), BOUND)
+    assert end.failed
+    media.close()
+
+
+async def test_a_job_needs_neither_control_nor_events() -> None:
+    media = MediaThread(asyncio.get_running_loop(), lambda error: None)
+    pipeline = LoadedPipeline(Entry("model", PASSTHROUGH, {}))
+    async with desk() as it:
+        start = replace(it.start("model"), control_url="", events_url="")
+        task = asyncio.create_task(Job(start, pipeline, media, SETTINGS).run())
+        await it.step(clip.video(frames=3))
+        await it.end_input()
+        assert not (await asyncio.wait_for(task, BOUND)).failed
+    media.close()
+
+
+async def test_segments_of_a_stock_gateway_are_read() -> None:
+    captures = Path(__file__).parents[1] / "captures" / "ts"
+    async with running(PASSTHROUGH) as it:
+        for number in range(2):
+            writer = it.desk._input.begin()
+            writer.write((captures / f"stock-gateway.input-{number}.ts").read_bytes())
+            writer.end()
+            wanted = 60 * (number + 1)
+            await until(lambda wanted=wanted: it.job._transform.counts.decoded == wanted)  # type: ignore[misc]
+        await until(lambda: it.desk.video)
+        assert set(sizes(it.desk.video)) == {(320, 180)}
+        assert it.job._transform.counts.undecodable == 0
 
 
 async def test_garbage_in_the_input_is_told_and_survived() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -18,6 +20,7 @@ import pytest
 
 from relay.config import Pipeline, Worker
 from relay.errors import ConfigError, PeerRefused, Unavailable
+from relay.rpc.certificate import node_certificate, server_context
 from relay.rpc.runner import RunnerStart, RunnerStatus
 from relay.rpc.runner_client import RunnerClient
 from relay.worker.node import MAX_BODY, WorkerNode
@@ -142,6 +145,22 @@ async def test_the_api_tells_versions_hardware_and_schemas() -> None:
 
 
 GOOD = b'{"subscribe_url":"http://127.0.0.1:1/a","publish_url":"http://127.0.0.1:1/b"'
+
+
+async def test_trickle_is_spoken_over_tls_and_verified_only_when_told_to(
+    tmp_path: Path,
+) -> None:
+    for verify in (False, True):
+        async with worker(verify_tls=verify) as node, client(node) as runner:
+            await node.wait_ready()
+            async with desk(server_context(*node_certificate(tmp_path, "127.0.0.1"))) as it:
+                await runner.start(it.start("passthrough"), timeout=5)
+                if verify:
+                    it.put(video()[0])
+                    await until(lambda: node.slots[0].state is SlotState.READY)
+                    assert it.units == []
+                else:
+                    await it.step(video())
 
 
 BAD_STARTS = [
@@ -334,6 +353,44 @@ async def test_children_die_with_a_parent_that_is_killed() -> None:
     process.kill()
     await process.wait()
     await until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
+
+
+CAPTURES = Path(__file__).parents[1] / "captures"
+
+
+async def raw(port: int, request: bytes) -> tuple[int, Any]:
+    """Send a recorded request as it is; status and JSON of the answer."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(request.replace(b"HTTP/1.1\r\n", b"HTTP/1.1\r\nConnection: close\r\n", 1))
+    answer = await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"Content-Type: application/json" in head
+    return int(head.split()[1]), json.loads(body)
+
+
+async def test_a_stock_orchestrator_is_answered_as_its_own_runner_answers() -> None:
+    async with worker({"ident": MODELS["passthrough"]}) as node:
+        await node.wait_ready()
+        requests = {
+            name: (CAPTURES / "runner-api" / f"{name}.request.bin").read_bytes()
+            for name in ("health", "version", "hardware-info", "start")
+        }
+        status, answer = await raw(node.port, requests["health"])
+        assert (status, answer["status"]) == (200, "IDLE")
+        status, answer = await raw(node.port, requests["version"])
+        assert status == 200
+        assert answer["model_id"] == "ident"
+        assert answer["version"]
+        status, answer = await raw(node.port, requests["hardware-info"])
+        assert (status, answer["pipeline"]) == (200, "live-video-to-video")
+        assert answer["gpu_info"] == node._gpus
+        unknown = requests["start"].replace(b'"ident"', b'"other"')
+        status, answer = await raw(node.port, unknown)
+        assert status == 400
+        assert "other" in answer["detail"]["msg"]
+        status, answer = await raw(node.port, requests["start"])
+        assert (status, answer["manifest_id"]) == (200, "686f04fd")
 
 
 async def test_a_port_in_use_is_told() -> None:
