@@ -1,7 +1,10 @@
 // The studio: a picture in, a picture out, and what happens on the way.
 
+import { $ } from "./dom.js";
+import { clearFigures, showFigures } from "./figures.js";
 import { Form, Sender } from "./form.js";
 import { call, Failure, getJson, poll, sleep } from "./http.js";
+import { hush, over, pill, say } from "./notices.js";
 import { cameras, openCamera, openClip } from "./source.js";
 import { publish } from "./whip.js";
 import { Player } from "./whep.js";
@@ -12,7 +15,6 @@ const MODELS_INTERVAL = 5_000;
 const MODELS_MISSED = 1_000; // while there are none
 const RETURNS = [500, 1000, 2000, 4000, 8000]; // waits before publishing again after a loss
 
-const $ = (id) => document.getElementById(id);
 const keep = {
   get: (name, store = localStorage) => store.getItem(`relay.${name}`),
   set: (name, value, store = localStorage) => store.setItem(`relay.${name}`, value),
@@ -54,46 +56,6 @@ const sender = new Sender(async (values) => {
 
 const name = () => $("name").value.trim();
 const key = () => $("key").value || null;
-
-// ------------------------------------------------------------------ what the page says
-
-const notices = new Map();
-
-// One notice at a time is shown: the newest of those that still hold.
-function say(topic, text, { tone = "", action = null } = {}) {
-  notices.delete(topic);
-  notices.set(topic, { text, tone, action });
-  showNotice();
-}
-
-function hush(topic) {
-  if (notices.delete(topic)) showNotice();
-}
-
-function showNotice() {
-  const last = [...notices.values()].at(-1);
-  $("notice").hidden = last === undefined;
-  if (last === undefined) return;
-  $("notice").dataset.tone = last.tone;
-  $("notice-text").textContent = last.text;
-  $("notice-button").hidden = last.action === null;
-  $("notice-button").textContent = last.action?.title ?? "";
-  $("notice-button").onclick = last.action?.run ?? null;
-}
-
-function pill([text, tone]) {
-  if ($("state").textContent === text) return;
-  $("state").textContent = text;
-  $("state").dataset.tone = tone;
-}
-
-function over(id, text, { spin = false, light = false } = {}) {
-  const box = $(id);
-  box.hidden = text === null;
-  box.classList.toggle("spin", spin && !light);
-  box.dataset.light = light;
-  if (text !== null && box.textContent !== text) box.textContent = text;
-}
 
 // ------------------------------------------------------------------ the source
 
@@ -350,42 +312,6 @@ function showStatus(status, failure) {
     showSettings();
   }
   showFigures(status);
-}
-
-const number = (value, digits = 0) => value.toFixed(digits);
-const megabits = (bits) => `${number(bits / 1e6, 1)} Mbit/s`;
-const size = ({ width, height }) => (width ? `${width}×${height}` : "");
-
-function showFigures({ input, output, serving, swaps, viewers }) {
-  const delay = output?.delay;
-  $("delay").textContent = delay ? `${number(delay.p50_ms)} ms` : "–";
-  $("delay-more").textContent = delay
-    ? `delay (95 of 100 frames under ${number(delay.p95_ms)} ms)`
-    : "delay";
-  $("in").textContent = input
-    ? `${size(input)} · ${number(input.fps)} fps · ${megabits(input.bitrate)}${input.has_audio ? " · sound" : ""}`
-    : "–";
-  $("out").textContent = output
-    ? `${size(output)} · ${number(output.fps)} fps · ${megabits(output.bitrate)}`
-    : "–";
-  $("input-figures").textContent = input?.width ? `${size(input)} · ${number(input.fps)} fps` : "";
-  $("output-figures").textContent =
-    output?.width && delay
-      ? `${size(output)} · ${number(output.fps)} fps · ${number(delay.p50_ms)} ms`
-      : "";
-  $("worker").textContent = serving ? `${serving.model} at ${serving.orchestrator}` : "–";
-  $("why").textContent = serving ? `${serving.why} (joined in ${number(serving.connect_ms)} ms)` : "–";
-  $("swaps").textContent = swaps === 0 ? "never" : swaps === 1 ? "once" : `${swaps} times`;
-  $("viewers").textContent = String(viewers);
-}
-
-function clearFigures() {
-  for (const id of ["delay", "in", "out", "worker", "why", "swaps", "viewers"]) {
-    $(id).textContent = "–";
-  }
-  $("delay-more").textContent = "delay";
-  $("input-figures").textContent = "";
-  $("output-figures").textContent = "";
 }
 
 // ------------------------------------------------------------------ models and their parameters

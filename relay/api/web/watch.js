@@ -1,12 +1,12 @@
 // The watch page: the stream, and in words why there is none.
 
+import { $ } from "./dom.js";
 import { poll } from "./http.js";
 import { Player } from "./whep.js";
 import * as words from "./words.js";
 
 const STATUS_INTERVAL = 500;
 
-const $ = (id) => document.getElementById(id);
 const name = decodeURIComponent(location.pathname.split("/").at(-1));
 const video = $("video");
 const player = new Player(`/whep/${encodeURIComponent(name)}`, video);
