@@ -172,6 +172,8 @@ class Peer:
         self._fingerprints = agreed.fingerprints
         self._client = agreed.active
         self.ice.quiet = agreed.patient
+        if self.ice.selected is not None:  # a check of theirs overtook the answer
+            self._selected(self.ice.selected)
 
     # -- below: what the socket and the clock do ---------------------------------------
 
@@ -182,7 +184,7 @@ class Peer:
         udp, address = self._peers.udp, path.address
         if self._machine.state is PeerState.CONNECTED:
             self.transmit = udp.sender(address)
-        elif self._dtls is None:
+        elif self._dtls is None and self.agreed is not None:
             self._dtls = Dtls(self._peers.certificate, self._fingerprints, client=self._client)
             if self._client:
                 self._send(self._dtls.begin(time.monotonic()))
@@ -201,8 +203,7 @@ class Peer:
                 self._keep_early(data, now)
             elif self._media(data, now):
                 path.seen = now
-        elif 19 < first < 64 and self._dtls is not None and self.agreed is not None:
-            # A handshake that overtakes the answer to our offer is begun again by its sender.
+        elif 19 < first < 64 and self._dtls is not None:
             self._handshake(self._dtls, data, now)
 
     def _media(self, data: bytes, now: float) -> bool:
