@@ -19,7 +19,9 @@ EVENT_GAP: Final = 30.0
 """A job without any event for this long is given up (network rule, live-ai.md 2.4)."""
 MAX_IN_FLIGHT: Final = 3
 """Input segments begun and not yet answered (network rule, live-ai.md 5.4)."""
-FIRST_RETRY: Final = 0.25
+QUICK_RETRIES: Final = 20
+"""Tries in a row at the quick pace: a worker that is being started again is soon there."""
+QUICK_RETRY: Final = 0.25
 LONGEST_RETRY: Final = 5.0
 
 
@@ -107,4 +109,5 @@ def judge(
 
 def retry_delay(failures: int) -> float:
     """Seconds to wait before the next try after ``failures`` in a row (1 or more)."""
-    return min(FIRST_RETRY * 2.0 ** (failures - 1), LONGEST_RETRY)
+    slow = max(0, failures - QUICK_RETRIES)
+    return min(QUICK_RETRY * 2.0 ** min(slow, 10), LONGEST_RETRY)

@@ -16,7 +16,7 @@ import aiohttp
 
 from relay import metrics
 from relay.config import Gateway
-from relay.errors import RelayError
+from relay.errors import RelayError, Unavailable, Unprocessable
 from relay.gateway import params as parameters
 from relay.gateway.dispatcher import KEYFRAME_WARNING, Verdict, judge, retry_delay
 from relay.gateway.rendition import Rendition
@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 TICK: Final = 0.1
 OURS: Final = frozenset({"model_changed", "stopped"})
 """Endings that are no fault of the orchestrator."""
+PATIENCE: Final = 5.0
+"""Seconds without anybody to serve the stream until that is called a failure."""
 STALE_GROUP: Final = 1.0
 """Seconds of kept pictures from which a fresh key frame is asked for as well."""
 
@@ -88,6 +90,7 @@ class Live:
         self._session: OrchestratorSession | None = None
         self._had_output = False
         self._lost_at: float | None = None
+        self._searching_since = time.monotonic()
         self._failures = 0
         self._last_update: bytes | None = None
         self._aside: set[asyncio.Task[Any]] = set()
@@ -122,12 +125,16 @@ class Live:
         merged = {**self.params, **change}
         parameters.check(schema.schema if schema else None, merged)
         if self._session is not None and not self._session.control(body):
-            raise RelayError("the worker does not take updates as fast", code="control_backlog")
+            raise Unavailable(
+                "the worker does not take updates as fast", code="control_backlog", retry_after=1
+            )
         self.params = merged
         self._last_update = body
         return merged
 
     def set_model(self, model: str, params: dict[str, Any]) -> None:
+        if not self._sellers.offers(model):
+            raise Unprocessable(f"no orchestrator offers “{model}”", code="unknown_model")
         schema = self._sellers.schema(None, model)
         parameters.check(schema.schema if schema else None, params)
         self.model, self.params, self._last_update = model, params, None
@@ -148,12 +155,15 @@ class Live:
                 ending = await self._serve(started)
                 if ending is None:
                     return
-                self._lost_at = time.monotonic()
+                self._searching_since = time.monotonic()
+                if self._had_output:
+                    self._lost_at = self._searching_since
                 metrics.JOB_SWAPS.labels(ending.code).inc()
                 if ending.code not in OURS:
                     self._sellers.fail(started.choice.offer.url)
                     self.swaps += 1
-                self._host.moved(StreamState.SWITCHING, ending.code, _switching(ending))
+                state = StreamState.SWITCHING if self._lost_at else StreamState.STARTING
+                self._host.moved(state, ending.code, _switching(ending))
                 if not self._had_output and ending.code not in OURS:
                     self._failures += 1
                     await asyncio.sleep(retry_delay(self._failures))
@@ -167,10 +177,8 @@ class Live:
         """A job at the best orchestrator that takes it, or None when nobody does."""
         choices = await self._sellers.choices(self.model)
         if not choices:
-            self._host.moved(
-                StreamState.FAILED,
-                "no_orchestrator",
-                f"no orchestrator offers “{self.model}” at the moment; trying again",
+            self._not_found(
+                "no_orchestrator", f"no orchestrator offers “{self.model}” at the moment"
             )
             return None
         refusal: RelayError | None = None
@@ -189,8 +197,17 @@ class Live:
                 if error.code != "orchestrator_capped":
                     self._sellers.fail(choice.offer.url)
         if refusal is not None:
-            self._host.moved(StreamState.FAILED, refusal.code, f"{words(refusal)}; trying again")
+            self._not_found(refusal.code, words(refusal))
         return None
+
+    def _not_found(self, code: str, text: str) -> None:
+        """Nobody serves the stream now: for a moment that is part of finding somebody."""
+        if time.monotonic() - self._searching_since > PATIENCE:
+            self._host.moved(StreamState.FAILED, code, f"{text}; trying again")
+        elif self._lost_at is not None:
+            self._host.moved(StreamState.SWITCHING, code, f"switching worker: {text}")
+        else:
+            self._host.moved(StreamState.STARTING, code, f"{text}; trying again")
 
     async def _serve(self, started: Started) -> Ending | None:
         """Run one session; None when the stream itself cannot be served."""

@@ -11,7 +11,7 @@ from typing import Any, Final
 import aiohttp
 
 from relay.config import Gateway
-from relay.errors import NotFound, Unavailable
+from relay.errors import NotFound, RelayError, Unavailable
 from relay.gateway import params as parameters
 from relay.gateway.path import Path, check_name
 from relay.gateway.sellers import Sellers
@@ -115,6 +115,11 @@ class GatewayNode:
             if not any(path.has_publisher for path in self._paths.values()):
                 self._quiet.set()
 
+    async def _forget_idle(self, path: Path) -> None:
+        """A refused offer leaves no stream behind."""
+        if path.idle:
+            await self._end(path, "nobody is here")
+
     async def _end(self, path: Path, reason: str) -> None:
         self._paths.pop(path.name, None)
         await path.close(reason)
@@ -149,9 +154,13 @@ class GatewayNode:
             if live >= self.settings.max_streams:
                 raise Unavailable("this gateway carries as many streams as it may", retry_after=10)
         path = self._path(name)
-        session = await path.publish(
-            offer, model=model, params=params or {}, stream_id=stream_id or secrets.token_hex(4)
-        )
+        try:
+            session = await path.publish(
+                offer, model=model, params=params or {}, stream_id=stream_id or secrets.token_hex(4)
+            )
+        except RelayError:
+            await self._forget_idle(path)
+            raise
         self._sessions[session.id] = (session, path)
         return session
 
@@ -162,7 +171,11 @@ class GatewayNode:
         if sum(path.viewers for path in self._paths.values()) >= self.settings.max_viewers:
             raise Unavailable("this gateway serves as many viewers as it may", retry_after=10)
         path = self._path(name)
-        session = await path.play(offer)
+        try:
+            session = await path.play(offer)
+        except RelayError:
+            await self._forget_idle(path)
+            raise
         self._sessions[session.id] = (session, path)
         return session
 

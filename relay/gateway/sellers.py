@@ -120,6 +120,10 @@ class Sellers:
                 return schema
         return None
 
+    def offers(self, model: str) -> bool:
+        """Somebody offered ``model`` when last asked."""
+        return model in self._catalogue.offers
+
     def models(self) -> list[ModelOffer]:
         result = []
         for model, offers in sorted(self._catalogue.offers.items()):
@@ -183,7 +187,9 @@ class Sellers:
 
     def _discovery(self, request: OrchestratorRequest) -> Discovery[OrchestratorInfo]:
         async def ask(url: str) -> OrchestratorInfo:
-            info = await get_orchestrator(url, request, timeout=ASK_TIMEOUT, ssl_context=self._grpc_tls)
+            info = await get_orchestrator(
+                url, request, timeout=ASK_TIMEOUT, ssl_context=self._grpc_tls
+            )
             if not info.transcoder:
                 raise PeerError(f"{url} is not doing work")
             if info.price_info is not None and info.price_info.pixels_per_unit <= 0:
