@@ -7,9 +7,9 @@ us is seen as peer-reflexive, and nobody can make us knock at third parties.
 The controlling side (our own clients) checks the candidates of the answer and nominates
 the first that answers.
 
-A *path* is a remote address that has passed an authenticated check. A *generation* is a
-pair of credentials at both ends; a restart adds one, and both are answered until the new
-one is nominated (RFC 9725 section 4.3.3).
+A *path* is a remote address that has passed an authenticated check. A restart gives both
+ends new credentials; old and new are answered until the new ones are nominated (RFC 9725
+section 4.3.3).
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ from relay.protocols.webrtc import stun
 from relay.protocols.webrtc.path import (
     NEVER,
     SILENCE,
-    Generation,
+    Credentials,
     IceStatistics,
     Path,
     Port,
     Transaction,
+    overdue,
 )
 from relay.protocols.webrtc.stun import Address, Message
 
@@ -41,14 +42,9 @@ _CANDIDATE_SPACING: Final = 0.02
 _CONSENT_INTERVAL: Final = 5.0
 _CONSENT_RETRY: Final = 1.0
 _CONSENT_LIFE: Final = 30.0
-_TRANSACTION_LIFE: Final = 5.0
-_MAX_TRANSACTIONS: Final = 64
 _GENERATION_LIFE: Final = 30.0
+_MAX_THEIRS: Final = 4
 _PRFLX_PRIORITY: Final = (110 << 24) + (65535 << 8) + 255
-
-
-def _ignore_datagram(data: bytes, path: Path, now: float) -> None:
-    return
 
 
 def _ignore(*args: object) -> None:
@@ -76,63 +72,66 @@ class IceSession:
     now: float
     remote_ufrag: str = ""
     remote_pwd: str = ""
-    on_datagram: Callable[[bytes, Path, float], None] = _ignore_datagram
+    on_datagram: Callable[[bytes, Path, float], None] = _ignore
     on_selected: Callable[[Path], None] = _ignore
     on_schedule: Callable[[float], None] = _ignore
     quiet: bool = False
     established: bool = False
     selected: Path | None = None
     statistics: IceStatistics = field(default_factory=IceStatistics)
-    _generations: list[Generation] = field(default_factory=list)
+    _ours: list[Credentials] = field(default_factory=list)
+    _theirs: list[Credentials] = field(default_factory=list)
     _paths: dict[Address, Path] = field(default_factory=dict)
     _transactions: dict[bytes, Transaction] = field(default_factory=dict)
     _tie_breaker: int = field(default_factory=lambda: secrets.randbits(64))
     _closed: bool = False
 
     def __post_init__(self) -> None:
-        self._add_generation(Generation.fresh(self.remote_ufrag, self.remote_pwd, self.now))
+        self._theirs.append(Credentials(0, self.remote_ufrag, self.remote_pwd))
+        self._add_ours(Credentials.fresh(0, self.now))
 
     # -- credentials -------------------------------------------------------------------
 
     @property
     def ufrag(self) -> str:
-        """Ours, of the newest generation."""
-        return self._generations[-1].ufrag
+        """Ours, the newest."""
+        return self._ours[-1].ufrag
 
     @property
     def pwd(self) -> str:
-        return self._generations[-1].pwd
+        return self._ours[-1].pwd
 
     @property
-    def remote(self) -> Generation:
-        """The newest generation, whose remote half names the client's credentials."""
-        return self._generations[-1]
+    def remote(self) -> Credentials:
+        """Theirs, the newest."""
+        return self._theirs[-1]
 
     def restart(self, remote_ufrag: str, remote_pwd: str, now: float) -> tuple[str, str]:
-        """Begin a generation; the one in use goes on until this one is nominated.
+        """Answer a restart of theirs; returns our new user name and password."""
+        self.set_remote(remote_ufrag, remote_pwd)
+        return self.renew(now)
 
-        Returns:
-            Our new user name and password.
-        """
-        if len(self._generations) > 1:  # of two restarts the last wins
-            self._drop_generation(self._generations[-1])
-        self._add_generation(Generation.fresh(remote_ufrag, remote_pwd, now))
+    def renew(self, now: float) -> tuple[str, str]:
+        """Make new credentials of ours; those in use go on until these are nominated."""
+        if len(self._ours) > 1:  # of two restarts the last wins
+            self._drop_ours(self._ours[-1])
         self.statistics.generations += 1
-        self._schedule(now + _GENERATION_LIFE)
+        self._add_ours(Credentials.fresh(self.statistics.generations, now))
+        self.on_schedule(now + _GENERATION_LIFE)
         return self.ufrag, self.pwd
 
     def set_remote(self, ufrag: str, pwd: str) -> None:
-        """The answer came (controlling side)."""
-        self._generations[-1].remote_ufrag = ufrag
-        self._generations[-1].remote_pwd = pwd
+        """Their newest credentials; the controlling side learns them from an answer."""
+        self._theirs.append(Credentials(self._theirs[-1].number + 1, ufrag, pwd))
+        del self._theirs[:-_MAX_THEIRS]
 
-    def _add_generation(self, generation: Generation) -> None:
-        self._generations.append(generation)
-        self.port.add_ufrag(generation.ufrag.encode(), self)
+    def _add_ours(self, credentials: Credentials) -> None:
+        self._ours.append(credentials)
+        self.port.add_ufrag(credentials.ufrag.encode(), self)
 
-    def _drop_generation(self, generation: Generation) -> None:
-        self._generations.remove(generation)
-        self.port.drop_ufrag(generation.ufrag.encode())
+    def _drop_ours(self, credentials: Credentials) -> None:
+        self._ours.remove(credentials)
+        self.port.drop_ufrag(credentials.ufrag.encode())
 
     def establish(self, now: float) -> None:
         """Media flows; checks held back so far go out."""
@@ -140,32 +139,38 @@ class IceSession:
         path = self.selected
         if path is not None and path.answered is None:
             path.next_check = now
-            self._schedule(now)
+            self.on_schedule(now)
 
     def check_addresses(self, addresses: Iterable[Address], now: float) -> None:
-        """Send checks to these addresses, best first (controlling side)."""
-        for index, address in enumerate(addresses):
-            path = self._paths.get(address)
-            if path is None and len(self._paths) < MAX_PATHS:
-                path = self._paths[address] = Path(address, self, self._generations[-1], now)
-            # A check of the other side may overtake its answer: that path is there already,
-            # and was not checked for want of the password.
-            if path is not None and path.answered is None:
+        """Send checks to these addresses, best first (controlling side).
+
+        Also to those that checked us before their answer came: until now their password
+        was not known.
+        """
+        for address in addresses:
+            if address not in self._paths and len(self._paths) < MAX_PATHS:
+                path = Path(address, self, self._ours[-1], self._theirs[-1], now)
+                self._paths[address] = path
+        for index, path in enumerate(self._paths.values()):
+            path.renew(self._ours[-1], self._theirs[-1])
+            if path.answered is None:
                 path.next_check = now + index * _CANDIDATE_SPACING
-        self._schedule(now)
+        self.on_schedule(now)
 
     # -- what arrives ------------------------------------------------------------------
 
-    def request(self, message: Message, ufrag: bytes, address: Address, now: float) -> None:
+    def request(self, message: Message, address: Address, now: float) -> None:
         """A Binding request whose USERNAME begins with one of our user names."""
-        generation = next((g for g in self._generations if g.ufrag.encode() == ufrag), None)
-        if generation is None:
+        first, _, second = message.attributes[stun.USERNAME].partition(b":")
+        ours = next((c for c in self._ours if c.ufrag.encode() == first), None)
+        if ours is None:
             return
-        key = generation.pwd.encode()
+        theirs = next((c for c in self._theirs if c.ufrag.encode() == second), self._theirs[-1])
+        key = ours.pwd.encode()
         if not message.integrity_holds(key):
             self.statistics.refused += 1
             return
-        path = self._path(address, generation, now)
+        path = self._path(address, ours, theirs, now)
         if path is None or not path.may_answer(now):
             self.statistics.limited += 1
             return
@@ -179,14 +184,17 @@ class IceSession:
         self.statistics.answered += 1
         if not self.port.claim(address, path, now):
             return  # in use by another session: answered, and no more
-        self._heard(path, generation, message, now)
+        self._heard(path, ours, theirs, message, now)
 
-    def _path(self, address: Address, generation: Generation, now: float) -> Path | None:
+    def _path(
+        self, address: Address, ours: Credentials, theirs: Credentials, now: float
+    ) -> Path | None:
         path = self._paths.get(address)
         if path is None:
             if len(self._paths) >= MAX_PATHS and not self._evict(now):
                 return None
-            path = self._paths[address] = Path(address, self, generation, now, budget_at=now)
+            path = Path(address, self, ours, theirs, now, budget_at=now)
+            self._paths[address] = path
         return path
 
     def _evict(self, now: float) -> bool:
@@ -213,21 +221,22 @@ class IceSession:
         self.controlling = not self.controlling
         return False
 
-    def _heard(self, path: Path, generation: Generation, message: Message, now: float) -> None:
-        generation.used = path.seen = now
-        if path.generation is not generation is self._generations[-1]:
-            path.generation, path.answered, path.tries = generation, None, 0
+    def _heard(
+        self, path: Path, ours: Credentials, theirs: Credentials, message: Message, now: float
+    ) -> None:
+        ours.used = path.seen = now
+        renewed = path.renew(ours, theirs)
         path.priority = message.integer(stun.PRIORITY, 4) or path.priority
         if not self.controlling and stun.USE_CANDIDATE in message.attributes:
             path.nominated = now
-            if generation is self._generations[-1]:
-                for old in self._generations[:-1]:
-                    self._drop_generation(old)
+            if ours is self._ours[-1]:
+                for old in self._ours[:-1]:
+                    self._drop_ours(old)
         if self.selected is None:
             self._select(path)
         self._consider(path, now)
         unsure = path.answered is None and path.tries < len(_CHECK_DELAYS)
-        if unsure and not self.quiet and now - path.checked >= _CHECK_SPACING:
+        if (unsure or renewed) and not self.quiet and now - path.checked >= _CHECK_SPACING:
             self._check(path, now)
 
     def response(self, message: Message, address: Address, now: float) -> None:
@@ -235,7 +244,7 @@ class IceSession:
         transaction = self._transactions.get(message.transaction)
         if transaction is None or transaction.path.address != address:
             return  # not symmetric: RFC 8445 section 7.2.5.2.1
-        if not message.integrity_holds(transaction.generation.remote_pwd.encode()):
+        if not message.integrity_holds(transaction.key):
             self.statistics.refused += 1
             return
         self._end_transaction(message.transaction)
@@ -251,8 +260,6 @@ class IceSession:
             return
         path.seen = path.answered = now
         path.tries = 0
-        if path.generation is not transaction.generation:
-            return
         if self.selected is None:
             self._select(path)
         self._consider(path, now)
@@ -273,7 +280,7 @@ class IceSession:
         silent = now - old.seen > SILENCE
         if path.nominated is not None:
             lapsed = old.nominated is None or now - old.nominated > _NOMINATION_HOLD
-            newer = path.generation is not old.generation and path.nominated == now
+            newer = path.theirs.number > old.theirs.number
             if path.priority >= old.priority or lapsed or silent or newer:
                 self._select(path)
         elif silent and now - path.seen < SILENCE:
@@ -288,24 +295,21 @@ class IceSession:
     # -- checks of our own ---------------------------------------------------------------
 
     def _check(self, path: Path, now: float) -> None:
-        generation = path.generation
-        if not generation.remote_pwd:
+        if not path.theirs.pwd:
             return
         transaction = os.urandom(12)
         role = stun.ICE_CONTROLLING if self.controlling else stun.ICE_CONTROLLED
         attributes = [
-            (stun.USERNAME, f"{generation.remote_ufrag}:{generation.ufrag}".encode()),
+            (stun.USERNAME, f"{path.theirs.ufrag}:{path.ours.ufrag}".encode()),
             (stun.PRIORITY, _PRFLX_PRIORITY.to_bytes(4, "big")),
             (role, self._tie_breaker.to_bytes(8, "big")),
         ]
         if self.controlling and self.selected in (None, path):
             attributes.append((stun.USE_CANDIDATE, b""))
-        key = generation.remote_pwd.encode()
-        for old, entry in list(self._transactions.items()):
-            late = now - entry.sent > _TRANSACTION_LIFE
-            if late or len(self._transactions) >= _MAX_TRANSACTIONS:
-                self._end_transaction(old)
-        self._transactions[transaction] = Transaction(path, generation, now)
+        key = path.theirs.pwd.encode()
+        for old in overdue(self._transactions, now):
+            self._end_transaction(old)
+        self._transactions[transaction] = Transaction(path, key, now)
         self.port.add_transaction(transaction, self)
         path.checked = now
         if path.answered is not None:
@@ -315,7 +319,8 @@ class IceSession:
             path.tries += 1
         else:
             path.next_check = NEVER
-        self._schedule(path.next_check)
+        if path.next_check != NEVER:
+            self.on_schedule(path.next_check)
         self.port.sendto(
             stun.build(stun.BINDING_REQUEST, transaction, attributes, key), path.address
         )
@@ -330,10 +335,6 @@ class IceSession:
         self.port.drop_transaction(transaction)
 
     # -- time ----------------------------------------------------------------------------
-
-    def _schedule(self, at: float) -> None:
-        if at != NEVER:
-            self.on_schedule(at)
 
     def tick(self, now: float) -> float:
         """Send what is due, leave silent paths.
@@ -354,9 +355,9 @@ class IceSession:
         if self.selected is not None and now - self.selected.seen > SILENCE:
             for path in list(self._paths.values()):
                 self._consider(path, now)
-        for old in self._generations[:-1]:
-            if now - max(old.used, self._generations[-1].used) > _GENERATION_LIFE:
-                self._drop_generation(old)
+        for old in self._ours[:-1]:
+            if now - max(old.used, self._ours[-1].used) > _GENERATION_LIFE:
+                self._drop_ours(old)
         return self._next_tick(now)
 
     def _next_tick(self, now: float) -> float:
@@ -366,7 +367,7 @@ class IceSession:
             if self.selected.next_check == NEVER and self.selected.answered is not None:
                 self.selected.next_check = now + self._consent_wait()
                 times.append(self.selected.next_check)
-        if len(self._paths) > 1 or len(self._generations) > 1:
+        if len(self._paths) > 1 or len(self._ours) > 1:
             times.append(now + SILENCE)
         return max(min(times, default=now + _CONSENT_INTERVAL), now + 0.005)
 
@@ -390,8 +391,8 @@ class IceSession:
         if self._closed:
             return
         self._closed = True
-        for generation in list(self._generations):
-            self.port.drop_ufrag(generation.ufrag.encode())
+        for credentials in self._ours:
+            self.port.drop_ufrag(credentials.ufrag.encode())
         for path in list(self._paths.values()):
             self._forget(path)
         for transaction in list(self._transactions):

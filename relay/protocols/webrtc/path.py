@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -16,6 +17,8 @@ SILENCE: Final = 2.5
 
 NEVER: Final = float("inf")
 _ANSWERS_A_SECOND: Final = 50.0
+_TRANSACTION_LIFE: Final = 5.0
+_MAX_TRANSACTIONS: Final = 64
 
 
 class Port(Protocol):
@@ -31,18 +34,22 @@ class Port(Protocol):
 
 
 @dataclass(eq=False, slots=True)
-class Generation:
-    """The credentials of both ends between two restarts."""
+class Credentials:
+    """User name and password of one end, from one restart to the next.
 
+    Attributes:
+        number: grows with each restart of that end.
+        used: ours only: the last authenticated request that named them.
+    """
+
+    number: int
     ufrag: str
     pwd: str
-    remote_ufrag: str
-    remote_pwd: str
-    used: float
+    used: float = 0.0
 
     @classmethod
-    def fresh(cls, remote_ufrag: str, remote_pwd: str, now: float) -> Generation:
-        return cls(secrets.token_hex(6), secrets.token_hex(16), remote_ufrag, remote_pwd, now)
+    def fresh(cls, number: int, now: float) -> Credentials:
+        return cls(number, secrets.token_hex(6), secrets.token_hex(16), now)
 
 
 @dataclass(eq=False, slots=True)
@@ -50,6 +57,8 @@ class Path:
     """One remote address of a session.
 
     Attributes:
+        ours, theirs: the credentials in use on it. A client that has restarted may go on
+            naming our old ones beside its new ones for as long as it likes.
         seen: the last authenticated sign of life; the owner of the media keys sets it
             too, at each packet that passed SRTP.
         answered: the last answer to a check of ours, None before the first. Only a path
@@ -58,7 +67,8 @@ class Path:
 
     address: Address
     session: IceSession
-    generation: Generation
+    ours: Credentials
+    theirs: Credentials
     seen: float
     priority: int = 0
     answered: float | None = None
@@ -68,6 +78,15 @@ class Path:
     next_check: float = NEVER
     budget: float = _ANSWERS_A_SECOND
     budget_at: float = 0.0
+
+    def renew(self, ours: Credentials, theirs: Credentials) -> bool:
+        """Take newer credentials into use; whether they were newer."""
+        newer = ours.number > self.ours.number or theirs.number > self.theirs.number
+        older = ours.number < self.ours.number or theirs.number < self.theirs.number
+        if older or not newer:
+            return False
+        self.ours, self.theirs, self.tries = ours, theirs, 0
+        return True
 
     def may_answer(self, now: float) -> bool:
         """Take one answer out of this source's budget."""
@@ -94,5 +113,12 @@ class Transaction:
     """A check of ours that is not yet answered."""
 
     path: Path
-    generation: Generation
+    key: bytes
     sent: float
+
+
+def overdue(transactions: Mapping[bytes, Transaction], now: float) -> list[bytes]:
+    """Those that nobody will answer any more, and the oldest where there are too many."""
+    late = [key for key, entry in transactions.items() if now - entry.sent > _TRANSACTION_LIFE]
+    surplus = len(transactions) - len(late) - _MAX_TRANSACTIONS
+    return late + [key for key in transactions if key not in late][: max(0, surplus)]

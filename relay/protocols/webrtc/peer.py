@@ -172,6 +172,8 @@ class Peer:
         self._fingerprints = agreed.fingerprints
         self._client = agreed.active
         self.ice.quiet = agreed.patient
+        if self.ice.selected is not None:  # a check that overtook the answer to our offer
+            self._selected(self.ice.selected)
         if self.ice.selected is not None:  # a check of theirs overtook the answer
             self._selected(self.ice.selected)
 

@@ -115,10 +115,10 @@ class Session:
     def _is_restart(self, fragment: Fragment) -> bool:
         current = self.peer.ice.remote
         if fragment.ufrag is None:
-            if fragment.pwd not in (None, current.remote_pwd):
+            if fragment.pwd not in (None, current.pwd):
                 raise BadInput("ice-pwd without its ice-ufrag", code="sdp_ice")
             return False
-        if fragment.ufrag == current.remote_ufrag:
+        if fragment.ufrag == current.ufrag:
             return False  # also with another pwd: the old one stays
         if fragment.ufrag in self._former_ufrags:
             raise PreconditionFailed("credentials of a former generation", code="stale_ice")
@@ -129,7 +129,7 @@ class Session:
     def _restart(self, remote_ufrag: str, remote_pwd: str) -> PatchAnswer:
         peer = self.peer
         assert peer.agreed is not None
-        self._former_ufrags.append(peer.ice.remote.remote_ufrag)
+        self._former_ufrags.append(peer.ice.remote.ufrag)
         ufrag, pwd = peer.ice.restart(remote_ufrag, remote_pwd, time.monotonic())
         body = sdpfrag.serialise(
             ufrag, pwd, peer.candidates, peer.agreed.media_lines(), ice_options=ICE_OPTIONS

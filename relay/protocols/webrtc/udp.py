@@ -185,7 +185,7 @@ class UdpPort:
             ufrag = message.attributes.get(stun.USERNAME, b"").partition(b":")[0]
             session = self._by_ufrag.get(ufrag)
             if session is not None:
-                session.request(message, ufrag, address, now)
+                session.request(message, address, now)
                 return
         elif message.kind in (stun.BINDING_SUCCESS, stun.BINDING_ERROR):
             session = self._by_transaction.get(message.transaction)

@@ -71,7 +71,7 @@ class FakePort:
         if message.kind == stun.BINDING_REQUEST:
             ufrag = message.attributes[stun.USERNAME].partition(b":")[0]
             if ufrag in self.ufrags:
-                self.ufrags[ufrag].request(message, ufrag, source, self.network.now)
+                self.ufrags[ufrag].request(message, source, self.network.now)
         elif message.transaction in self.transactions:
             self.transactions[message.transaction].response(message, source, self.network.now)
 
@@ -247,6 +247,25 @@ def test_many_sources_are_bounded() -> None:
     assert selected(pair.server) == CLIENT
 
 
+def test_a_check_may_overtake_the_answer() -> None:
+    network = Network()
+    server = Side(network, FakePort(network, SERVER), controlling=False)
+    client = Side(network, FakePort(network, CLIENT), controlling=True)
+    server.ice.set_remote(client.ice.ufrag, client.ice.pwd)
+    server.ice.check_addresses([CLIENT], network.now)  # as an agent that has our candidates
+    network.run(0.05)
+    assert selected(client) == SERVER
+    assert client.port.kinds(stun.BINDING_REQUEST) == []  # its password is not known yet
+    client.ice.set_remote(server.ice.ufrag, server.ice.pwd)
+    client.ice.check_addresses([], network.now)
+    network.run(0.05)
+    path = client.ice.selected
+    assert path is not None
+    assert path.answered is not None
+    assert server.ice.selected is not None
+    assert server.ice.selected.nominated is not None
+
+
 # -- consent ---------------------------------------------------------------------------
 
 
@@ -398,9 +417,41 @@ def test_the_loser_of_a_conflict_is_told_487() -> None:
 def restart(pair: Pair) -> None:
     """Both ends; the client's checks with the new credentials do not go out yet."""
     now = pair.network.now
-    ufrag, pwd = pair.client.ice.restart("", "", now)
+    ufrag, pwd = pair.client.ice.renew(now)
     theirs = pair.server.ice.restart(ufrag, pwd, now)
     pair.client.ice.set_remote(*theirs)
+
+
+def use_newest(side: Side) -> None:
+    """Let checks go out with the newest credentials of both ends."""
+    path = side.ice.selected
+    assert path is not None
+    path.ours, path.theirs = side.ice._ours[-1], side.ice.remote
+
+
+def test_a_client_may_go_on_naming_our_old_credentials_beside_its_new_ones() -> None:
+    # Chromium does: it checks from its new sockets before it has seen our answer, and then
+    # keeps what works.
+    pair = Pair()
+    pair.connect()
+    before = pair.server.ice.ufrag
+    restart(pair)
+    pair.client.port.move(MOVED)  # its new sockets know the new name only
+    use_newest(pair.client)
+    path = pair.client.ice.selected
+    assert path is not None
+    path.theirs = pair.client.ice._theirs[-2]
+    assert path.theirs.ufrag == before
+    path.next_check = pair.network.now
+    pair.client.ice.tick(pair.network.now)
+    pair.network.run(0.1)
+    assert selected(pair.server) == MOVED
+    assert pair.server.ice.selected is not None
+    assert pair.server.ice.selected.answered is not None
+    assert pair.server.ice.statistics.refused == 0
+    pair.network.run(60)
+    assert before.encode() in pair.server.port.ufrags
+    assert pair.server.reason is None
 
 
 def test_a_restart_keeps_the_path_and_drops_the_old_credentials_when_nominated() -> None:
@@ -415,7 +466,7 @@ def test_a_restart_keeps_the_path_and_drops_the_old_credentials_when_nominated()
     assert old in pair.server.port.ufrags
     path = pair.client.ice.selected
     assert path is not None
-    path.generation = pair.client.ice.remote
+    use_newest(pair.client)
     path.next_check = pair.network.now
     pair.client.ice.tick(pair.network.now)
     pair.network.run(0.1)

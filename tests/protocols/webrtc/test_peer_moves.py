@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from relay.config import WebRtc
+from relay.protocols.webrtc.offering import Offering
 from relay.protocols.webrtc.peer import Peer, Peers, PeerState
 from relay.protocols.webrtc.session import Session
 from tests.protocols.webrtc import nat
@@ -87,7 +88,7 @@ async def test_a_restart_in_mid_stream_keeps_keys_and_media(peers: Peers, mine: 
         await flows(ours, theirs, 0)
         keys, old = theirs._dtls, theirs.ice.ufrag.encode()
         now = time.monotonic()
-        ufrag, pwd = ours.ice.restart("", "", now)
+        ufrag, pwd = ours.ice.renew(now)
         body = f"a=ice-ufrag:{ufrag}\r\na=ice-pwd:{pwd}\r\n"
         assert (await session.patch(body.encode(), "*")).status == 200
         await flows(ours, theirs, 1000)  # on the old credentials still
@@ -95,7 +96,7 @@ async def test_a_restart_in_mid_stream_keeps_keys_and_media(peers: Peers, mine: 
         ours.ice.set_remote(theirs.ice.ufrag, theirs.ice.pwd)
         path = ours.ice.selected
         assert path is not None
-        path.generation = ours.ice.remote
+        path.ours, path.theirs = ours.ice._ours[-1], ours.ice.remote
         await until(lambda: old not in peers.udp._by_ufrag)
         await flows(ours, theirs, 2000)
         assert theirs._dtls is keys
@@ -127,6 +128,18 @@ async def test_media_that_overtakes_the_handshake_is_kept(peers: Peers, mine: Pe
         await reach(theirs, PeerState.CONNECTED)
         assert got == [packet(number) for number in range(64)]
         assert theirs.statistics.early_dropped == 36
+
+
+async def test_a_check_and_a_handshake_may_overtake_the_answer(peers: Peers, mine: Peers) -> None:
+    offering = Offering(mine, send=True)
+    peer = await peers.answer(offering.text, receive=True)
+    address = (mine.udp.host, mine.udp.port)
+    peer.ice.check_addresses([address], time.monotonic())
+    await until(lambda: offering.peer.ice.selected)
+    assert offering.peer.state is PeerState.NEW
+    offering.accept(peer.answer)
+    await reach(offering.peer, PeerState.CONNECTED)
+    await flows(offering.peer, peer, 0)
 
 
 async def test_a_peer_that_falls_silent_is_given_up(peers: Peers, mine: Peers) -> None:

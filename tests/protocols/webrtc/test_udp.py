@@ -174,7 +174,7 @@ async def test_one_socket_for_both_families() -> None:
 @given(data=st.binary(min_size=1, max_size=100))
 async def test_any_datagram(port: UdpPort, data: bytes) -> None:
     session = session_on(port)
-    path = Path(("192.0.2.1", 1), session, session.remote, 0.0)
+    path = Path(("192.0.2.1", 1), session, session.remote, session.remote, 0.0)
     port.claim(path.address, path, 0.0)
     port._stun(data, path.address, 0.0)
     assert session.selected is None
