@@ -22,9 +22,9 @@ _MAX_FORMATS: Final = 256
 
 DIRECTIONS: Final = ("sendrecv", "sendonly", "recvonly", "inactive")
 
-_LINE: Final = re.compile(r"[a-z]=")
+_LINE: Final = re.compile(r"[a-z]=[^\x00-\x08\x0a-\x1f\x7f]*")  # parts of it are echoed
 _MEDIA: Final = re.compile(r"([!-~]+) (\d{1,5})(?:/\d+)? ([A-Za-z0-9/]+) (.+)")
-_ICE_TOKEN: Final = re.compile(r"[!-~]+")
+_TOKEN: Final = re.compile(r"[!-~]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +154,7 @@ def parse(text: str) -> Description:
     sections: list[Section] = []
     description = Description(sections, None, False)
     for line in lines[1:]:
-        if not _LINE.match(line):
+        if not _LINE.fullmatch(line):
             raise _bad(f"not a line of a session description: {line[:40]!r}")
         if line[0] == "m":
             if len(sections) == MAX_SECTIONS:
@@ -241,7 +241,7 @@ def check_ice_token(value: str, least: int) -> str:
         BadInput: ``sdp_ice``.
     """
     value = value.strip()
-    if not least <= len(value) <= 256 or not _ICE_TOKEN.fullmatch(value):
+    if not least <= len(value) <= 256 or not _TOKEN.fullmatch(value):
         raise BadInput("ice-ufrag or ice-pwd has a wrong length or form", code="sdp_ice")
     return value
 
@@ -255,7 +255,7 @@ def _section_attribute(section: Section, name: str, value: str) -> None:
 
 
 def _read_mid(section: Section, value: str) -> None:
-    if not 0 < len(value) <= 255 or " " in value:
+    if not 0 < len(value) <= 255 or not _TOKEN.fullmatch(value):
         raise _bad("not a mid")
     section.mid = value
 

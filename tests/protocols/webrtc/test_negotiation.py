@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from relay.errors import BadInput, PeerError, RelayError, Unprocessable
 from relay.media.unit import Codec
@@ -326,6 +328,27 @@ def test_refused_viewers(direction: str) -> None:
     with pytest.raises(Unprocessable) as caught:
         agree(offers.viewer(direction), receive=False)
     assert caught.value.code == "direction"
+
+
+@given(st.data())
+def test_a_changed_offer_is_answered_or_refused(data: st.DataObject) -> None:
+    lines = data.draw(
+        st.sampled_from([offers.CHROMIUM, offers.OBS, offers.FFMPEG, offers.viewer()])
+    ).split("\r\n")
+    for _ in range(data.draw(st.integers(1, 4))):
+        at = data.draw(st.integers(0, len(lines) - 1))
+        lines[at] = data.draw(st.sampled_from([*lines, "", "a=", "m=video 9 X 1", "a=mid:0"]))
+    assert outcome("\r\n".join(lines), receive=data.draw(st.booleans())) in (0, 400, 422)
+
+
+def outcome(text: str, *, receive: bool) -> int:
+    """0 for an answer that reads back, else the status of the refusal."""
+    try:
+        raw = answer(text, receive=receive)
+    except RelayError as error:
+        return error.status
+    sdp.parse(raw)
+    return 0
 
 
 # -- our own offers --------------------------------------------------------------------

@@ -94,6 +94,8 @@ def test_bundle_only_with_port_zero_is_not_rejected() -> None:
         (join(SESSION, video(mid="7"), video(mid="7")), "sdp_duplicate_mid"),
         (join(SESSION, video(mid="a b")), "sdp_parse"),
         (join(SESSION, video(mid="x" * 300)), "sdp_parse"),
+        (join(SESSION, video(mid="x\ra=y")), "sdp_parse"),
+        (join(SESSION, video(mid="x\x00")), "sdp_parse"),
         (offers.publisher().replace(offers.UFRAG, "abc"), "sdp_ice"),
         (offers.publisher().replace(offers.PWD, "short"), "sdp_ice"),
     ],
