@@ -205,7 +205,8 @@ class Job:
             writer.end()
 
     async def _read_control(self) -> None:
-        subscriber = self._subscriber(self._start.control_url, 0)
+        # Messages may be lost to a burst, never the last one: it has all parameters.
+        subscriber = self._subscriber(self._start.control_url, 0, keep_newest=True)
         try:
             async for segment in subscriber:
                 try:
@@ -299,7 +300,8 @@ class Job:
         counts = self._transform.counts
         while True:
             now = time.monotonic()
-            self._status.saw(self._frames_in, self._frames_out, now)
+            if self._status.saw(self._frames_in, self._frames_out, now):
+                self._outbox.put(self._status.event(now))
             if now - self._last_input > MAX_IDLE:
                 self.end(f"no input for {MAX_IDLE:.0f} s")
             since = counts.failing_since
@@ -324,8 +326,14 @@ class Job:
     def _publisher(self, url: str, mime: str) -> TricklePublisher:
         return TricklePublisher(self._session, url, mime=mime, ssl=self._settings.verify_tls)
 
-    def _subscriber(self, url: str, start: int) -> TrickleSubscriber:
-        return TrickleSubscriber(self._session, url, start=start, ssl=self._settings.verify_tls)
+    def _subscriber(self, url: str, start: int, *, keep_newest: bool = False) -> TrickleSubscriber:
+        return TrickleSubscriber(
+            self._session,
+            url,
+            start=start,
+            ssl=self._settings.verify_tls,
+            keep_newest=keep_newest,
+        )
 
 
 def _milliseconds() -> int:

@@ -124,6 +124,8 @@ class WorkerNode:
         self._port = self._runner.addresses[0][1]
         self._tasks = [asyncio.create_task(slot.run()) for slot in self.slots]
         self._tasks.append(asyncio.create_task(self._look_for_gpus()))
+        for task in self._tasks:
+            task.add_done_callback(_report)
 
     async def wait_ready(self) -> None:
         """Return once a slot is warm.
@@ -310,6 +312,12 @@ async def _json_errors(request: web.Request, handler: _Handler) -> web.StreamRes
     if status == 422:
         detail = [{"loc": ["body"], "msg": message, "type": "value_error"}]
     return _answer(dump({"detail": detail}), status)
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    """Say what ended a task that nobody waits for before the node stops."""
+    if not task.cancelled() and task.exception() is not None:
+        log.critical("a part of the worker has ended", exc_info=task.exception())
 
 
 def _models_of(settings: Worker) -> list[str]:

@@ -75,8 +75,12 @@ class JobStatus:
         self._state = "LOADING"
         self._state_at = now
 
-    def saw(self, frames_in: int, frames_out: int, now: float) -> None:
-        """The job's counters as they are now; call it about once a second."""
+    def saw(self, frames_in: int, frames_out: int, now: float) -> bool:
+        """The job's counters as they are now; call it about once a second.
+
+        Returns:
+            Whether the state is another one now.
+        """
         before_in, before_out = self._counts
         if frames_in > before_in:
             self._last_input = now
@@ -86,8 +90,10 @@ class JobStatus:
         self._input.see(frames_in, now)
         self._output.see(frames_out, now)
         state = self.state(now)
-        if state != self._state:
-            self._state, self._state_at = state, now
+        if state == self._state:
+            return False
+        self._state, self._state_at = state, now
+        return True
 
     def params(self, values: Mapping[str, Any], now: float) -> None:
         """These parameters are in force."""

@@ -174,7 +174,10 @@ class Slot:
             while True:
                 began = time.monotonic()
                 self._machine.to(SlotState.LOADING)
-                problem = await self._life()
+                try:
+                    problem = await self._life()
+                except OSError as error:
+                    problem = f"it cannot be started: {error}"
                 steady = time.monotonic() - began > STEADY
                 self._failures = 1 if steady else self._failures + 1
                 self._lost(problem)

@@ -139,6 +139,12 @@ class Desk:
         return [status for status in found if status is not None]
 
     @property
+    def params(self) -> dict[str, Any]:
+        """The parameters that the newest status tells; empty before one has come."""
+        status = self.statuses[-1].inference_status if self.statuses else None
+        return dict(status.last_params or {}) if status else {}
+
+    @property
     def errors(self) -> list[str]:
         return [event.body["message"] for event in self.events if event.type == "error"]
 

@@ -299,6 +299,23 @@ async def test_a_worker_that_cannot_work_says_why(entry: str, word: str) -> None
         assert node.health().status is RunnerStatus.ERROR
 
 
+async def test_a_machine_that_starts_no_process_is_told_and_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    attempts = []
+
+    async def refuse(*args: object, **kwargs: object) -> None:
+        attempts.append(args)
+        raise OSError("out of processes")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(asyncio, "create_subprocess_exec", refuse)
+        async with worker() as node:
+            with pytest.raises(Unavailable, match="out of processes"):
+                await asyncio.wait_for(node.wait_ready(), 30)
+            assert len(attempts) == 3
+
+
 async def test_a_drain_lets_the_job_end_and_takes_no_other() -> None:
     async with worker(slots=2) as node, client(node) as runner:
         await until(lambda: all(slot.state is SlotState.READY for slot in node.slots))

@@ -70,6 +70,15 @@ def test_input_that_stops_is_told_after_two_seconds() -> None:
     assert status.state(now + 2.1) == "DEGRADED_INPUT"
 
 
+def test_a_change_of_state_is_noticed_once() -> None:
+    status = fresh()
+    assert not status.saw(0, 0, 100.5)
+    assert not status.saw(1, 0, 101.0)
+    assert status.saw(2, 1, 101.5)
+    assert not status.saw(3, 2, 102.0)
+    assert told(status, 102.0).last_state_update_time == WALL * 1000 + 1500
+
+
 def test_parameters_show_with_a_hash() -> None:
     status = fresh()
     status.params({"b": 1, "a": 2}, 101.0)

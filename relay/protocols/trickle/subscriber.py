@@ -152,6 +152,8 @@ class TrickleSubscriber:
         max_segment: bytes of one segment; None: no bound.
         stall_timeout: seconds without a byte after which a segment is left, if a newer one
             has begun.
+        keep_newest: having fallen behind, go on with the newest segment that has begun, not
+            with the next to begin: for messages of which the last one must not be lost.
     """
 
     def __init__(
@@ -164,12 +166,14 @@ class TrickleSubscriber:
         headers: Mapping[str, str] | None = None,
         max_segment: int | None = None,
         stall_timeout: float = 2.0,
+        keep_newest: bool = False,
     ) -> None:
         self._endpoint = endpoint(
             session, url, ssl, {"Accept-Encoding": "identity"} | dict(headers or {})
         )
         self._max_segment = max_segment
         self._stall_timeout = stall_timeout
+        self._keep_newest = keep_newest
         self._wanted = start
         self._current: SegmentReader | None = None
         self._fetching: asyncio.Task[aiohttp.ClientResponse | None] | None = None
@@ -322,4 +326,6 @@ class TrickleSubscriber:
             latest = LATEST
         if latest <= self._wanted:
             await asyncio.sleep(_AHEAD_DELAY)
+        elif self._keep_newest and latest - 1 > self._wanted:
+            latest -= 1  # what is told is the next to begin
         self._wanted = latest

@@ -130,6 +130,21 @@ async def test_a_reader_that_is_behind_goes_on_at_the_newest(
     await subscriber.close()
 
 
+async def test_a_reader_that_is_behind_may_go_on_at_the_newest_that_has_begun(
+    site: Site, session: aiohttp.ClientSession
+) -> None:
+    for n in range(9):
+        await site.ask("POST", f"/t/ch/{n}", body=b"%d" % n)
+    subscriber = TrickleSubscriber(session, site.base + "ch", start=1, keep_newest=True)
+    segment = await following(subscriber)
+    assert (segment.sequence, await segment.read(10)) == (8, b"8")
+    opening = asyncio.create_task(following(subscriber))
+    await site.ask("POST", "/t/ch/9", body=b"9")
+    segment = await opening
+    assert (segment.sequence, await segment.read(10)) == (9, b"9")
+    await subscriber.close()
+
+
 async def test_a_publisher_that_starts_again_is_followed(
     site: Site, session: aiohttp.ClientSession
 ) -> None:
