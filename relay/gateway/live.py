@@ -20,7 +20,7 @@ from relay.errors import RelayError, Unavailable, Unprocessable
 from relay.gateway import params as parameters
 from relay.gateway.dispatcher import KEYFRAME_WARNING, Verdict, judge, retry_delay
 from relay.gateway.rendition import Rendition
-from relay.gateway.sellers import Sellers, Started, words
+from relay.gateway.sellers import CAPPED, Sellers, Started, words
 from relay.gateway.session import Ending, OrchestratorSession
 from relay.gateway.status import Serving, StreamState
 from relay.media.stream import Stream
@@ -175,11 +175,10 @@ class Live:
 
     async def _start(self) -> Started | None:
         """A job at the best orchestrator that takes it, or None when nobody does."""
-        choices = await self._sellers.choices(self.model)
-        if not choices:
-            self._not_found(
-                "no_orchestrator", f"no orchestrator offers “{self.model}” at the moment"
-            )
+        try:
+            choices = await self._sellers.choices(self.model)
+        except Unavailable as error:
+            self._not_found(error.code, words(error))
             return None
         refusal: RelayError | None = None
         for choice in choices:
@@ -194,7 +193,7 @@ class Live:
                 log.info("%s refused: %s", choice.offer.url, error)
                 metrics.JOB_FAILURES.labels(error.code).inc()
                 refusal = refusal or error
-                if error.code != "orchestrator_capped":
+                if error.code != CAPPED:
                     self._sellers.fail(choice.offer.url)
         if refusal is not None:
             self._not_found(refusal.code, words(refusal))

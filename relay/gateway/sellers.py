@@ -13,7 +13,7 @@ from typing import Any, Final
 import aiohttp
 
 from relay.config import Gateway
-from relay.errors import PeerError, RelayError
+from relay.errors import PeerError, RelayError, Unavailable
 from relay.gateway.status import ModelOffer
 from relay.market.discovery import Answer, Discovery
 from relay.market.offer import Offer
@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 ASK_TIMEOUT: Final = 2.0
 START_TIMEOUT: Final = 5.0
 REFRESH: Final = 10.0
+CAPPED: Final = "orchestrator_capped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,15 +147,19 @@ class Sellers:
         self._suspensions.fail(url, time.monotonic())
 
     async def choices(self, model: str) -> list[Choice]:
-        """Everyone who offers ``model`` now, best first."""
+        """Everyone who offers ``model`` now, best first; never empty.
+
+        Raises:
+            Unavailable: nobody does. Code ``orchestrator_capped`` when some are only full,
+                else ``no_orchestrator``.
+        """
         discovery = self._discovery(OrchestratorRequest.for_live(model))
         answers = await discovery.find(lambda info: model in _models(info))
-        if not answers:
-            reasons = "; ".join(f"{url}: {why}" for url, why in discovery.failures.items())
-            log.warning("no orchestrator answers: %s", reasons or "the list is empty")
         for answer in answers:
             self._infos[answer.url] = answer.node
         offers = [_offer(answer, model) for answer in answers if model in _models(answer.node)]
+        if not offers:
+            raise _nobody(model, discovery.failures)
         return rank(offers, self._suspensions, time.monotonic())
 
     async def start(
@@ -219,9 +224,17 @@ def _offer(answer: Answer[OrchestratorInfo], model: str) -> Offer:
     )
 
 
+def _nobody(model: str, failures: Mapping[str, RelayError]) -> Unavailable:
+    for url, error in failures.items():
+        log.info("%s cannot serve %s: %s", url, model, error)
+    if any(error.code == CAPPED for error in failures.values()):
+        return Unavailable("every orchestrator that answers is full", code=CAPPED)
+    return Unavailable(f"no orchestrator offers “{model}” at the moment", code="no_orchestrator")
+
+
 def words(error: RelayError) -> str:
     """What to tell people of a start that failed."""
     return {
-        "orchestrator_capped": "every worker is busy",
+        CAPPED: "every worker is busy",
         "peer_timeout": "the orchestrator did not answer in time",
     }.get(error.code, str(error))

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
-from relay.errors import RelayError
+from relay.errors import PeerTimeout, RelayError
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class Discovery(Generic[Node]):
         self._urls = list(dict.fromkeys(urls))
         self._ask = ask
         self._timeout = timeout
-        self.failures: dict[str, str] = {}
+        self.failures: dict[str, RelayError] = {}
         """For each address that failed last time, why."""
 
     async def find(self, wanted: Callable[[Node], bool] | None = None) -> list[Answer[Node]]:
@@ -71,10 +71,10 @@ class Discovery(Generic[Node]):
                     async with asyncio.timeout(self._timeout):
                         node = await self._ask(url)
                 except TimeoutError:
-                    self.failures[url] = f"no answer within {self._timeout:g} s"
+                    self.failures[url] = PeerTimeout(f"no answer within {self._timeout:g} s")
                     return
                 except RelayError as error:
-                    self.failures[url] = str(error)
+                    self.failures[url] = error
                     return
                 self.failures.pop(url, None)
                 latency = asyncio.get_running_loop().time() - started

@@ -35,7 +35,9 @@ PATIENCE: Final = 0.1
 """Seconds between two tries at a runner that has not yet let go of a job that ended."""
 
 SILENCE: Final = 60.0
-"""Seconds without input after which a job has no gateway any more."""
+"""Seconds without input that a gateway which still reads the output may let pass."""
+GONE: Final = 10.0
+"""The same for one that does not read it either: it died, or lost its way to us."""
 
 LAST_WORDS: Final = 0.5
 """Seconds from a deleted output to the end, in which the runner may say why in an event."""
@@ -203,21 +205,28 @@ class Jobs:
         await self._none_left.wait()
 
     async def watch(self) -> None:
-        """End the jobs whose input stays silent; never returns."""
+        """End the jobs whose input stays silent or whose gateway is gone; never returns."""
         while True:
             await asyncio.sleep(min(1.0, SILENCE / 4))
             self.sweep(time.monotonic())
 
     def sweep(self, now: float) -> None:
         for job in list(self.running):
-            if now - self._last_input(job) > SILENCE:
+            silent = now - self._last_input(job)
+            if silent > SILENCE:
                 self.end(job, f"no input for {SILENCE:g} s", kind="silent")
+            elif silent > GONE and not self._is_read(job):
+                self.end(job, "the gateway is gone", kind="silent")
 
     def _last_input(self, job: Job) -> float:
         name = job.channels.input
         if not self._trickle.exists(name):
             return job.began
         return max(job.began, self._trickle.activity(name).last_write)
+
+    def _is_read(self, job: Job) -> bool:
+        name = job.channels.output
+        return self._trickle.exists(name) and self._trickle.activity(name).readers > 0
 
     async def _close_channels(self, job: Job) -> None:
         for name, _ in job.channels.kinds():

@@ -99,6 +99,26 @@ async def test_the_input_stays_silent(tmp_path: Path, monkeypatch: pytest.Monkey
         assert time.monotonic() - began >= 0.9
 
 
+async def test_a_gateway_that_neither_writes_nor_reads_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs_module, "SILENCE", 4.0)
+    monkeypatch.setattr(jobs_module, "GONE", 0.4)
+    async with RunnerDouble().running() as runner, desk(tmp_path, sold(runner)) as one:
+        job = await one.start()
+
+        async def read() -> None:
+            async with one.session.get(f"{job.subscribe_url}/-1") as response:
+                await response.read()
+
+        reader = asyncio.create_task(read())
+        await asyncio.sleep(2.2)
+        assert await one.channels_of(job) == ALL, "it still reads the output"
+        reader.cancel()
+        await asyncio.gather(reader, return_exceptions=True)
+        await over(one, job, "silent")
+
+
 async def test_the_runner_is_gone(tmp_path: Path) -> None:
     async with RunnerDouble().running() as runner, desk(tmp_path, sold(runner)) as one:
         job = await one.start()
