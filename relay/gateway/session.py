@@ -84,7 +84,9 @@ class OrchestratorSession:
         self._input = TricklePublisher(http, answer.publish_url, ssl=tls)
         self._control = TricklePublisher(http, answer.control_url, ssl=tls)
         self._output = TrickleSubscriber(http, answer.subscribe_url, ssl=tls)
-        self._events = TrickleSubscriber(http, answer.events_url, ssl=tls, max_segment=MAX_EVENT)
+        self._events = TrickleSubscriber(
+            http, answer.events_url, ssl=tls, max_segment=MAX_EVENT, keep_newest=False
+        )
         self._writer: SegmentWriter | None = None
         self._controls: asyncio.Queue[bytes] = asyncio.Queue(MAX_CONTROLS)
         self._ended: asyncio.Future[Ending] = asyncio.get_running_loop().create_future()
