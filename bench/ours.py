@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import sys
-from typing import Any
 
 import uvloop
 from aiohttp import web
 
+from bench.serving import created, serve
 from bench.source import make_clip, pictures
 from relay.cli.pace import pace
 from relay.config import WebRtc
@@ -57,12 +56,7 @@ class Ours:
 
     def _answer(self, session: Session) -> web.Response:
         self._sessions.append(session)
-        return web.Response(
-            status=201,
-            text=session.answer,
-            content_type="application/sdp",
-            headers={"Location": f"/session/{session.id}", "ETag": session.etag},
-        )
+        return created(session.answer, session.id)
 
     def send(self, unit: AccessUnit) -> None:
         self.egress.frame(
@@ -70,39 +64,26 @@ class Ours:
         )
 
 
-async def serve(kind: str) -> None:
+async def run(kind: str) -> None:
     peers = await Peers.open(WebRtc(port=0))
     ours = Ours(peers)
-    app = web.Application()
-    app.router.add_post("/whip", ours.whip)
-    app.router.add_post("/whep", ours.whep)
-
-    async def deleted(_: web.Request) -> web.Response:
-        return web.Response()
-
-    app.router.add_delete("/session/{id}", deleted)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
     sending = None
     if kind == "send":
         sending = asyncio.create_task(pace(pictures(make_clip()), ours.send))
-    server: Any = site._server
-    print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
-    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
-    if sending is not None:
-        sending.cancel()
-        await asyncio.gather(sending, return_exceptions=True)
-    await peers.close()
-    await runner.cleanup()
+    try:
+        await serve(ours.whip, ours.whep)
+    finally:
+        if sending is not None:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+        await peers.close()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kind", choices=["receive", "send"])
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(parser.parse_args().kind))
+        runner.run(run(parser.parse_args().kind))
 
 
 if __name__ == "__main__":

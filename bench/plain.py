@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import sys
 from fractions import Fraction
 from typing import Any
 
@@ -23,6 +22,7 @@ from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCSes
 from aiortc.contrib.media import MediaBlackhole, MediaRelay
 from aiortc.rtcrtpsender import RTCRtpSender
 
+from bench.serving import created, serve
 from bench.source import make_clip, pictures
 from relay.media.unit import VIDEO_CLOCK, AccessUnit
 
@@ -93,12 +93,7 @@ class Plain:
     async def _answer(self, peer: RTCPeerConnection, offer: str) -> web.Response:
         await peer.setRemoteDescription(RTCSessionDescription(offer, "offer"))
         await peer.setLocalDescription(await peer.createAnswer())
-        return web.Response(
-            status=201,
-            text=peer.localDescription.sdp,
-            content_type="application/sdp",
-            headers={"Location": f"/session/{id(peer)}", "ETag": '"1"'},
-        )
+        return created(peer.localDescription.sdp, str(id(peer)))
 
     def _peer(self) -> RTCPeerConnection:
         peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
@@ -109,26 +104,12 @@ class Plain:
         await asyncio.gather(*(peer.close() for peer in self._peers))
 
 
-async def serve(kind: str, clip: list[AccessUnit] | None) -> None:
+async def run(kind: str, clip: list[AccessUnit] | None) -> None:
     plain = Plain(kind, clip)
-    app = web.Application()
-    app.router.add_post("/whip", plain.whip)
-    app.router.add_post("/whep", plain.whep)
-
-    async def deleted(_: web.Request) -> web.Response:
-        return web.Response()
-
-    app.router.add_delete("/session/{id}", deleted)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    server: Any = site._server
-    print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
-    loop = asyncio.get_running_loop()
-    await loop.run_in_executor(None, sys.stdin.read)
-    await plain.close()
-    await runner.cleanup()
+    try:
+        await serve(plain.whip, plain.whep)
+    finally:
+        await plain.close()
 
 
 def main() -> None:
@@ -139,7 +120,7 @@ def main() -> None:
     aioice.ice.get_host_addresses = lambda use_ipv4, use_ipv6: ["127.0.0.1"]
     clip = make_clip() if arguments.kind == "send" else None
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(arguments.kind, clip))
+        runner.run(run(arguments.kind, clip))
 
 
 if __name__ == "__main__":
