@@ -23,8 +23,6 @@ LONG_FUNCTIONS: dict[str, str] = {
 
 # deque() without maxlen where its owner bounds it by other means.
 BOUNDED_OTHERWISE: dict[str, str] = {
-    "relay/media/queue.py": "bounded by units, bytes and age in put()",
-    "relay/media/stream.py": "the kept group of pictures is bounded by time and bytes",
     "relay/protocols/webrtc/fanout.py": "note() lets packets over HISTORY go",
     "relay/protocols/webrtc/viewer.py": "a backlog is one group of pictures, bounded by its giver",
     "relay/worker/ring.py": "put() bounds units and bytes, call() the commands",

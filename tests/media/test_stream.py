@@ -1,4 +1,4 @@
-"""One publisher, many readers, and the group of pictures that is kept."""
+"""The group of pictures that is kept of a publisher."""
 
 from __future__ import annotations
 
@@ -8,45 +8,30 @@ import pytest
 
 from relay.media import stream as module
 from relay.media.h264 import join_annexb, parse_sps
-from relay.media.queue import QueueClosed
 from relay.media.stream import Stream
 from tests.media.samples import PPS, SPS_180P, idr_slice, picture, sound
-from tests.media.test_queue import stamps
 
 
-def test_every_reader_gets_every_unit_from_a_key_frame_on() -> None:
+def stamps(stream: Stream) -> list[int]:
+    return [unit.pts for unit in stream.group()]
+
+
+def test_the_group_is_what_came_since_the_last_key_frame() -> None:
     stream = Stream()
-    one = stream.subscribe()
     stream.publish(picture(0))
-    stream.publish(picture(1, key=True))
-    two = stream.subscribe()
-    stream.publish(sound(2))
-    stream.publish(picture(3))
-    stream.publish(picture(4, key=True))
-    assert stream.readers == 2
-    assert stamps(one) == [1, 2, 3, 4]
-    assert stamps(two) == [2, 4]
-
-
-def test_a_reader_may_start_from_the_kept_group() -> None:
-    stream = Stream()
-    assert stamps(stream.subscribe(from_group=True)) == []
-    for unit in [picture(0, key=True), picture(1), picture(2, key=True), sound(3), picture(4)]:
+    stream.publish(sound(1))
+    assert stamps(stream) == []
+    for unit in [picture(2, key=True), picture(3), picture(4, key=True), sound(5), picture(6)]:
         stream.publish(unit)
-    queue = stream.subscribe(from_group=True)
-    stream.publish(picture(5))
-    assert stamps(queue) == [2, 3, 4, 5]
-    assert [unit.pts for unit in stream.group()] == [2, 3, 4, 5]
+    assert stamps(stream) == [4, 5, 6]
 
 
-def test_a_group_that_does_not_fit_the_queue_is_no_start() -> None:
+def test_the_group_that_was_handed_out_does_not_change() -> None:
     stream = Stream()
-    for n in range(5):
-        stream.publish(picture(n, key=n == 0))
-    queue = stream.subscribe(from_group=True, max_units=5)
-    stream.publish(picture(5))
-    stream.publish(picture(6, key=True))
-    assert stamps(queue) == [6]
+    stream.publish(picture(0, key=True))
+    group = stream.group()
+    stream.publish(picture(1))
+    assert [unit.pts for unit in group] == [0]
 
 
 def test_the_group_is_bounded_in_time() -> None:
@@ -79,57 +64,22 @@ def test_the_group_is_bounded_in_size(
     assert sizes[10] == 1
 
 
-def test_key_frames_leave_with_their_parameter_sets() -> None:
+def test_key_frames_are_kept_with_their_parameter_sets() -> None:
     stream = Stream()
-    queue = stream.subscribe()
     assert stream.sps is None
     stream.publish(picture(0, key=True))
     assert stream.sps == parse_sps(SPS_180P)
     bare = dataclasses.replace(picture(1, key=True), payload=join_annexb([idr_slice()]))
     stream.publish(bare)
     stream.publish(picture(2))
-    expected = join_annexb([SPS_180P, PPS, idr_slice()])
-    assert [u.payload for u in (queue.get_nowait(), queue.get_nowait()) if u] == [expected] * 2
-    assert stream.group()[0].payload == expected
+    assert stream.group()[0].payload == join_annexb([SPS_180P, PPS, idr_slice()])
     assert stream.sps == parse_sps(SPS_180P)
 
 
-async def test_a_reader_that_leaves() -> None:
+def test_a_stream_that_ends_keeps_nothing() -> None:
     stream = Stream()
-    queue = stream.subscribe()
-    stream.publish(picture(0, key=True))
-    stream.unsubscribe(queue)
-    stream.unsubscribe(queue)
-    stream.publish(picture(1))
-    assert stream.readers == 0
-    assert (await queue.get()).pts == 0
-    with pytest.raises(QueueClosed):
-        await queue.get()
-
-
-async def test_a_stream_that_ends() -> None:
-    stream = Stream()
-    queue = stream.subscribe()
     stream.publish(picture(0, key=True))
     stream.close()
     stream.close()
-    stream.publish(picture(1))
-    assert (await queue.get()).pts == 0
-    with pytest.raises(QueueClosed):
-        await queue.get()
-    with pytest.raises(QueueClosed):
-        await stream.subscribe(from_group=True).get()
+    stream.publish(picture(1, key=True))
     assert stream.group() == []
-    assert stream.readers == 0
-
-
-def test_a_slow_reader_hurts_only_itself() -> None:
-    stream = Stream()
-    slow, quick = stream.subscribe(max_units=4), stream.subscribe()
-    read = []
-    for n in range(100):
-        stream.publish(picture(n, key=n % 30 == 0))
-        read += stamps(quick)
-    assert read == list(range(100))
-    assert slow.statistics().depth <= 4
-    assert slow.statistics().dropped >= 96
