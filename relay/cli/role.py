@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn, Protocol, TypeVar
 
 import uvloop
 
-from relay.cli import census, logs
+from relay.cli import allocator, census, logs
 from relay.cli.lifeline import ChildLine
 from relay.config import Settings
 from relay.errors import ConfigError, RelayError
@@ -77,6 +77,7 @@ def run(
 ) -> int:
     """Run a role to its end and return the exit code."""
     logs.configure(settings.log, name)
+    allocator.keep_trimmed()
 
     def tell(message: Mapping[str, Any]) -> None:
         if line is not None:
