@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from importlib import resources
@@ -23,7 +24,8 @@ from tests.house.sources import ROOT
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 MAKEFILE = (ROOT / "Makefile").read_text()
 WORDS = frozenset(re.findall(r"^([a-z]+):.*## ", MAKEFILE, re.MULTILINE))
-COMMANDS = frozenset({"up", "gateway", "orchestrator", "worker", "publish", "demo", "health"})
+ROLES = ("up", "gateway", "orchestrator", "worker")
+COMMANDS = frozenset({*ROLES, "publish", "demo", "health"})
 
 
 def test_the_documents_are_there() -> None:
@@ -50,6 +52,40 @@ def test_words_and_commands_in_the_documents_exist(document: Path) -> None:
     assert set(re.findall(r"\bmake ([a-z]+)\b", code)) <= WORDS
     used = set(re.findall(r"^(?:\S+/)?relay ([a-z]+)\b", code, re.MULTILINE))
     assert used <= COMMANDS
+
+
+def _role_commands() -> list[str]:
+    """The README's commands that run a role, each on one line."""
+    found = []
+    for block in re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            words = shlex.split(line, comments=True)
+            if "relay" in words and words[words.index("relay") + 1] in ROLES:
+                found.append(line)
+    return found
+
+
+@pytest.mark.parametrize("line", _role_commands(), ids=lambda line: line.split("#")[0][:40])
+def test_the_role_commands_of_the_readme_are_taken(line: str, tmp_path: Path) -> None:
+    (tmp_path / "relay.yaml").write_text("gateway: {port: 9000}\n")
+    words = shlex.split(line, comments=True)
+    start = words.index("relay")
+    environment = dict(word.split("=", 1) for word in words[:start])
+    done = subprocess.run(
+        [sys.executable, "-m", "relay", *words[start + 1 :], "--print-config"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), **environment},
+    )
+    assert done.returncode == 0, done.stderr
+    if "9000" in line or "--config" in line:
+        assert yaml.safe_load(done.stdout)["gateway"]["port"] == 9000
+
+
+def test_three_machines_are_three_commands() -> None:
+    assert len(_role_commands()) >= 7
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
