@@ -81,7 +81,12 @@ def foreign(request: web.Request, settings: Gateway) -> bool:
     elif is_loopback(settings.host) and not is_loopback(_name(host)):
         return True
     origin = request.headers.get("Origin")
-    return origin is not None and _authority(urlsplit(origin).netloc) not in ours
+    if origin is None:
+        return False
+    try:
+        return _authority(urlsplit(origin).netloc) not in ours
+    except ValueError:
+        return True  # no browser writes such an address, and it is not ours
 
 
 def _authority(text: str) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from aiohttp import web
 
+from relay.api.routes import expectation
 from relay.errors import NotFound
 
 WEB = Path(__file__).with_name("web")
@@ -60,6 +61,9 @@ class Pages:
         return answer
 
     def attach(self, app: web.Application) -> None:
-        app.router.add_get("/", self.studio)
-        app.router.add_get("/watch/{name}", self.watch)
-        app.router.add_get("/web/{file:.+}", self.asset)
+        for path, handler in (
+            ("/", self.studio),
+            ("/watch/{name}", self.watch),
+            ("/web/{file:.+}", self.asset),
+        ):
+            app.router.add_get(path, handler, expect_handler=expectation)

@@ -6,7 +6,9 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
+
+from relay.api.problem import problem
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -89,10 +91,21 @@ def add(app: web.Application, routes: Iterable[Route], options: Iterable[Options
     for path, group in by_path.items():
         resource = app.router.add_resource(path)
         for route in group:
-            resource.add_route(route.method, route.handler)
+            resource.add_route(route.method, route.handler, expect_handler=expectation)
             if route.method == "GET":
-                resource.add_route("HEAD", route.handler)
-        resource.add_route("OPTIONS", special.get(path) or plain_options(group))
+                resource.add_route("HEAD", route.handler, expect_handler=expectation)
+        answer = special.get(path) or plain_options(group)
+        resource.add_route("OPTIONS", answer, expect_handler=expectation)
+
+
+async def expectation(request: web.Request) -> web.StreamResponse | None:
+    """``Expect`` (RFC 9110 section 10.1.1): go on with the body, or say that we cannot."""
+    if request.headers["Expect"].lower() != "100-continue":
+        return problem(417, "expectation_failed", "Only 100-continue can be expected.")
+    if request.version >= HttpVersion11:
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
+    return None
 
 
 def allowed(group: Iterable[Route]) -> str:

@@ -17,9 +17,10 @@ from relay import metrics
 from relay.api import address, auth, body
 from relay.api.node import Node, Session
 from relay.api.routes import Answer, Body, Options, Parameter, Route, allowed
-from relay.errors import NotFound, RelayError, Unavailable
+from relay.errors import BadInput, NotFound, RelayError, TooLarge, Unavailable
 
 OFFERS_AT_ONCE = 32  # an offer costs tens of milliseconds; more would wait past any use
+MAX_WORD = 256  # characters of a model's name or a stream's id
 
 
 class Endpoints:
@@ -36,8 +37,8 @@ class Endpoints:
         name = request.match_info["name"]
         query = request.query
         params = _initial_params(query.get("params"))
-        model = query.get("pipeline") or query.get("model") or None
-        stream_id = query.get("streamId") or None
+        model = _word(query.get("pipeline") or query.get("model"), code="bad_model")
+        stream_id = _word(query.get("streamId"), code="bad_stream_id")
         token = auth.token(request)
 
         offer = await body.read_offer(request)
@@ -241,7 +242,22 @@ def _created(session: Session, headers: CIMultiDict[str]) -> web.Response:
 
 
 def _initial_params(text: str | None) -> dict[str, Any] | None:
-    return body.parse_object(text, code="bad_params_json") if text else None
+    if not text:
+        return None
+    if len(text.encode()) > body.PARAMS_LIMIT:
+        raise TooLarge(
+            f"Parameters are at most {body.PARAMS_LIMIT} bytes.", code="params_too_large"
+        )
+    return body.parse_object(text, code="bad_params_json")
+
+
+def _word(text: str | None, *, code: str) -> str | None:
+    """An id out of the query, which goes on to other nodes, pages and logs."""
+    if not text:
+        return None
+    if len(text) > MAX_WORD or not text.isprintable():
+        raise BadInput(f"An id has at most {MAX_WORD} printable characters.", code=code)
+    return text
 
 
 _OFFER = Body((body.SDP,), "An SDP offer.")

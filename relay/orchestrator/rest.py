@@ -176,6 +176,8 @@ async def _body(request: web.Request) -> bytes:
         raise TooLarge(f"a body of more than {MAX_BODY} bytes") from error
     except TimeoutError as error:
         raise BadInput("the body did not come in time", code="slow_body") from error
+    except web.RequestPayloadError as error:
+        raise BadInput("the body breaks off or is badly framed", code="bad_body") from error
 
 
 def _worded(handler: _Handler) -> _Handler:

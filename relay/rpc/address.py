@@ -33,10 +33,7 @@ class NodeAddress:
         """
         text = text.strip()
         parts = check_url(text if "://" in text else f"https://{text}", what="node address")
-        try:
-            port = DEFAULT_PORT if parts.port is None else parts.port
-        except ValueError as error:
-            raise BadInput(f"bad port in {text!r}", code="bad_address") from error
+        port = DEFAULT_PORT if parts.port is None else parts.port
         return cls(str(parts.hostname), port, parts.scheme == "https")
 
     @property
@@ -56,8 +53,8 @@ def check_url(text: str, *, what: str) -> SplitResult:
     """The parts of an absolute http or https address.
 
     Raises:
-        BadInput: it is something else, names a user, or has characters that no
-            address has.
+        BadInput: it is something else, names a user, or has characters, a host or a
+            port that no address has.
     """
     if len(text) > MAX_URL:
         raise BadInput(f"{what} is longer than {MAX_URL} characters", code="bad_address")
@@ -65,6 +62,8 @@ def check_url(text: str, *, what: str) -> SplitResult:
         raise BadInput(f"{what} has a space or a control character", code="bad_address")
     try:
         parts = urlsplit(text)
+        _ = parts.port
+        (parts.hostname or "").encode("idna")  # the resolver does so, and fails in its own way
     except ValueError as error:
         raise BadInput(f"{what} {text!r}: {error}", code="bad_address") from error
     if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:

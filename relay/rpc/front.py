@@ -19,8 +19,10 @@ from aiohttp import web
 from relay.errors import ConfigError
 from relay.rpc.frame_meter import PREFACE
 from relay.rpc.grpc_server import GrpcConnection, GrpcServer, Handler, Limits
+from relay.rpc.strangers import http_log
 
 log = logging.getLogger(__name__)
+_http = http_log(__name__)
 
 HEAD_TIMEOUT: Final = 10.0
 """Seconds for a TLS handshake, and again for the preface or the first request's head."""
@@ -58,6 +60,7 @@ class Front:
             app,
             handle_signals=False,
             access_log=None,
+            logger=_http,
             handler_cancellation=True,
             keepalive_timeout=KEEPALIVE,
             auto_decompress=False,

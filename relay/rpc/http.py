@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from relay.errors import PeerError, PeerTimeout
+from relay.errors import BadInput, PeerError, PeerTimeout
+from relay.rpc.address import check_url
 
 Ssl = ssl_module.SSLContext | bool
 
@@ -51,8 +52,13 @@ async def call(
     Raises:
         PeerTimeout: not answered in time.
         PeerError: code ``peer_unreachable`` when there is no connection or it breaks,
-            ``peer_answer`` when the answer is no HTTP or over the limit.
+            ``peer_answer`` when the answer is no HTTP or over the limit, ``bad_address``
+            when ``url``, which peers tell, is none.
     """
+    try:
+        check_url(url, what="address")
+    except BadInput as error:
+        raise PeerError(str(error), code=error.code) from error
     try:
         async with session.request(
             method,

@@ -23,6 +23,7 @@ from relay.errors import (
     TooLarge,
     Unauthorized,
     Unavailable,
+    UnsupportedMedia,
 )
 from relay.protocols.trickle.client import open_session
 from relay.rpc.capabilities import LIVE_PIPELINE
@@ -43,15 +44,19 @@ from relay.rpc.runner import (
 )
 from relay.rpc.schema import RUNNER_PATH as SCHEMA_PATH
 from relay.rpc.schema import RunnerSchema
+from relay.rpc.strangers import http_log
 from relay.worker.farewell import farewell
 from relay.worker.hardware import find_gpus
 from relay.worker.messages import Configure
 from relay.worker.supervisor import STOP_WITHIN, Slot, SlotState
 
 log = logging.getLogger(__name__)
+_http = http_log(__name__)
 
 MAX_BODY: Final = 256 << 10
 READ_WITHIN: Final = 10.0
+IDLE: Final = 75.0
+"""Seconds that a connection may wait for its next request, or for the end of its head."""
 MAX_BEAT: Final = 0.5
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -113,7 +118,10 @@ class WorkerNode:
                 web.post(START_PATH, self._on_start),
             ]
         )
-        self._runner = web.AppRunner(app, access_log=None)
+        # Bodies stay as they came: a small gzip may hide a large one.
+        self._runner = web.AppRunner(
+            app, access_log=None, auto_decompress=False, keepalive_timeout=IDLE, logger=_http
+        )
         await self._runner.setup()
         site = web.TCPSite(self._runner, self.settings.host, self.settings.port)
         try:
@@ -279,6 +287,8 @@ class WorkerNode:
 
 
 async def _start_of(request: web.Request) -> RunnerStart:
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise UnsupportedMedia("a body must come without a content encoding", code="encoding")
     try:
         async with asyncio.timeout(READ_WITHIN):
             body = await request.read()
@@ -286,6 +296,8 @@ async def _start_of(request: web.Request) -> RunnerStart:
         raise TooLarge(f"a body of more than {MAX_BODY} bytes") from error
     except TimeoutError as error:
         raise BadInput("the body did not come in time", code="slow_body") from error
+    except web.RequestPayloadError as error:
+        raise BadInput("the body breaks off or is badly framed", code="bad_body") from error
     return RunnerStart.parse(body)
 
 
@@ -302,6 +314,8 @@ async def _json_errors(request: web.Request, handler: _Handler) -> web.StreamRes
         status, message = error.status, str(error)
     except web.HTTPException as error:
         status, message = error.status, error.reason
+    except ConnectionError:
+        raise  # the caller went away: there is nobody to answer
     except Exception as error:
         log.exception("a request to %s failed", request.path)
         body = dump({"detail": {"msg": "internal error"}})
