@@ -6,6 +6,7 @@ us fetch anything, and its regular expressions are not run.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Final
 
 import orjson
@@ -19,6 +20,8 @@ from relay.errors import BadInput, TooLarge, Unprocessable
 MAX_PARAMS: Final = 32 << 10
 """Runners read one chunk of at most this many bytes (wire facts, 2.4)."""
 MAX_DEPTH: Final = 16
+KEPT: Final = 32
+"""Schemas kept ready: to make one ready takes many times as long as to use it."""
 PATTERNS: Final = frozenset({"pattern", "patternProperties"})
 
 
@@ -48,16 +51,27 @@ def check(schema: dict[str, Any] | None, params: dict[str, Any]) -> None:
     """
     if schema is None:
         return
-    tame = _tame(schema, MAX_DEPTH)
+    # A schema that cannot be used counts as none; the runner has the last word.
+    validator = _validator(orjson.dumps(_tame(schema, MAX_DEPTH)))
+    if validator is None:
+        return
     try:
-        Draft202012Validator.check_schema(tame)
-        validator = Draft202012Validator(tame, registry=Registry())
         error = best_match(validator.iter_errors(params))
-    except (SchemaError, Unresolvable, RecursionError):
-        # A schema that cannot be used counts as none; the runner has the last word.
+    except (Unresolvable, RecursionError):
         return
     if error is not None:
         raise Unprocessable(_reason(error), code="bad_params")
+
+
+@lru_cache(KEPT)
+def _validator(schema: bytes) -> Draft202012Validator | None:
+    """Ready to use; None for what is no usable schema."""
+    tame = orjson.loads(schema)
+    try:
+        Draft202012Validator.check_schema(tame)
+    except (SchemaError, RecursionError):
+        return None
+    return Draft202012Validator(tame, registry=Registry())
 
 
 def _reason(error: ValidationError) -> str:

@@ -19,6 +19,13 @@ SCHEMA: dict[str, Any] = {
 }
 
 
+def _deep(levels: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {}
+    for _ in range(levels):
+        schema = {"not": schema}
+    return schema
+
+
 def test_an_object_is_read() -> None:
     assert read(b'{"strength": 0.5}') == {"strength": 0.5}
 
@@ -63,7 +70,18 @@ def test_good_parameters_and_no_schema_pass() -> None:
         {"properties": {"a": {"pattern": "(a+)+$"}}},
         {"properties": {"a": {"type": 7}}},
         {"properties": []},
+        {"properties": {"a": _deep(900)}},
+        {"properties": {"a": {"minimum": 1 << 60}}},
     ],
 )
 def test_a_hostile_schema_fetches_nothing_and_hangs_nothing(schema: dict[str, Any]) -> None:
     check(schema, {"a": "a" * 40 + "!"})
+
+
+def test_schemas_that_differ_are_held_apart_and_a_changed_one_counts() -> None:
+    schema: dict[str, Any] = {"properties": {"a": {"maximum": 1}}}
+    check({"properties": {"a": {"maximum": 9}}}, {"a": 5})
+    with pytest.raises(Unprocessable):
+        check(schema, {"a": 5})
+    schema["properties"]["a"]["maximum"] = 9
+    check(schema, {"a": 5})
