@@ -13,7 +13,9 @@ from typing import Any
 
 HERE = Path(__file__).parent
 # Parts of benches, not benches.
-PARTS = frozenset({"__init__", "__main__", "observed", "plain", "report", "source"})
+PARTS = frozenset(
+    {"__init__", "__main__", "observed", "ours", "plain", "report", "servers", "source"}
+)
 
 
 def names() -> list[str]:
