@@ -174,8 +174,6 @@ class Peer:
         self.ice.quiet = agreed.patient
         if self.ice.selected is not None:  # a check that overtook the answer to our offer
             self._selected(self.ice.selected)
-        if self.ice.selected is not None:  # a check of theirs overtook the answer
-            self._selected(self.ice.selected)
 
     # -- below: what the socket and the clock do ---------------------------------------
 
