@@ -36,7 +36,7 @@ async def read(request: web.Request, *, limit: int, types: Collection[str] | Non
     """
     if types is not None and request.content_type not in types:
         raise UnsupportedMedia(
-            f"Content-Type must be {' or '.join(types)}, not {request.content_type[:100]}.",
+            f"Content-Type must be {' or '.join(types)}, not {request.content_type}.",
             code="content_type",
         )
     encoding = request.headers.get("Content-Encoding", "identity").strip().lower()

@@ -14,6 +14,7 @@ from aiohttp import web
 from relay.errors import RelayError
 
 CONTENT_TYPE = "application/problem+json"
+MAX_DETAIL = 1000  # characters
 
 _log = logging.getLogger(__name__)
 
@@ -40,8 +41,11 @@ def problem(
 ) -> web.Response:
     """An error answer.
 
-    ``error`` repeats the detail: players in the field read that member of a 400.
+    ``error`` repeats the detail: players in the field read that member of a 400. A detail
+    may quote what was asked, and so it is cut.
     """
+    if len(detail) > MAX_DETAIL:
+        detail = detail[:MAX_DETAIL] + "…"
     document = {
         "type": f"urn:relay:problem:{code}",
         "title": _title(status),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final
+from unicodedata import normalize
 from urllib.parse import SplitResult, urlsplit
 
 from relay.errors import BadInput
@@ -63,7 +64,8 @@ def check_url(text: str, *, what: str) -> SplitResult:
     try:
         parts = urlsplit(text)
         _ = parts.port
-        (parts.hostname or "").encode("idna")  # the resolver does so, and fails in its own way
+        # The resolver does the same with a name, and fails in its own way.
+        normalize("NFKC", parts.hostname or "").encode("idna")
     except ValueError as error:
         raise BadInput(f"{what} {text!r}: {error}", code="bad_address") from error
     if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:

@@ -40,6 +40,12 @@ def test_what_is_missing_is_filled_in(text: str, url: str) -> None:
         "a b",
         "x" * 3000,
         "http://[::1",
+        "http://a..b",
+        "http://..",
+        "x" * 64 + ".com",
+        "http://\u2024",
+        "http://\ud800",
+        "http://host:-1",
     ],
 )
 def test_what_is_no_address_is_refused(text: str) -> None:

@@ -73,6 +73,10 @@ class Nat:
             self._outside.sendto(data, self._server)
         self._held.clear()
 
+    def forge(self, data: bytes) -> None:
+        """A datagram to the server that the client did not send, from its address."""
+        self._outside.sendto(data, self._server)
+
     def close(self) -> None:
         self._inside.close()
         for transport in self._closing:
