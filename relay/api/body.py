@@ -13,6 +13,7 @@ from relay.errors import BadInput, TooLarge, UnsupportedMedia
 
 SDP_LIMIT = 128 * 1024
 PARAMS_LIMIT = 32 * 1024
+MAX_DEPTH = 32  # objects and lists inside one another; all that handle them go down step by step
 READ_TIMEOUT = 10.0  # seconds for a whole body; the slowest real client needs far less
 
 SDP = "application/sdp"
@@ -87,7 +88,21 @@ def parse_object(data: bytes | str, *, code: str) -> dict[str, Any]:
         raise BadInput(f"This is not JSON: {error}.", code=code) from error
     if not isinstance(value, dict):
         raise BadInput("A JSON object is needed.", code=code)
+    if _is_too_deep(value):
+        raise BadInput(f"More than {MAX_DEPTH} levels of JSON.", code=code)
     return value
+
+
+def _is_too_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        inner: list[Any] = []
+        for item in level:
+            inner += item.values() if isinstance(item, dict) else item
+        level = [item for item in inner if isinstance(item, dict | list)]
+        if not level:
+            return False
+    return True
 
 
 def _too_large(limit: int) -> TooLarge:

@@ -33,6 +33,7 @@ class Network:
         if not any(given.name == name for given in self._node.streams()):
             return _not_found()
         data = await body.read(request, limit=body.PARAMS_LIMIT, types=None)
+        body.parse_object(data, code="bad_params_json")
         await self._node.update(name, data)
         return web.Response(status=200)
 

@@ -169,6 +169,8 @@ def _check_payment(request: web.Request) -> None:
 
 
 async def _body(request: web.Request) -> bytes:
+    if (request.content_length or 0) > MAX_BODY:
+        raise TooLarge(f"a body of more than {MAX_BODY} bytes")
     try:
         async with asyncio.timeout(READ_WITHIN):
             return await request.read()

@@ -12,6 +12,9 @@ from relay.errors import ParseError, TooLarge
 MAX_JSON: Final = 1 << 20
 """Bytes of the largest JSON body that is read."""
 
+MAX_DEPTH: Final = 64
+"""Objects and lists inside one another. What reads or writes them goes down step by step,
+and has an end of its own."""
 
 MAX_WHOLE: Final = 2**53
 """The largest whole number that every JSON reader takes exactly."""
@@ -21,7 +24,7 @@ def load_object(data: bytes, *, what: str, limit: int = MAX_JSON) -> dict[str, A
     """
     Raises:
         TooLarge: over ``limit`` bytes.
-        ParseError: not JSON, or not an object.
+        ParseError: not JSON, not an object, or one of more than ``MAX_DEPTH`` levels.
     """
     if len(data) > limit:
         raise TooLarge(f"{what} of {len(data)} bytes is over {limit}")
@@ -31,7 +34,25 @@ def load_object(data: bytes, *, what: str, limit: int = MAX_JSON) -> dict[str, A
         raise ParseError(f"{what} is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise ParseError(f"{what} is not a JSON object")
+    if is_too_deep(value):
+        raise ParseError(f"{what} has more than {MAX_DEPTH} levels")
     return value
+
+
+def is_too_deep(value: Any) -> bool:
+    """Whether a JSON value has more than ``MAX_DEPTH`` objects and lists inside one another."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        inner: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                inner += item.values()
+            elif isinstance(item, list):
+                inner += item
+        level = [item for item in inner if isinstance(item, dict | list)]
+        if not level:
+            return False
+    return True
 
 
 def dump(value: Any) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
 import orjson
@@ -116,7 +116,8 @@ def serialise(message: Message) -> bytes:
         ParseError: it has no JSON form, or is longer than ``MAX_LINE``.
     """
     try:
-        line = orjson.dumps({"kind": type(message).__name__.lower(), **asdict(message)}) + b"\n"
+        values = {each.name: getattr(message, each.name) for each in fields(message)}
+        line = orjson.dumps({"kind": type(message).__name__.lower(), **values}) + b"\n"
     except TypeError as error:
         raise ParseError(f"no JSON form: {error}") from error
     if len(line) > MAX_LINE:

@@ -289,6 +289,8 @@ class WorkerNode:
 async def _start_of(request: web.Request) -> RunnerStart:
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise UnsupportedMedia("a body must come without a content encoding", code="encoding")
+    if (request.content_length or 0) > MAX_BODY:
+        raise TooLarge(f"a body of more than {MAX_BODY} bytes")
     try:
         async with asyncio.timeout(READ_WITHIN):
             body = await request.read()
@@ -318,8 +320,8 @@ async def _json_errors(request: web.Request, handler: _Handler) -> web.StreamRes
         raise  # the caller went away: there is nobody to answer
     except Exception as error:
         log.exception("a request to %s failed", request.path)
-        body = dump({"detail": {"msg": "internal error"}})
-        raise web.HTTPInternalServerError(body=body, content_type="application/json") from error
+        text = dump({"detail": {"msg": "internal error"}}).decode()
+        raise web.HTTPInternalServerError(text=text, content_type="application/json") from error
     if request.path == START_PATH and status not in (400, 401, 422, 500):
         status = 400 if status < 500 else 500
     detail: object = {"msg": message}

@@ -11,6 +11,7 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError, best_match
 
 from relay.errors import BadInput, ConfigError
+from relay.rpc.json_body import MAX_DEPTH, is_too_deep
 
 MAX_MESSAGE: Final = 32 * 1024
 """The largest control message; stock runners read no more than this of one."""
@@ -22,7 +23,7 @@ def parse_object(data: bytes) -> dict[str, Any]:
     """
     Raises:
         BadInput: it is not one JSON object of at most ``MAX_MESSAGE`` bytes, or it holds
-            a number that JSON cannot (NaN, an infinity).
+            a number that JSON cannot (NaN, an infinity) or too many levels.
     """
     if len(data) > MAX_MESSAGE:
         raise BadInput(f"a message of more than {MAX_MESSAGE} bytes", code="too_large")
@@ -32,6 +33,8 @@ def parse_object(data: bytes) -> dict[str, Any]:
         raise BadInput(f"not JSON: {error}", code="bad_json") from error
     if not isinstance(value, dict):
         raise BadInput("not a JSON object", code="bad_json")
+    if is_too_deep(value):
+        raise BadInput(f"more than {MAX_DEPTH} levels", code="bad_json")
     if not all(math.isfinite(number) for number in _floats(value)):
         raise BadInput("a number out of range", code="bad_json")
     return value

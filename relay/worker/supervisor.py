@@ -148,7 +148,7 @@ class Slot:
         self._reply, self._job = reply, job
         self._machine.to(SlotState.BUSY, job.manifest_id)
         try:
-            self._tell(Start(_fields(job)))
+            self._begin(job)
             async with asyncio.timeout(START_WITHIN):
                 await reply
         except TimeoutError as error:
@@ -156,6 +156,14 @@ class Slot:
             raise PeerTimeout("the job did not start in time") from error
         finally:
             self._reply = None
+
+    def _begin(self, job: RunnerStart) -> None:
+        try:
+            self._tell(Start(_fields(job)))
+        except ParseError:
+            self._job = None
+            self._machine.to(SlotState.READY, "the job cannot be told")
+            raise
 
     def stop(self, reason: str) -> None:
         """Have the job end, if there is one; the state tells when it has."""

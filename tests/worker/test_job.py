@@ -162,6 +162,7 @@ async def test_new_parameters_show_in_the_next_frames_and_in_the_status() -> Non
         (b"{", "not JSON"),
         (b"[]", "not a JSON object"),
         (b'{"luma":' + b" " * 40_000 + b"1}", "larger than"),
+        (b'{"luma":' * 900 + b"1" + b"}" * 900, "levels"),
         ({"luma": 66}, "66 is not a colour"),
     ],
 )

@@ -81,7 +81,8 @@ def test_a_schema_that_cannot_work_is_refused(schema: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"{", b"[]", b"1", b"null", b'{"a":NaN}', b'{"a":1e999}', b'{"a":[{"b":-1e999}]}'],
+    [b"", b"{", b"[]", b"1", b"null", b'{"a":NaN}', b'{"a":1e999}', b'{"a":[{"b":-1e999}]}']
+    + [b'{"a":' * levels + b"1" + b"}" * levels for levels in (100, 900, 5000)],
 )
 def test_a_message_that_is_no_object_is_refused(data: bytes) -> None:
     with pytest.raises(BadInput):
