@@ -37,13 +37,14 @@ class Observation:
 
     Attributes:
         opened: when the job was accepted.
-        last_input: when the last access unit of video was handed to it.
+        last_input: when the last access unit of video was written to it.
         input_since: when the input began to flow without a gap.
-        last_output: when the last video unit came back.
+        last_output: when the last video unit came back that viewers could be sent.
         last_event: when the last event came.
         in_flight: input segments that were begun and are not answered.
         starved: seconds since the publisher's last key frame.
         loading: the runner said that it is loading its model.
+        loaded: when it first said that it is not loading any more.
     """
 
     opened: float
@@ -54,6 +55,7 @@ class Observation:
     in_flight: int
     starved: float
     loading: bool
+    loaded: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,7 @@ def judge(
         return GO_ON
     if seen.last_output is None:
         patience = start_timeout * 3 if seen.loading else start_timeout
-        if now - max(seen.input_since, seen.opened) > patience:
+        if now - max(seen.input_since, seen.loaded or seen.opened) > patience:
             return Judgement(
                 Verdict.MOVE, "no_first_picture", f"no first picture within {patience:g} seconds"
             )

@@ -20,7 +20,7 @@ from relay.errors import RelayError, Unavailable, Unprocessable
 from relay.gateway import params as parameters
 from relay.gateway.dispatcher import KEYFRAME_WARNING, Verdict, judge, retry_delay
 from relay.gateway.rendition import Rendition
-from relay.gateway.sellers import CAPPED, Sellers, Started, words
+from relay.gateway.sellers import BLAMELESS, Sellers, Started, words
 from relay.gateway.session import Ending, OrchestratorSession
 from relay.gateway.status import Serving, StreamState
 from relay.media.stream import Stream
@@ -30,8 +30,12 @@ from relay.rpc.events import Event
 log = logging.getLogger(__name__)
 
 TICK: Final = 0.1
-OURS: Final = frozenset({"model_changed", "stopped"})
-"""Endings that are no fault of the orchestrator."""
+ASK_AGAIN: Final = 0.5
+"""Seconds between two requests for the key frame with which a session can go on."""
+MODEL_CHANGED: Final = "model_changed"
+"""The one ending that is no fault of the orchestrator."""
+SHORT: Final = 1.0
+"""Seconds under which a session's end is followed by a pause, whatever it brought."""
 PATIENCE: Final = 5.0
 """Seconds without anybody to serve the stream until that is called a failure."""
 STALE_GROUP: Final = 1.0
@@ -92,12 +96,19 @@ class Live:
         self._lost_at: float | None = None
         self._searching_since = time.monotonic()
         self._failures = 0
+        self._failing = False
+        self._refused: set[str] = set()
+        self._last_keyframe = self._searching_since
+        self._asked = 0.0
+        self._told_starved = False
         self._last_update: bytes | None = None
         self._aside: set[asyncio.Task[Any]] = set()
 
     # --- what the path calls --------------------------------------------------------
 
     def feed(self, unit: AccessUnit) -> None:
+        if unit.keyframe:
+            self._last_keyframe = unit.arrival
         if self._session is not None:
             self._session.feed(unit, unit.arrival)
 
@@ -140,7 +151,7 @@ class Live:
         self.model, self.params, self._last_update = model, params, None
         self._transcoder = None
         if self._session is not None:
-            self._session.end(Ending("model_changed", f"the model is now {model}"))
+            self._session.end(self._model_changed())
 
     # --- the loop --------------------------------------------------------------------
 
@@ -152,19 +163,11 @@ class Live:
                     self._failures += 1
                     await asyncio.sleep(retry_delay(self._failures))
                     continue
+                began = time.monotonic()
                 ending = await self._serve(started)
                 if ending is None:
                     return
-                self._searching_since = time.monotonic()
-                if self._had_output:
-                    self._lost_at = self._searching_since
-                metrics.JOB_SWAPS.labels(ending.code).inc()
-                if ending.code not in OURS:
-                    self._sellers.fail(started.choice.offer.url)
-                    self.swaps += 1
-                state = StreamState.SWITCHING if self._lost_at else StreamState.STARTING
-                self._host.moved(state, ending.code, _switching(ending))
-                if not self._had_output and ending.code not in OURS:
+                if self._lost(started, ending, began):
                     self._failures += 1
                     await asyncio.sleep(retry_delay(self._failures))
         finally:
@@ -173,17 +176,43 @@ class Live:
             if self._aside:
                 await asyncio.gather(*self._aside, return_exceptions=True)
 
+    def _lost(self, started: Started, ending: Ending, began: float) -> bool:
+        """A session ended; whether to pause before the next one."""
+        self._searching_since = time.monotonic()
+        self._told_starved = False
+        if self._had_output:
+            self._lost_at = self._searching_since
+        metrics.JOB_SWAPS.labels(ending.code).inc()
+        ours = ending.code == MODEL_CHANGED
+        if not ours:
+            self._sellers.fail(started.choice.offer.url)
+            self.swaps += 1
+        words = ending.words if ours else f"switching worker: {ending.words}"
+        self._host.moved(self._phase(), ending.code, words)
+        return not ours and not (self._had_output and self._searching_since - began >= SHORT)
+
+    def _phase(self) -> StreamState:
+        """Where a stream stands that somebody serves, or soon will."""
+        if self._session is not None and self._had_output:
+            return StreamState.LIVE
+        return StreamState.STARTING if self._lost_at is None else StreamState.SWITCHING
+
+    def _model_changed(self) -> Ending:
+        return Ending(MODEL_CHANGED, f"the model is now {self.model}")
+
     async def _start(self) -> Started | None:
         """A job at the best orchestrator that takes it, or None when nobody does."""
         try:
-            choices = await self._sellers.choices(self.model)
+            choices = await self._sellers.choices(self.model, self._refused)
         except Unavailable as error:
             self._not_found(error.code, words(error))
             return None
         refusal: RelayError | None = None
         for choice in choices:
+            if choice.offer.model != self.model:
+                return None
             try:
-                return await self._sellers.start(
+                started = await self._sellers.start(
                     choice,
                     params=self.params,
                     request_id=self._request_id,
@@ -193,8 +222,12 @@ class Live:
                 log.info("%s refused: %s", choice.offer.url, error)
                 metrics.JOB_FAILURES.labels(error.code).inc()
                 refusal = refusal or error
-                if error.code != CAPPED:
+                self._refused.add(choice.offer.url)
+                if error.code not in BLAMELESS:
                     self._sellers.fail(choice.offer.url)
+            else:
+                self._refused.clear()
+                return started
         if refusal is not None:
             self._not_found(refusal.code, words(refusal))
         return None
@@ -202,6 +235,7 @@ class Live:
     def _not_found(self, code: str, text: str) -> None:
         """Nobody serves the stream now: for a moment that is part of finding somebody."""
         if time.monotonic() - self._searching_since > PATIENCE:
+            self._failing = True
             self._host.moved(StreamState.FAILED, code, f"{text}; trying again")
         elif self._lost_at is not None:
             self._host.moved(StreamState.SWITCHING, code, f"switching worker: {text}")
@@ -210,18 +244,15 @@ class Live:
 
     async def _serve(self, started: Started) -> Ending | None:
         """Run one session; None when the stream itself cannot be served."""
-        sent = self.params
         session = OrchestratorSession(
             self._http, started.answer, self, tls=self._sellers.tls, audio=self._audio
         )
         self._had_output = False
         try:
             await session.open()
+            if started.choice.offer.model != self.model:
+                return self._model_changed()
             self._begin(session, started)
-            if self.params is not sent:
-                session.control(parameters.dump(self.params))
-            elif self._last_update is not None and self._no_schema():
-                session.control(self._last_update)
             judging = asyncio.create_task(self._judge(session))
             try:
                 return await self._until_end(session, judging)
@@ -257,6 +288,7 @@ class Live:
         """From here on the session is fed; it gets the kept group of pictures first."""
         offer = started.choice.offer
         self._transcoder = offer.transcoder
+        self.runner, self.runner_error = {}, None
         self.serving = Serving(
             orchestrator=offer.transcoder,
             model=offer.model,
@@ -276,6 +308,13 @@ class Live:
         self._session = session
         if not group or now - group[0].arrival > STALE_GROUP:
             self._host.source_keyframe()
+        if self.params is not started.params:
+            session.control(parameters.dump(self.params))
+        if self._last_update is not None and self._no_schema():
+            session.control(self._last_update)
+        if self._failing:
+            self._failing = False
+            self._host.moved(self._phase())
 
     async def _judge(self, session: OrchestratorSession) -> Ending:
         """Watch the session; returns when it must not go on."""
@@ -284,15 +323,14 @@ class Live:
             await asyncio.sleep(TICK)
             now = time.monotonic()
             late, last = now - last > 3 * TICK, now
-            seen = session.observe(now)
+            starved = now - self._last_keyframe
             if late:
                 # Our own loop stood still: what it did not read yet cannot be held
                 # against the orchestrator.
                 continue
-            if self._had_output:
-                self._tell_starved(seen.starved)
+            self._tell_starved(starved)
             judgement = judge(
-                seen,
+                session.observe(starved=starved),
                 now,
                 output_timeout=self._settings.output_timeout,
                 start_timeout=self._settings.start_timeout,
@@ -302,21 +340,29 @@ class Live:
 
     def _tell_starved(self, starved: float) -> None:
         if starved > KEYFRAME_WARNING:
+            self._told_starved = True
             text = f"the publisher has sent no key frame for {starved:.0f} seconds"
-            self._host.moved(StreamState.LIVE, "no_keyframe", text)
-        else:
-            self._host.moved(StreamState.LIVE)
+            self._host.moved(self._phase(), "no_keyframe", text)
+        elif self._told_starved:
+            self._told_starved = False
+            self._host.moved(self._phase())
 
     # --- what a session tells -----------------------------------------------------------
 
-    def output(self, unit: AccessUnit) -> None:
-        if self._rendition.output(unit) and unit.is_video and not self._had_output:
+    def output(self, unit: AccessUnit) -> bool:
+        sent = self._rendition.output(unit)
+        if sent and unit.is_video and not self._had_output:
             self._had_output = True
             self._failures = 0
             if self._lost_at is not None:
                 metrics.JOB_GAP.observe(unit.arrival - self._lost_at)
                 self._lost_at = None
             self._host.moved(StreamState.LIVE)
+        elif self._rendition.stuck and unit.arrival - self._asked > ASK_AGAIN:
+            # It began with pictures that viewers have seen: the kept group.
+            self._asked = unit.arrival
+            self.viewer_wants_keyframe()
+        return sent
 
     def event(self, event: Event) -> None:
         if (status := event.status()) is not None:
@@ -346,9 +392,3 @@ class Live:
         task = asyncio.create_task(work)
         self._aside.add(task)
         task.add_done_callback(self._aside.discard)
-
-
-def _switching(ending: Ending) -> str:
-    if ending.code == "model_changed":
-        return ending.words
-    return f"switching worker: {ending.words}"

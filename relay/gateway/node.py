@@ -26,7 +26,8 @@ from relay.protocols.webrtc.session import Session
 log = logging.getLogger(__name__)
 
 SWEEP: Final = 0.5
-CLOSE_TIMEOUT: Final = 2.5
+CLOSE_TIMEOUT: Final = 2.0
+"""Seconds that other nodes get to take the end of what runs when this one stops."""
 
 
 class GatewayNode:
@@ -43,6 +44,7 @@ class GatewayNode:
         self._paths: dict[str, Path] = {}
         self._sessions: dict[str, tuple[Session, Path]] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._ending: set[asyncio.Task[None]] = set()
         self._quiet = asyncio.Event()
         self.peers: Peers
         self.sellers: Sellers
@@ -86,14 +88,15 @@ class GatewayNode:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
-        try:
-            async with asyncio.timeout(CLOSE_TIMEOUT):
-                await asyncio.gather(
-                    *(path.close("the gateway is going away") for path in self._paths.values())
-                )
-        except TimeoutError:
-            log.warning("not every stream ended in %.1f s", CLOSE_TIMEOUT)
+        paths = [*self._paths.values()]
         self._paths.clear()
+        for task in self._ending:
+            task.cancel()
+        await asyncio.gather(
+            *(path.close("the gateway is going away", within=CLOSE_TIMEOUT) for path in paths),
+            *self._ending,
+            return_exceptions=True,
+        )
         self._sessions.clear()
         await self._http.close()
         await self.peers.close()
@@ -108,21 +111,25 @@ class GatewayNode:
             now = time.monotonic()
             for path in list(self._paths.values()):
                 if path.has_publisher:
+                    path.look(now)
                     continue
-                lonely = now - path.lonely_since
-                if path.idle or lonely > self.settings.viewer_wait:
-                    await self._end(path, "nobody publishes")
+                lonely = now - path.lonely_since > self.settings.viewer_wait
+                if path.idle or (lonely and not path.taken):
+                    self._end_soon(path, "nobody publishes")
             if not any(path.has_publisher for path in self._paths.values()):
                 self._quiet.set()
 
-    async def _forget_idle(self, path: Path) -> None:
+    def _forget_idle(self, path: Path) -> None:
         """A refused offer leaves no stream behind."""
-        if path.idle:
-            await self._end(path, "nobody is here")
+        if path.idle and self._paths.get(path.name) is path:
+            self._end_soon(path, "nobody is here")
 
-    async def _end(self, path: Path, reason: str) -> None:
-        self._paths.pop(path.name, None)
-        await path.close(reason)
+    def _end_soon(self, path: Path, reason: str) -> None:
+        """Its name is free at once; its job may take a few seconds to end."""
+        del self._paths[path.name]
+        task = asyncio.create_task(path.close(reason), name=f"end of {path.name}")
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
 
     # --- streamers and viewers ----------------------------------------------------------
 
@@ -149,8 +156,8 @@ class GatewayNode:
         schema = self.sellers.schema(None, model)
         parameters.check(schema.schema if schema else None, params or {})
         path = self._paths.get(name)
-        if path is None or not path.has_publisher:
-            live = sum(1 for p in self._paths.values() if p.has_publisher)
+        if path is None or not path.taken:
+            live = sum(1 for p in self._paths.values() if p.taken)
             if live >= self.settings.max_streams:
                 raise Unavailable("this gateway carries as many streams as it may", retry_after=10)
         path = self._path(name)
@@ -159,7 +166,7 @@ class GatewayNode:
                 offer, model=model, params=params or {}, stream_id=stream_id or secrets.token_hex(4)
             )
         except RelayError:
-            await self._forget_idle(path)
+            self._forget_idle(path)
             raise
         self._sessions[session.id] = (session, path)
         return session
@@ -168,13 +175,14 @@ class GatewayNode:
         """Answer a WHEP offer; the publisher may come later."""
         check_name(name)
         self._refuse_when_draining()
-        if sum(path.viewers for path in self._paths.values()) >= self.settings.max_viewers:
+        viewers = sum(path.viewers + path.joining for path in self._paths.values())
+        if viewers >= self.settings.max_viewers:
             raise Unavailable("this gateway serves as many viewers as it may", retry_after=10)
         path = self._path(name)
         try:
             session = await path.play(offer)
         except RelayError:
-            await self._forget_idle(path)
+            self._forget_idle(path)
             raise
         self._sessions[session.id] = (session, path)
         return session
@@ -210,7 +218,9 @@ class GatewayNode:
         self._known(name).set_model(model, params)
 
     async def stop_stream(self, name: str) -> None:
-        await self._end(self._known(name), "the stream was stopped")
+        path = self._known(name)
+        del self._paths[name]
+        await path.close("the stream was stopped")
 
     def models(self) -> list[ModelOffer]:
         return self.sellers.models()

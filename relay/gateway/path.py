@@ -11,17 +11,16 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any, Final
 
 import aiohttp
 
 from relay import metrics
 from relay.config import Gateway
-from relay.errors import BadInput, Conflict, NotFound
+from relay.errors import BadInput, Conflict, NotFound, RelayError, Unavailable
+from relay.gateway.dispatcher import KEYFRAME_END, KEYFRAME_WARNING
 from relay.gateway.live import Live
+from relay.gateway.publisher import Publisher
 from relay.gateway.rates import Meter
 from relay.gateway.rendition import Rendition
 from relay.gateway.sellers import Sellers
@@ -37,6 +36,9 @@ log = logging.getLogger(__name__)
 NAME: Final = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9_.~-]{0,127}")
 SILENT: Final = 1.0
 """Seconds without a packet after which an open gateway lets another publisher take over."""
+
+CLOSE_TIMEOUT: Final = 6.0
+"""Seconds for a job to end: longer than its channels take to close by themselves."""
 
 INPUT_BYTES: Final = metrics.MEDIA_BYTES.labels("ingest")
 INPUT_FRAMES: Final = metrics.MEDIA_FRAMES.labels("ingest")
@@ -68,28 +70,6 @@ def check_name(name: str) -> str:
     return name
 
 
-class Publisher:
-    """One ingest session on a path; puts its timestamps on the path's clock."""
-
-    def __init__(self, path: Path, model: str, params: dict[str, Any], stream_id: str) -> None:
-        self.path = path
-        self.model = model
-        self.params = params
-        self.stream_id = stream_id
-        self.request_id = secrets.token_hex(4)
-        self.started = time.time()
-        self.session: IngestSession | None = None
-        self._base: int | None = None
-
-    def unit(self, unit: AccessUnit) -> None:
-        if self._base is None:
-            self._base = self.path.clock(unit.arrival) - unit.pts
-        self.path.unit(self, replace(unit, pts=unit.pts + self._base))
-
-    def closed(self, reason: str) -> None:
-        self.path.publisher_gone(self, reason)
-
-
 class Path:
     """One named live stream."""
 
@@ -114,7 +94,10 @@ class Path:
         self._code = ""
         self._since: float | None = None
         self._notice: tuple[str, str] | None = None
-        self._answering = 0
+        self.publishing = 0
+        """Publishers that are being answered."""
+        self.joining = 0
+        """Viewers that are being answered."""
         self._epoch: float | None = None
         self._last_pts = 0
         self._publisher: Publisher | None = None
@@ -122,11 +105,15 @@ class Path:
         self._task: asyncio.Task[None] | None = None
         self._stream = Stream()
         self._meter = Meter()
-        self.rendition = Rendition(name, egress, show_source=settings.show_source_while_switching)
+        # A path that ends must not take the rendition of its name's next one along.
+        self._key = f"{name}/{secrets.token_hex(4)}"
+        self.rendition = Rendition(
+            self._key, egress, show_source=settings.show_source_while_switching
+        )
         self.lonely_since = time.monotonic()
         """Since when there is no publisher; meaningless while there is one."""
         self._closing: set[asyncio.Task[None]] = set()
-        egress.open(name, on_keyframe_wanted=self._viewer_wants_keyframe)
+        egress.open(self._key, on_keyframe_wanted=self._viewer_wants_keyframe)
 
     # --- publishers --------------------------------------------------------------------
 
@@ -141,17 +128,23 @@ class Path:
 
         Raises:
             Conflict: somebody else publishes, and there is no key to tell who is who.
+            Unavailable: the stream was stopped meanwhile.
         """
         self._check_takeover()
         publisher = Publisher(self, model, params, stream_id)
-        with self._answer():
+        self.publishing += 1
+        try:
             session = await self._ingest.answer(offer, publisher)
+        finally:
+            self.publishing -= 1
         publisher.session = session
         try:
+            # While this one was being answered, another may have come, or the end.
             self._check_takeover()
-        except Conflict:
-            # Another publisher came while this one was being answered.
-            await session.close("the name was taken meanwhile")
+            if self._ended:
+                raise Unavailable("the stream was stopped", code="stream_stopped", retry_after=1)
+        except RelayError as error:
+            await session.close(str(error))
             raise
         old = self._publisher
         self._leave_publisher()
@@ -166,25 +159,30 @@ class Path:
     def _check_takeover(self) -> None:
         if self._publisher is None or self._settings.publish_key is not None:
             return
-        session = self._publisher.session
-        last = session.statistics().last_arrival if session is not None else None
-        quiet_since = last if last is not None else self._publisher_since()
-        if time.monotonic() - quiet_since < SILENT:
+        if time.monotonic() - self._publisher.heard < SILENT:
             raise Conflict(
                 f"somebody else is live as “{self.name}”", code="name_taken", retry_after=1
             )
-
-    def _publisher_since(self) -> float:
-        publisher = self._publisher
-        assert publisher is not None
-        return time.monotonic() - (time.time() - publisher.started)
 
     def publisher_gone(self, publisher: Publisher, reason: str) -> None:
         if publisher is not self._publisher:
             return
         self._leave_publisher()
-        if self._states.state is not S.ENDED:
+        if not self._ended:
             self.moved(S.WAITING, "publisher_gone", f"the publisher left: {reason}")
+
+    def look(self, now: float) -> None:
+        """To be called now and then: a publisher whose media does not begin is told so,
+        and ended. Media begins with a key frame."""
+        publisher = self._publisher
+        if publisher is None or publisher.session is None or self._live is not None:
+            return
+        waited = now - publisher.came
+        text = f"the publisher has sent no key frame for {waited:.0f} seconds"
+        if waited > KEYFRAME_END:
+            self._set_aside(publisher.session.close(text))
+        elif waited > KEYFRAME_WARNING:
+            self.moved(S.CONNECTING, "no_keyframe", text)
 
     def _leave_publisher(self) -> None:
         """Stop the live job of the publisher that was here."""
@@ -193,7 +191,8 @@ class Path:
         self.lonely_since = time.monotonic()
         if self._task is not None:
             self._task.cancel()
-            self._set_aside(_ended(self._task))
+            self._closing.add(self._task)
+            self._task.add_done_callback(self._closing.discard)
             self._task = None
         self._stream.close()
 
@@ -251,8 +250,8 @@ class Path:
 
     def moved(self, state: StreamState, code: str = "", reason: str = "") -> None:
         self._states.to(state, code)
-        if reason != self._reason:
-            self._since = time.time() if reason else None
+        if code != self._code:
+            self._since = time.time() if code else None
         self._code, self._reason = code, reason
 
     def source_keyframe(self) -> None:
@@ -273,22 +272,21 @@ class Path:
     # --- viewers and operators ------------------------------------------------------------
 
     async def play(self, offer: str) -> EgressSession:
-        with self._answer():
-            return await self._egress.answer(self.name, offer)
-
-    @contextmanager
-    def _answer(self) -> Iterator[None]:
-        """The path is needed while somebody is being answered."""
-        self._answering += 1
+        self.joining += 1
         try:
-            yield
+            return await self._egress.answer(self._key, offer)
         finally:
-            self._answering -= 1
+            self.joining -= 1
+
+    @property
+    def taken(self) -> bool:
+        """Somebody publishes, or soon will."""
+        return self.has_publisher or self.publishing > 0
 
     @property
     def idle(self) -> bool:
         """Nobody publishes, watches, or is being answered."""
-        return not (self.has_publisher or self._answering or self.viewers)
+        return not (self.taken or self.joining or self.viewers)
 
     def announce(self, code: str, reason: str) -> None:
         """Tell everyone who looks at the status, whatever else happens."""
@@ -296,7 +294,7 @@ class Path:
 
     @property
     def viewers(self) -> int:
-        return len(self._egress.viewers(self.name))
+        return 0 if self._ended else len(self._egress.viewers(self._key))
 
     def update(self, body: bytes) -> dict[str, Any]:
         if self._live is None:
@@ -313,14 +311,31 @@ class Path:
         if publisher is not None and publisher.session is not None:
             await publisher.session.close(reason)
 
-    async def close(self, reason: str) -> None:
-        """End the path and everyone on it; waits until the job is gone."""
+    @property
+    def _ended(self) -> bool:
+        return self._states.state is S.ENDED
+
+    async def close(self, reason: str, *, within: float = CLOSE_TIMEOUT) -> None:
+        """End the path and everyone on it; waits until the job is gone.
+
+        Args:
+            within: seconds for other nodes to take the end; then it is cut short.
+        """
         await self.stop_publisher(reason)
         self._leave_publisher()
         self.moved(S.ENDED, "ended", reason)
-        await self._egress.close(self.name, reason)
-        if self._closing:
-            await asyncio.gather(*self._closing, return_exceptions=True)
+        await self._egress.close(self._key, reason)
+        closing = [*self._closing]
+        if not closing:
+            return
+        try:
+            await asyncio.wait(closing, timeout=within)
+        finally:
+            for task in closing:
+                if not task.done():
+                    log.warning("stream %s: %s did not end in time", self.name, task.get_name())
+                task.cancel()
+            await asyncio.gather(*closing, return_exceptions=True)
 
     # --- status ------------------------------------------------------------------------------
 
@@ -372,7 +387,3 @@ class Path:
         task: asyncio.Task[None] = asyncio.ensure_future(work)
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
-
-
-async def _ended(task: asyncio.Task[None]) -> None:
-    await asyncio.wait((task,))

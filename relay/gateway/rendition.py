@@ -31,6 +31,7 @@ AUDIO_GAP: Final = 0.15
 """Seconds without output audio until the source's audio goes on in its place."""
 FOREIGN: Final = 10 * VIDEO_CLOCK
 """An output timestamp further than this from the input's is on a clock of its own."""
+FRAME: Final = VIDEO_CLOCK // 30
 WRAP: Final = 1 << 33
 
 OUTPUT_BYTES: Final = metrics.MEDIA_BYTES.labels("job_output")
@@ -63,8 +64,11 @@ class Rendition:
         self._show_source = show_source
         self._arrivals: OrderedDict[int, float] = OrderedDict()
         self._newest_input = 0
-        self._offset: int | None = None
+        self._offset = 0
+        self._placed = False
         self._needs_keyframe = True
+        self.stuck = False
+        """New pictures come, and none with which a viewer can begin."""
         self._feeding = False
         self._last_video = -1
         self._last_audio = -1
@@ -84,7 +88,8 @@ class Rendition:
         """A new session feeds the rendition from here on; it starts with a key frame."""
         self._feeding = True
         self._needs_keyframe = True
-        self._offset = None
+        self._offset = 0
+        self._placed = False
 
     def interrupt(self) -> None:
         """No session feeds the rendition: the source's audio goes on."""
@@ -112,21 +117,38 @@ class Rendition:
         Returns:
             Whether it was sent on: late, foreign and undecodable units are not.
         """
-        pts = lift(unit.pts, self._newest_input)
-        if self._offset is None:
-            foreign = abs(pts - self._newest_input) > FOREIGN
-            self._offset = self._newest_input - pts if foreign else 0
-            if foreign:
-                self.foreign += 1
-                log.warning("%s: the output is on a clock of its own", self._name)
-        unit = replace(unit, pts=pts + self._offset)
+        pts = lift(unit.pts + self._offset, self._newest_input)
+        if unit.is_video and not self._placed:
+            pts = self._place(pts)
+        if abs(pts - self._newest_input) > FOREIGN:
+            # Sent on, one picture of a time far ahead would be the last that viewers get.
+            return False
+        unit = replace(unit, pts=pts)
         if not unit.is_video:
             return self._output_audio(unit)
-        arrived = self._arrivals.pop(unit.pts, None)
+        if not self._send_video(unit):
+            return False
+        arrived = self._arrivals.get(pts)
         if arrived is not None:
             self._delays.add(unit.arrival - arrived)
             metrics.STREAM_DELAY.observe(unit.arrival - arrived)
-        return self._send_video(unit)
+        return True
+
+    def _place(self, pts: int) -> int:
+        """Where the first picture of a session belongs; ``_offset`` brings the others there.
+
+        A worker that keeps our timestamps begins near the input, or with a picture of the
+        kept group, which viewers may have seen. Any other clock is laid on the path's.
+        """
+        self._placed = True
+        near = abs(pts - self._newest_input) <= FOREIGN
+        if near and (pts > self._last_video or pts in self._arrivals):
+            return pts
+        self.foreign += 1
+        log.warning("%s: the output is on a clock of its own", self._name)
+        here = max(self._newest_input, self._last_video + FRAME)
+        self._offset = here - pts
+        return here
 
     # --- what it tells -------------------------------------------------------
 
@@ -142,9 +164,10 @@ class Rendition:
     # --- sending -------------------------------------------------------------
 
     def _send_video(self, unit: AccessUnit) -> bool:
-        if self._needs_keyframe and not unit.keyframe:
-            return False
         if unit.pts <= self._last_video:
+            return False
+        self.stuck = self._needs_keyframe and not unit.keyframe
+        if self.stuck:
             return False
         payload = unit.payload
         if unit.keyframe:

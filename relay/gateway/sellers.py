@@ -6,14 +6,14 @@ import asyncio
 import logging
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import aiohttp
 
 from relay.config import Gateway
-from relay.errors import PeerError, RelayError, Unavailable
+from relay.errors import PeerError, PeerRefused, PeerTimeout, RelayError, Unavailable
 from relay.gateway.status import ModelOffer
 from relay.market.discovery import Answer, Discovery
 from relay.market.offer import Offer
@@ -31,14 +31,21 @@ log = logging.getLogger(__name__)
 ASK_TIMEOUT: Final = 2.0
 START_TIMEOUT: Final = 5.0
 REFRESH: Final = 10.0
+MAX_SCHEMAS: Final = 256
+"""Schemas asked for in one round: a seller may name any number of models."""
 CAPPED: Final = "orchestrator_capped"
+BAD_REQUEST: Final = "orchestrator_bad_request"
+TOKEN: Final = "orchestrator_token"
+BLAMELESS: Final = frozenset({CAPPED, BAD_REQUEST})
+"""Refusals that say nothing against the orchestrator: it is full, or the job is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A job that an orchestrator accepted."""
+    """A job that an orchestrator accepted, with the parameters that it was given."""
 
     choice: Choice
+    params: dict[str, Any]
     answer: LiveJobAnswer
     connect_ms: float
 
@@ -96,21 +103,28 @@ class Sellers:
         }
         kept = {key: value for key, value in self._catalogue.schemas.items() if key in wanted}
         self._catalogue.schemas = kept
-        for transcoder, model in sorted(wanted):
-            await self.load_schema(transcoder, model)
+        models: dict[str, list[str]] = {}
+        for transcoder, model in sorted(wanted)[:MAX_SCHEMAS]:
+            models.setdefault(transcoder, []).append(model)
+        await asyncio.gather(*(self._load_schemas(*item) for item in models.items()))
 
-    async def load_schema(self, transcoder: str, model: str) -> RunnerSchema | None:
-        """Fetch the parameters' schema; None where the seller has none to tell."""
+    async def _load_schemas(self, transcoder: str, models: Iterable[str]) -> None:
+        for model in models:
+            if not await self.load_schema(transcoder, model):
+                return
+
+    async def load_schema(self, transcoder: str, model: str) -> bool:
+        """Fetch the parameters' schema; False when the seller does not answer in time."""
         try:
             schema = await fetch_schema(
                 self._http, transcoder, model, ssl=self.tls, timeout=ASK_TIMEOUT
             )
         except PeerError as error:
             log.debug("no schema of %s from %s: %s", model, transcoder, error)
-            return self._catalogue.schemas.get((transcoder, model))
+            return not isinstance(error, PeerTimeout)
         if schema is not None:
             self._catalogue.schemas[transcoder, model] = schema
-        return schema
+        return True
 
     def schema(self, transcoder: str | None, model: str) -> RunnerSchema | None:
         """The schema of ``model`` at ``transcoder``; with None, at anyone."""
@@ -146,15 +160,28 @@ class Sellers:
         """``url`` failed us: it comes last for a while."""
         self._suspensions.fail(url, time.monotonic())
 
-    async def choices(self, model: str) -> list[Choice]:
+    async def choices(self, model: str, refused: Collection[str] = ()) -> list[Choice]:
         """Everyone who offers ``model`` now, best first; never empty.
+
+        Args:
+            refused: whose quick answer is not enough to do without the slower ones,
+                since they refused a moment ago. Nor is that of who failed us lately.
 
         Raises:
             Unavailable: nobody does. Code ``orchestrator_capped`` when some are only full,
                 else ``no_orchestrator``.
         """
+        now = time.monotonic()
+
+        def wanted(answer: Answer[OrchestratorInfo]) -> bool:
+            return (
+                model in _models(answer.node)
+                and answer.url not in refused
+                and not self._suspensions.suspended_until(answer.url, now)
+            )
+
         discovery = self._discovery(OrchestratorRequest.for_live(model))
-        answers = await discovery.find(lambda info: model in _models(info))
+        answers = await discovery.find(wanted)
         for answer in answers:
             self._infos[answer.url] = answer.node
         offers = [_offer(answer, model) for answer in answers if model in _models(answer.node)]
@@ -165,43 +192,55 @@ class Sellers:
     async def start(
         self, choice: Choice, *, params: dict[str, Any], request_id: str, stream_id: str
     ) -> Started:
-        """Post the job.
+        """Post the job; once more with a new token when its own is refused.
 
         Raises:
             PeerRefused, PeerTimeout, PeerError: it is not to be had here.
         """
-        info = self._infos[choice.offer.url]
+        url = choice.offer.url
         request = LiveJobRequest(
             model_id=choice.offer.model,
             params=params,
             gateway_request_id=request_id,
             stream_id=stream_id,
         )
-        if info.auth_token is None:
-            raise PeerError(f"{choice.offer.url} gave no auth token")
         began = time.monotonic()
-        answer = await start_live_job(
+        try:
+            answer = await self._post(url, choice.offer.transcoder, request)
+        except PeerRefused as error:
+            if error.code != TOKEN:
+                raise
+            # It was started again since it was asked.
+            question = OrchestratorRequest.for_live(request.model_id)
+            info = self._infos[url] = await self._ask(url, question)
+            answer = await self._post(url, info.transcoder, request)
+        return Started(choice, params, answer, (time.monotonic() - began) * 1000)
+
+    async def _post(self, url: str, transcoder: str, request: LiveJobRequest) -> LiveJobAnswer:
+        token = self._infos[url].auth_token
+        if token is None:
+            raise PeerError(f"{url} gave no auth token")
+        return await start_live_job(
             self._http,
-            choice.offer.transcoder,
+            transcoder,
             request,
-            auth_token=info.auth_token,
+            auth_token=token,
             ssl=self.tls,
             timeout=START_TIMEOUT,
         )
-        return Started(choice, answer, (time.monotonic() - began) * 1000)
+
+    async def _ask(self, url: str, request: OrchestratorRequest) -> OrchestratorInfo:
+        info = await get_orchestrator(url, request, timeout=ASK_TIMEOUT, ssl_context=self._grpc_tls)
+        if not info.transcoder:
+            raise PeerError(f"{url} is not doing work")
+        if info.price_info is not None and info.price_info.pixels_per_unit <= 0:
+            raise PeerError(f"{url} names a price for no pixels")
+        return info
 
     def _discovery(self, request: OrchestratorRequest) -> Discovery[OrchestratorInfo]:
-        async def ask(url: str) -> OrchestratorInfo:
-            info = await get_orchestrator(
-                url, request, timeout=ASK_TIMEOUT, ssl_context=self._grpc_tls
-            )
-            if not info.transcoder:
-                raise PeerError(f"{url} is not doing work")
-            if info.price_info is not None and info.price_info.pixels_per_unit <= 0:
-                raise PeerError(f"{url} names a price for no pixels")
-            return info
-
-        return Discovery(self._settings.orchestrators, ask, timeout=ASK_TIMEOUT)
+        return Discovery(
+            self._settings.orchestrators, lambda url: self._ask(url, request), timeout=ASK_TIMEOUT
+        )
 
 
 def _models(info: OrchestratorInfo) -> Mapping[str, ModelConstraint]:

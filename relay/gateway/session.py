@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 
 import aiohttp
 
-from relay.errors import BadInput, ChannelClosed, RelayError
+from relay.errors import BadInput, ChannelClosed, PeerError, RelayError
 from relay.gateway.dispatcher import INPUT_FLOWS, Observation
 from relay.media.mpegts import Demuxer
 from relay.media.segmenter import Chunk, Cut, Segmenter
@@ -51,7 +51,8 @@ class Ending:
 class SessionSink(Protocol):
     """Who hears what comes back."""
 
-    def output(self, unit: AccessUnit) -> None: ...
+    def output(self, unit: AccessUnit) -> bool:
+        """Whether it could be sent on."""
 
     def event(self, event: Event) -> None: ...
 
@@ -84,8 +85,9 @@ class OrchestratorSession:
         self._input = TricklePublisher(http, answer.publish_url, ssl=tls)
         self._control = TricklePublisher(http, answer.control_url, ssl=tls)
         self._output = TrickleSubscriber(http, answer.subscribe_url, ssl=tls)
+        # From the first event on: a worker tells at once what it can do.
         self._events = TrickleSubscriber(
-            http, answer.events_url, ssl=tls, max_segment=MAX_EVENT, keep_newest=False
+            http, answer.events_url, start=0, ssl=tls, max_segment=MAX_EVENT
         )
         self._writer: SegmentWriter | None = None
         self._controls: asyncio.Queue[bytes] = asyncio.Queue(MAX_CONTROLS)
@@ -96,6 +98,7 @@ class OrchestratorSession:
         self._last_output: float | None = None
         self._last_event: float | None = None
         self._loading = False
+        self._loaded: float | None = None
         self.can_keyframe = False
         """The worker announced that it makes a key frame on request."""
         self._input.on_failure = lambda error: self.end(_ending("input", error))
@@ -108,10 +111,6 @@ class OrchestratorSession:
         await asyncio.gather(self._input.open(), self._control.open())
 
     def feed(self, unit: AccessUnit, now: float) -> None:
-        if unit.is_video:
-            if self._last_input is None or now - self._last_input > INPUT_FLOWS:
-                self._input_since = now
-            self._last_input = now
         for step in self._segmenter.push(unit, now):
             match step:
                 case Cut():
@@ -126,8 +125,16 @@ class OrchestratorSession:
                     if self._writer is not None and not self._writer.write(data):
                         self._give_up_segment()
                         return
+                    if unit.is_video:
+                        self._note_input(now)
         if self._segmenter.keyframe_due(now):
             self._sink.keyframe_needed()
+
+    def _note_input(self, now: float) -> None:
+        """A picture went out: before its first key frame a session owes nothing."""
+        if self._last_input is None or now - self._last_input > INPUT_FLOWS:
+            self._input_since = now
+        self._last_input = now
 
     def _give_up_segment(self) -> None:
         """The peer does not take the input: drop to the next key frame."""
@@ -150,7 +157,11 @@ class OrchestratorSession:
 
     # --- what is seen of it -----------------------------------------------------
 
-    def observe(self, now: float) -> Observation:
+    def observe(self, *, starved: float) -> Observation:
+        """
+        Args:
+            starved: seconds since the publisher's last key frame.
+        """
         return Observation(
             opened=self._opened,
             input_since=self._input_since,
@@ -158,8 +169,9 @@ class OrchestratorSession:
             last_output=self._last_output,
             last_event=self._last_event,
             in_flight=self._input.in_flight,
-            starved=self._segmenter.starved(now),
+            starved=starved,
             loading=self._loading,
+            loaded=self._loaded,
         )
 
     def end(self, ending: Ending) -> None:
@@ -220,9 +232,8 @@ class OrchestratorSession:
 
     def _deliver(self, units: list[AccessUnit], now: float) -> None:
         for unit in units:
-            if unit.is_video:
+            if self._sink.output(unit) and unit.is_video:
                 self._last_output = now
-            self._sink.output(unit)
 
     async def _read_events(self) -> None:
         async for segment in self._events:
@@ -230,9 +241,15 @@ class OrchestratorSession:
                 event = Event.parse(await segment.read(MAX_EVENT))
             except BadInput:
                 continue
-            self._last_event = time.monotonic()
+            except PeerError as error:
+                if error.code != "segment_too_large":
+                    raise
+                continue
+            now = self._last_event = time.monotonic()
             if (status := event.status()) is not None:
-                self._loading = status.state == "LOADING"
+                was_loading, self._loading = self._loading, status.state == "LOADING"
+                if was_loading and not self._loading and self._loaded is None:
+                    self._loaded = now
                 self.can_keyframe = EXTENSION_KEYFRAME in status.extensions
             self._sink.event(event)
 

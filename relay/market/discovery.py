@@ -54,7 +54,9 @@ class Discovery(Generic[Node]):
         self.failures: dict[str, RelayError] = {}
         """For each address that failed last time, why."""
 
-    async def find(self, wanted: Callable[[Node], bool] | None = None) -> list[Answer[Node]]:
+    async def find(
+        self, wanted: Callable[[Answer[Node]], bool] | None = None
+    ) -> list[Answer[Node]]:
         """All good answers; returns ``GRACE`` after the first one that is wanted.
 
         Args:
@@ -78,8 +80,9 @@ class Discovery(Generic[Node]):
                     return
                 self.failures.pop(url, None)
                 latency = asyncio.get_running_loop().time() - started
-                answers.append(Answer(url, rank, latency, node))
-                if wanted is not None and wanted(node):
+                answer = Answer(url, rank, latency, node)
+                answers.append(answer)
+                if wanted is not None and wanted(answer):
                     found.set()
 
         tasks = [asyncio.create_task(one(rank, url)) for rank, url in enumerate(self._urls)]

@@ -61,11 +61,9 @@ class Segmenter:
         self._size = 0
         self._last_keyframe: float | None = None
         self._asked: float | None = None
-        self._since: float | None = None
 
     def push(self, unit: AccessUnit, now: float) -> list[Cut | Chunk]:
         """Take one access unit and give what is to be sent for it."""
-        self._begin(now)
         if unit.keyframe:
             self._last_keyframe = now
         if not unit.is_video and not self._audio:
@@ -87,7 +85,6 @@ class Segmenter:
 
     def keyframe_due(self, now: float) -> bool:
         """Whether to ask the sender for a key frame now; at most once a ASK_AGAIN."""
-        self._begin(now)
         last = self._last_keyframe
         if last is not None and now - last < self._keyframe_interval:
             return False
@@ -95,16 +92,6 @@ class Segmenter:
             return False
         self._asked = now
         return True
-
-    def starved(self, now: float) -> float:
-        """Seconds since the last key frame, or since the first call when none came."""
-        since = self._begin(now) if self._last_keyframe is None else self._last_keyframe
-        return max(0.0, now - since)
-
-    def _begin(self, now: float) -> float:
-        if self._since is None:
-            self._since = now
-        return self._since
 
     def _cut_here(self, unit: AccessUnit, now: float) -> bool:
         if self._cut is None:

@@ -108,19 +108,6 @@ def test_key_frames_are_asked_for_at_once_and_then_at_the_interval() -> None:
     assert not segmenter.keyframe_due(13.9)
 
 
-def test_starvation_is_counted_from_the_start_or_the_last_key_frame() -> None:
-    segmenter = Segmenter(audio=True)
-    assert segmenter.starved(100.0) == 0.0
-    segmenter.push(sound(0), 103.0)
-    assert segmenter.starved(105.0) == 5.0
-    segmenter.push(second(0.0), 106.0)
-    segmenter.push(second(0.1, is_key=False), 109.0)
-    assert segmenter.starved(110.0) == 4.0
-    other = Segmenter(audio=True)
-    assert other.keyframe_due(1.0)
-    assert other.starved(4.0) == 3.0
-
-
 @given(
     st.lists(st.tuples(st.sampled_from(["key", "delta", "audio"]), st.floats(0, 0.5)), max_size=80),
     st.floats(0.1, 2.0),
