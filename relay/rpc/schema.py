@@ -77,11 +77,11 @@ async def fetch_schema(
     """Ask an orchestrator for a model's schema; None when it tells none.
 
     Raises:
-        PeerError: unreachable, too late, another refusal than 404, or no schema.
+        PeerError: unreachable, too late, another refusal than 404, or no schema of it.
     """
     query = urlencode({"pipeline": LIVE_PIPELINE, "model_id": model_id})
     url = f"{transcoder.rstrip('/')}{ORCHESTRATOR_PATH}?{query}"
-    return await _read(session, url, ssl=ssl, timeout=timeout, headers={})
+    return await _read(session, url, model_id, ssl=ssl, timeout=timeout, headers={})
 
 
 async def fetch_runner_schema(
@@ -95,11 +95,17 @@ async def fetch_runner_schema(
 ) -> RunnerSchema | None:
     """Ask a runner; otherwise like ``fetch_schema``."""
     url = f"{runner.rstrip('/')}{RUNNER_PATH}?{urlencode({'model_id': model_id})}"
-    return await _read(session, url, ssl=ssl, timeout=timeout, headers=headers)
+    return await _read(session, url, model_id, ssl=ssl, timeout=timeout, headers=headers)
 
 
 async def _read(
-    session: aiohttp.ClientSession, url: str, *, ssl: Ssl, timeout: float, headers: dict[str, str]
+    session: aiohttp.ClientSession,
+    url: str,
+    model_id: str,
+    *,
+    ssl: Ssl,
+    timeout: float,
+    headers: dict[str, str],
 ) -> RunnerSchema | None:
     answer = await call(
         session, "GET", url, timeout=timeout, limit=MAX_SCHEMA, ssl=ssl, headers=headers
@@ -110,6 +116,9 @@ async def _read(
     if answer.status != 200 or not answer.is_json:
         raise PeerRefused(f"GET {url} answered {answer.status}: {answer.text}")
     try:
-        return RunnerSchema.parse(answer.body)
+        schema = RunnerSchema.parse(answer.body)
     except BadInput as error:
         raise PeerError(f"GET {url}: {error}", code="peer_answer") from error
+    if schema.model_id != model_id:
+        raise PeerError(f"GET {url}: the schema is of another model", code="peer_answer")
+    return schema
