@@ -198,8 +198,8 @@ class Settings(BaseSettings):
             ConfigError: a key that does not exist, a value of the wrong kind, or a
                 file that cannot be read. The message names each key.
         """
-        if path is not None and not path.is_file():
-            raise ConfigError(f"no such configuration file: {path}")
+        if path is not None:
+            _check_file(path)
         configured = type(
             "Settings",
             (cls,),
@@ -213,8 +213,20 @@ class Settings(BaseSettings):
                 for item in error.errors()
             ]
             raise ConfigError("wrong settings:\n  " + "\n  ".join(lines)) from error
-        except yaml.YAMLError as error:
-            raise ConfigError(f"{path} is not YAML: {error}") from error
+
+
+def _check_file(path: Path) -> None:
+    """The reader of settings has other errors for each of these."""
+    if not path.is_file():
+        raise ConfigError(f"no such configuration file: {path}")
+    try:
+        document = yaml.safe_load(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {error}") from error
+    if not isinstance(document, dict | None):
+        raise ConfigError(f"{path} does not hold sections of settings")
 
 
 def is_loopback(host: str) -> bool:

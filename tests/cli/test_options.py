@@ -64,6 +64,29 @@ def test_a_file_that_is_not_yaml_is_refused(tmp_path: Path) -> None:
         load(file, [])
 
 
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"\xff\xfe\0", "cannot be read"),
+        (b"a: \0", "not YAML"),
+        (b"- 1", "sections"),
+        (b"hello", "sections"),
+        (b"gateway: 5", "gateway"),
+    ],
+)
+def test_a_file_of_anything_else_is_named(tmp_path: Path, data: bytes, words: str) -> None:
+    file = tmp_path / "relay.yaml"
+    file.write_bytes(data)
+    with pytest.raises(ConfigError, match=words):
+        load(file, [])
+
+
+def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
+    file = tmp_path / "relay.yaml"
+    file.write_bytes(b"")
+    assert load(file, []).model_dump() == load(None, []).model_dump()
+
+
 def test_unknown_environment_variables_are_refused_by_name() -> None:
     refuse_unknown_environment({"RELAY_GATEWAY__WEBRTC__PORT": "1", "RELAY_LOG__LEVEL": "info"})
     with pytest.raises(ConfigError, match="RELAY_GATEWAY__PROT, RELAY_NOPE"):
