@@ -15,6 +15,7 @@ import aiohttp
 import orjson
 from aiohttp import web
 
+from relay.errors import PeerRefused
 from relay.media.mpegts import Demuxer
 from relay.media.segmenter import Chunk, Cut, Segmenter
 from relay.media.unit import AccessUnit
@@ -33,6 +34,7 @@ from relay.rpc.orchestrator_info import OrchestratorInfo
 from relay.rpc.orchestrator_request import NO_ADDRESS
 from relay.rpc.price_info import PriceInfo
 from relay.rpc.schema import ORCHESTRATOR_PATH, RunnerSchema
+from relay.rpc.seg_data import SegData
 
 MODEL = "ident"
 CHANNELS = ("in", "out", "control", "events")
@@ -163,9 +165,10 @@ class Seller:
         full: GetOrchestrator is answered with OrchestratorCapped.
         deaf: the input is accepted and never read.
         token: what a job must bring; ``issued`` is what is given out.
-        delay: seconds until GetOrchestrator is answered.
+        delay: seconds until GetOrchestrator is answered; ``schema_delay`` is the schema's.
         schema: of the parameters; None answers 404 as stock sellers do.
-        jobs, posts, asked: what came.
+        hold: a job's POST is answered once it is set.
+        jobs, posts, asked, schema_asked: what came.
     """
 
     def __init__(self, work: Work = echo, *, models: tuple[str, ...] = (MODEL,)) -> None:
@@ -179,6 +182,8 @@ class Seller:
         self.price: PriceInfo | None = None
         self.delay = 0.0
         self.schema: dict[str, Any] | None = None
+        self.schema_delay = 0.0
+        self.schema_asked = 0
         self.hold: asyncio.Event | None = None
         self.jobs: list[Job] = []
         self.posts: list[dict[str, Any]] = []
@@ -226,7 +231,7 @@ class Seller:
         self.asked += 1
         await asyncio.sleep(self.delay)
         if self.full:
-            raise web_refusal("OrchestratorCapped")
+            raise PeerRefused("Invalid orchestrator request: OrchestratorCapped")
         token = AuthToken(self.issued, "session", 1 << 40) if self.issued is not None else None
         return OrchestratorInfo(
             transcoder=self.url,
@@ -241,12 +246,17 @@ class Seller:
         self.posts.append(orjson.loads(body))
         if self.refuse is not None:
             return await self.refuse(request)
+        token = SegData.from_header(request.headers["Livepeer-Segment"]).auth_token
+        if token is None or token.token != self.token:
+            return web.Response(status=403, text="invalid auth token")
         if self.hold is not None:
             await self.hold.wait()
         job = self.take(LiveJobRequest.parse(body))
         return web.Response(body=job.answer().serialise(), content_type="application/json")
 
     async def _schema(self, request: web.Request) -> web.StreamResponse:
+        self.schema_asked += 1
+        await asyncio.sleep(self.schema_delay)
         if self.schema is None:
             return web.Response(status=404)
         schema = RunnerSchema(request.query["model_id"], "1", self.schema)
@@ -258,12 +268,6 @@ class Seller:
 
     async def _deleted(self, request: web.Request) -> web.StreamResponse:
         return web.Response()
-
-
-def web_refusal(text: str) -> Exception:
-    from relay.errors import PeerRefused
-
-    return PeerRefused(f"Invalid orchestrator request: {text}")
 
 
 def answering(

@@ -1,0 +1,241 @@
+"""One session with an orchestrator: what leaves, what comes back, and one ending."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+import pytest
+
+from relay.errors import RelayError
+from relay.gateway import session as module
+from relay.gateway.session import Ending, OrchestratorSession
+from relay.media.segmenter import Segmenter
+from relay.media.unit import AccessUnit
+from relay.protocols.trickle.client import open_session
+from relay.protocols.trickle.publisher import TricklePublisher
+from relay.rpc.events import KEEPALIVE_MESSAGE, Event
+from relay.rpc.live_job import LiveJobAnswer, LiveJobRequest
+from tests.gateway.desk import FRAME
+from tests.gateway.seller import CHANNELS, MODEL, Job, Seller, echo, silent
+from tests.media.samples import picture, sound
+from tests.network import eventually
+
+
+class Sink:
+    """Keeps what comes back. ``takes``: whether output can be sent on."""
+
+    def __init__(self) -> None:
+        self.units: list[AccessUnit] = []
+        self.events: list[Event] = []
+        self.needed = 0
+        self.takes = True
+
+    def output(self, unit: AccessUnit) -> bool:
+        self.units.append(unit)
+        return self.takes
+
+    def event(self, event: Event) -> None:
+        self.events.append(event)
+
+    def keyframe_needed(self) -> None:
+        self.needed += 1
+
+
+@asynccontextmanager
+async def opened(
+    seller: Seller, sink: Sink, *, audio: bool = False
+) -> AsyncIterator[tuple[OrchestratorSession, Job]]:
+    job = seller.take(LiveJobRequest(MODEL))
+    async with open_session() as http:
+        one = OrchestratorSession(http, job.answer(), sink, tls=False, audio=audio)
+        await one.open()
+        try:
+            yield one, job
+        finally:
+            await one.close()
+
+
+async def test_pictures_and_sound_go_there_and_come_back_with_their_times() -> None:
+    sink = Sink()
+    async with Seller(echo).running() as seller, opened(seller, sink, audio=True) as (one, _):
+        running = asyncio.create_task(one.run())
+        sent = [picture(n * FRAME, key=n == 0) for n in range(5)]
+        sent.insert(3, sound(2 * FRAME + 7))
+        for unit in sent:
+            one.feed(unit, time.monotonic())
+        await eventually(lambda: len(sink.units) >= 6)
+        assert [(unit.codec, unit.pts, unit.payload) for unit in sink.units] == [
+            (unit.codec, unit.pts, unit.payload) for unit in sent
+        ]
+        one.end(Ending("done", "enough"))
+        assert await running == Ending("done", "enough")
+
+
+async def test_before_a_key_frame_nothing_is_sent_and_nothing_owed() -> None:
+    sink = Sink()
+    async with Seller(silent).running() as seller, opened(seller, sink) as (one, job):
+        now = time.monotonic()
+        one.feed(picture(0), now)
+        one.feed(sound(0), now)
+        assert sink.needed == 1
+        seen = one.observe(starved=0.0)
+        assert (seen.input_since, seen.last_input, seen.in_flight) == (None, None, 0)
+        one.feed(picture(FRAME, key=True), now + 1)
+        one.feed(picture(2 * FRAME), now + 1.1)
+        seen = one.observe(starved=0.0)
+        assert (seen.input_since, seen.last_input, seen.in_flight) == (now + 1, now + 1.1, 1)
+        one.feed(picture(3 * FRAME), now + 5)
+        assert one.observe(starved=0.0).input_since == now + 5
+        await eventually(lambda: job.units)
+
+
+async def test_output_that_cannot_be_sent_on_does_not_count() -> None:
+    sink = Sink()
+    sink.takes = False
+    async with Seller(echo).running() as seller, opened(seller, sink) as (one, _):
+        running = asyncio.create_task(one.run())
+        for n in range(3):
+            one.feed(picture(n * FRAME, key=n == 0), time.monotonic())
+        await eventually(lambda: len(sink.units) >= 3)
+        assert one.observe(starved=0.0).last_output is None
+        sink.takes = True
+        one.feed(picture(3 * FRAME), time.monotonic())
+        await eventually(lambda: one.observe(starved=0.0).last_output)
+        one.end(Ending("done", ""))
+        await running
+
+
+async def test_a_peer_that_backs_up_gets_the_next_key_frame(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "TricklePublisher", partial(TricklePublisher, max_buffer=1 << 20))
+    monkeypatch.setattr(module, "CLOSE_TIMEOUT", 0.2)
+    sink = Sink()
+    async with Seller(silent).running() as seller:
+        seller.deaf = True
+        async with opened(seller, sink) as (one, _):
+            one.feed(picture(0, key=True), 0.0)
+            for n in range(1, 60):
+                one.feed(picture(n * FRAME, size=400_000), n / 30)
+                await asyncio.sleep(0)
+                if sink.needed:
+                    break
+            assert sink.needed == 1
+            before = one.observe(starved=0.0)
+            one.feed(picture(100 * FRAME), 4.0)
+            assert one.observe(starved=0.0).last_input == before.last_input, "nothing was sent"
+            one.feed(picture(101 * FRAME, key=True), 4.1)
+            assert one.observe(starved=0.0).last_input == 4.1
+            assert not one._ended.done()
+
+
+async def test_input_that_is_not_answered_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "Segmenter", partial(Segmenter, min_duration=0.0))
+    monkeypatch.setattr(module, "CLOSE_TIMEOUT", 0.2)
+    async with Seller(silent).running() as seller:
+        seller.deaf = True
+        async with opened(seller, Sink()) as (one, _):
+            for n in range(4):
+                one.feed(picture(n * FRAME, key=True), float(n))
+                await asyncio.sleep(0.05)
+            assert one.observe(starved=0.0).in_flight == 4
+
+
+@pytest.mark.parametrize(
+    ("channel", "code"),
+    [
+        ("in", "input_closed"),
+        ("out", "output_closed"),
+        ("control", "control_closed"),
+        ("events", "events_closed"),
+    ],
+)
+async def test_each_channel_that_is_closed_ends_it(channel: str, code: str) -> None:
+    async with Seller(silent).running() as seller, opened(seller, Sink()) as (one, job):
+        seller.trickle._callbacks.clear()
+        running = asyncio.create_task(one.run())
+        one.feed(picture(0, key=True), time.monotonic())
+        await eventually(lambda: job.units)
+        await job.close(channel)
+        assert (await running).code == code
+
+
+async def test_the_first_ending_is_the_one_that_counts() -> None:
+    async with Seller(silent).running() as seller, opened(seller, Sink()) as (one, job):
+        one.end(Ending("first", ""))
+        one.end(Ending("second", ""))
+        await job.close()
+        assert (await one.run()).code == "first"
+
+
+async def test_control_is_kept_alive_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "KEEPALIVE", 0.05)
+    async with Seller(silent).running() as seller, opened(seller, Sink()) as (one, job):
+        taken = [one.control(b"%d" % n) for n in range(module.MAX_CONTROLS + 1)]
+        assert taken == [True] * module.MAX_CONTROLS + [False]
+        running = asyncio.create_task(one.run())
+        await eventually(lambda: KEEPALIVE_MESSAGE in job.controls)
+        assert job.controls[: module.MAX_CONTROLS] == [
+            b"%d" % n for n in range(module.MAX_CONTROLS)
+        ]
+        one.end(Ending("done", ""))
+        await running
+
+
+async def test_a_key_frame_is_asked_only_of_who_announced_it() -> None:
+    async def work(job: Job) -> None:
+        await job.says_status()
+        await job.says_status("LOADING", extensions=("keyframe", "other"))
+        await silent(job)
+
+    sink = Sink()
+    async with Seller(work).running() as seller, opened(seller, sink) as (one, _):
+        assert not one.request_keyframe()
+        running = asyncio.create_task(one.run())
+        await eventually(lambda: len(sink.events) == 2)
+        assert one.request_keyframe()
+        assert one.observe(starved=0.0).loading
+        one.end(Ending("done", ""))
+        await running
+
+
+async def test_closing_lets_go_of_the_job() -> None:
+    async with Seller(silent).running() as seller:
+        async with opened(seller, Sink()) as (one, job):
+            one.feed(picture(0, key=True), time.monotonic())
+            await eventually(lambda: job.units)
+        await job.over.wait()
+        await eventually(
+            lambda: not any(seller.trickle.exists(job.name(name)) for name in CHANNELS)
+        )
+
+
+async def test_closing_waits_for_nobody_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CLOSE_TIMEOUT", 0.2)
+    async with Seller(silent).running() as seller:
+        seller.deaf = True
+        before = asyncio.all_tasks()
+        async with opened(seller, Sink()) as (one, job):
+            one.feed(picture(0, key=True), time.monotonic())
+        await job.close()
+        await job.over.wait()
+        await eventually(lambda: not _ours(asyncio.all_tasks() - before))
+
+
+def _ours(tasks: set[asyncio.Task[object]]) -> list[str]:
+    names = [getattr(task.get_coro(), "__qualname__", "") for task in tasks]
+    return [name for name in names if name.startswith(("Trickle", "OrchestratorSession"))]
+
+
+async def test_channels_that_cannot_be_reached_are_an_error_of_ours() -> None:
+    nowhere = "http://127.0.0.1:9/ai/trickle/x"
+    answer = LiveJobAnswer(nowhere, nowhere, nowhere, nowhere, "x")
+    async with open_session() as http:
+        one = OrchestratorSession(http, answer, Sink(), tls=False, audio=False)
+        with pytest.raises(RelayError):
+            await one.open()
+        await one.close()
