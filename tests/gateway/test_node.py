@@ -1,0 +1,205 @@
+"""The gateway's own bounds: how many, how long, and an end that everyone hears of."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from relay.errors import NotFound, PeerRefused, Unavailable
+from relay.gateway.status import StreamState
+from relay.protocols.webrtc.client import WhepClient, WhipClient
+from tests.gateway.desk import NAME, Desk, gateway
+from tests.gateway.seller import MODEL, Seller
+from tests.live import LOOPBACK
+from tests.network import eventually
+
+
+async def publish(desk: Desk, name: str) -> WhipClient:
+    return await WhipClient.connect(f"{desk.server.url}/whip/{name}", settings=LOOPBACK)
+
+
+async def view(desk: Desk, name: str) -> WhepClient:
+    url = f"{desk.server.url}/whep/{name}"
+    return await WhepClient.connect(url, on_unit=lambda _: None, settings=LOOPBACK)
+
+
+async def close(*clients: object) -> None:
+    for client in clients:
+        if isinstance(client, WhipClient | WhepClient):
+            await client.close()
+
+
+def refusals(came: list[object]) -> list[str]:
+    return [str(one) for one in came if isinstance(one, PeerRefused)]
+
+
+async def test_no_more_streams_than_there_may_be_even_at_once() -> None:
+    async with gateway(max_streams=2) as desk:
+        came = await asyncio.gather(
+            *(publish(desk, f"cam{n}") for n in range(5)), return_exceptions=True
+        )
+        told = refusals([*came])
+        assert len(told) == 3
+        assert all("503" in one for one in told)
+        assert len(desk.node.streams()) == 2
+        # Viewers may still wait for one that is not there.
+        waiting = await view(desk, "later")
+        await close(*came, waiting)
+        await eventually(lambda: desk.node.streams() == [])
+        await close(await publish(desk, "cam9"))
+
+
+async def test_no_more_viewers_than_there_may_be_even_at_once() -> None:
+    async with gateway(max_viewers=2) as desk:
+        came = await asyncio.gather(*(view(desk, "cam") for _ in range(5)), return_exceptions=True)
+        assert len(refusals([*came])) == 3
+        assert desk.stream.viewers == 2
+        await close(*came)
+        await eventually(lambda: desk.node.streams() == [])
+
+
+async def test_a_viewer_of_nothing_is_let_go_in_time() -> None:
+    async with gateway(viewer_wait=0.3) as desk, desk.watching() as viewer:
+        assert viewer.client is not None
+        await viewer.client.wait_closed()
+        await eventually(lambda: desk.node.streams() == [])
+
+
+async def test_a_viewer_waits_on_while_a_publisher_is_there() -> None:
+    async with (
+        Seller().running() as seller,
+        gateway(seller, viewer_wait=0.3) as desk,
+        desk.filming(),
+        desk.watching() as viewer,
+    ):
+        await desk.live_at(seller)
+        began = time.monotonic()
+        await viewer.sees(30, after=began)
+
+
+async def test_a_session_that_is_over_is_not_found() -> None:
+    async with gateway() as desk:
+        whip = await publish(desk, NAME)
+        session_id = next(iter(desk.node._sessions))
+        assert desk.node.session(session_id).id == session_id
+        await desk.node.end_session(session_id)
+        for _ in range(2):
+            with pytest.raises(NotFound) as caught:
+                desk.node.session(session_id)
+            assert caught.value.code == "session_not_found"
+            with pytest.raises(NotFound):
+                await desk.node.end_session(session_id)
+        await whip.wait_closed()
+        await whip.close()
+        await eventually(lambda: desk.node.streams() == [])
+
+
+async def test_a_session_that_its_peer_ended_is_not_found_and_let_go() -> None:
+    async with gateway() as desk:
+        whip = await publish(desk, NAME)
+        session_id = next(iter(desk.node._sessions))
+        whip.peer.end("gone")
+        await eventually(lambda: desk.node._sessions[session_id][0].is_closed, every=0.01)
+        with pytest.raises(NotFound):
+            desk.node.session(session_id)
+        await eventually(lambda: not desk.node._sessions)
+        await whip.close()
+
+
+async def test_draining_takes_nothing_new_tells_everyone_and_ends_with_the_last() -> None:
+    async with (
+        Seller().running() as seller,
+        gateway(seller) as desk,
+        desk.filming() as camera,
+    ):
+        await desk.live_at(seller)
+        assert desk.node.ready
+        draining = asyncio.create_task(desk.node.drain(time.monotonic() + 20))
+        await asyncio.sleep(0)
+        assert not desk.node.ready
+        with pytest.raises(PeerRefused, match="503"):
+            await publish(desk, "another")
+        with pytest.raises(PeerRefused, match="503"):
+            await view(desk, NAME)
+        assert desk.stream.state is StreamState.LIVE
+        assert desk.stream.reason_code == "draining"
+        await asyncio.sleep(0.6)
+        assert not draining.done()
+        await camera.whip.close()
+        async with asyncio.timeout(5):
+            await draining
+
+
+async def test_draining_ends_at_its_deadline() -> None:
+    async with gateway() as desk:
+        whip = await publish(desk, NAME)
+        async with asyncio.timeout(5):
+            await desk.node.drain(time.monotonic() + 0.2)
+        assert desk.path.has_publisher
+        with pytest.raises(Unavailable):
+            await desk.node.publish("other", "v=0")
+        await whip.close()
+
+
+async def test_stopping_is_bounded_and_leaves_no_task() -> None:
+    before = asyncio.all_tasks()
+    async with Seller().running() as seller:
+        seller.deaf = True
+        async with gateway(seller, start_timeout=30) as desk:
+            whips = [await publish(desk, f"cam{n}") for n in range(2)]
+            async with desk.filming():
+                await eventually(lambda: desk.stream.serving)
+                stopping = asyncio.create_task(desk.node.stop())
+                async with asyncio.timeout(6):
+                    await stopping
+            await close(*whips)
+    await eventually(lambda: not names(asyncio.all_tasks() - before))
+
+
+async def test_stopping_cuts_short_what_is_still_ending() -> None:
+    before = asyncio.all_tasks()
+    async with Seller().running() as seller:
+        seller.deaf = True
+        async with gateway(seller, start_timeout=30, viewer_wait=0.1) as desk:
+            async with desk.filming():
+                await eventually(lambda: desk.stream.serving)
+            # The publisher is gone, and the sweep lets go of the name; its job still ends.
+            await eventually(lambda: desk.node._ending, every=0.01)
+            async with asyncio.timeout(6):
+                await desk.node.stop()
+    await eventually(lambda: not names(asyncio.all_tasks() - before))
+
+
+def names(tasks: set[asyncio.Task[object]]) -> list[str]:
+    return [task.get_name() for task in tasks]
+
+
+async def test_the_sweep_outlives_a_stream_that_is_stopped_under_it() -> None:
+    async with (
+        Seller().running() as seller,
+        gateway(seller, viewer_wait=0.2) as desk,
+    ):
+        seller.deaf = True
+        async with desk.filming():
+            await eventually(lambda: desk.stream.serving)
+        others = [await view(desk, f"other{n}") for n in range(3)]
+        for n in range(3):
+            await desk.node.stop_stream(f"other{n}")
+        await close(*others)
+        await eventually(lambda: desk.node.streams() == [])
+        again = await view(desk, "again")
+        await again.wait_closed()
+        await close(again)
+        assert all(not task.done() for task in desk.node._tasks)
+
+
+async def test_what_is_offered_is_told_with_its_schema() -> None:
+    async with Seller().running() as seller:
+        seller.schema = {"type": "object"}
+        async with gateway(seller) as desk:
+            await eventually(lambda: desk.node.sellers.schema(None, MODEL))
+            (offer,) = desk.node.models()
+            assert (offer.model, offer.orchestrators, offer.version) == (MODEL, 1, "1")
+            assert offer.schema == {"type": "object"}
