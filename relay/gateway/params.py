@@ -1,7 +1,8 @@
 """Live parameters: read from a request, held against the schema, merged.
 
 The schema comes from a seller, so it is a stranger's: it is bounded, it cannot make
-us fetch anything, and its regular expressions are not run.
+us fetch anything, and what costs more than its size (regular expressions, references,
+comparisons of all with all) is left to the runner.
 """
 
 from __future__ import annotations
@@ -15,14 +16,19 @@ from jsonschema.exceptions import best_match
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
-from relay.errors import BadInput, TooLarge, Unprocessable
+from relay.errors import BadInput, ParseError, TooLarge, Unprocessable
+from relay.rpc.json_body import load_object
 
 MAX_PARAMS: Final = 32 << 10
 """Runners read one chunk of at most this many bytes (wire facts, 2.4)."""
 MAX_DEPTH: Final = 16
 KEPT: Final = 32
 """Schemas kept ready: to make one ready takes many times as long as to use it."""
-PATTERNS: Final = frozenset({"pattern", "patternProperties"})
+COSTLY: Final = frozenset(
+    {"pattern", "patternProperties", "$ref", "$dynamicRef", "$recursiveRef", "uniqueItems"}
+)
+NAMES: Final = frozenset({"properties", "$defs", "definitions", "dependentSchemas"})
+"""Keywords whose keys are names that the seller chose, not keywords."""
 
 
 def read(body: bytes) -> dict[str, Any]:
@@ -35,12 +41,9 @@ def read(body: bytes) -> dict[str, Any]:
     if len(body) > MAX_PARAMS:
         raise TooLarge(f"parameters are at most {MAX_PARAMS} bytes", code="params_too_large")
     try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise BadInput(f"parameters are a JSON object: {error}", code="params_not_json") from error
-    if not isinstance(value, dict):
-        raise BadInput("parameters are a JSON object", code="params_not_an_object")
-    return value
+        return load_object(body, what="the parameters")
+    except ParseError as error:
+        raise BadInput(str(error), code="params_not_an_object") from error
 
 
 def check(schema: dict[str, Any] | None, params: dict[str, Any]) -> None:
@@ -57,7 +60,7 @@ def check(schema: dict[str, Any] | None, params: dict[str, Any]) -> None:
         return
     try:
         error = best_match(validator.iter_errors(params))
-    except (Unresolvable, RecursionError):
+    except (Unresolvable, RecursionError, OverflowError):
         return
     if error is not None:
         raise Unprocessable(_reason(error), code="bad_params")
@@ -80,11 +83,16 @@ def _reason(error: ValidationError) -> str:
     return f"{where}: {text}" if where else text
 
 
-def _tame(value: Any, depth: int) -> Any:
+def _tame(value: Any, depth: int, *, names: bool = False) -> Any:
+    """The schema without its costly keywords and its deepest levels."""
     if depth == 0:
         return {}
     if isinstance(value, dict):
-        return {key: _tame(item, depth - 1) for key, item in value.items() if key not in PATTERNS}
+        return {
+            key: _tame(item, depth - 1, names=key in NAMES and not names)
+            for key, item in value.items()
+            if names or key not in COSTLY
+        }
     if isinstance(value, list):
         return [_tame(item, depth - 1) for item in value]
     return value

@@ -62,6 +62,17 @@ def test_good_parameters_and_no_schema_pass() -> None:
     check(None, {"anything": object()})
 
 
+DOUBLING: dict[str, Any] = {
+    "$ref": "#/$defs/0",
+    "$defs": {
+        str(n): {"allOf": [{"$ref": f"#/$defs/{n + 1}"}, {"$ref": f"#/$defs/{n + 1}"}]}
+        for n in range(40)
+    }
+    | {"40": {}},
+}
+"""Each level asks twice for the next one: 2**40 looks, were references followed."""
+
+
 @pytest.mark.parametrize(
     "schema",
     [
@@ -70,6 +81,8 @@ def test_good_parameters_and_no_schema_pass() -> None:
         {"properties": {"a": {"pattern": "(a+)+$"}}},
         {"properties": {"a": {"type": 7}}},
         {"properties": []},
+        {"properties": {"a": {"multipleOf": 1e-300}}},
+        DOUBLING,
         {"properties": {"a": _deep(900)}},
         {"properties": {"a": {"minimum": 1 << 60}}},
     ],
@@ -85,3 +98,25 @@ def test_schemas_that_differ_are_held_apart_and_a_changed_one_counts() -> None:
         check(schema, {"a": 5})
     schema["properties"]["a"]["maximum"] = 9
     check(schema, {"a": 5})
+
+
+def test_a_parameter_may_have_the_name_of_a_keyword() -> None:
+    schema = {
+        "properties": {"pattern": {"enum": ["dots", "lines"]}},
+        "additionalProperties": False,
+    }
+    check(schema, {"pattern": "dots"})
+    with pytest.raises(Unprocessable, match="pattern: 'waves' is not one of"):
+        check(schema, {"pattern": "waves"})
+
+
+def test_comparing_all_with_all_is_left_to_the_runner() -> None:
+    check(
+        {"properties": {"a": {"uniqueItems": True}}},
+        {"a": [{"n": n} for n in range(2000)] + [{"n": 0}]},
+    )
+
+
+def test_deep_parameters_are_refused() -> None:
+    with pytest.raises(BadInput):
+        read(b'{"a":' * 100 + b"1" + b"}" * 100)
