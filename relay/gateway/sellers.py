@@ -6,7 +6,7 @@ import asyncio
 import logging
 import ssl
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -31,8 +31,8 @@ log = logging.getLogger(__name__)
 ASK_TIMEOUT: Final = 2.0
 START_TIMEOUT: Final = 5.0
 REFRESH: Final = 10.0
-MAX_SCHEMAS: Final = 256
-"""Schemas asked for in one round: a seller may name any number of models."""
+MAX_SCHEMAS: Final = 64
+"""Schemas asked of one seller in one round: it may name any number of models."""
 CAPPED: Final = "orchestrator_capped"
 BAD_REQUEST: Final = "orchestrator_bad_request"
 TOKEN: Final = "orchestrator_token"
@@ -104,12 +104,12 @@ class Sellers:
         kept = {key: value for key, value in self._catalogue.schemas.items() if key in wanted}
         self._catalogue.schemas = kept
         models: dict[str, list[str]] = {}
-        for transcoder, model in sorted(wanted)[:MAX_SCHEMAS]:
+        for transcoder, model in sorted(wanted):
             models.setdefault(transcoder, []).append(model)
         await asyncio.gather(*(self._load_schemas(*item) for item in models.items()))
 
-    async def _load_schemas(self, transcoder: str, models: Iterable[str]) -> None:
-        for model in models:
+    async def _load_schemas(self, transcoder: str, models: Sequence[str]) -> None:
+        for model in models[:MAX_SCHEMAS]:
             if not await self.load_schema(transcoder, model):
                 return
 
