@@ -292,7 +292,6 @@ class Live:
         self.serving = Serving(
             orchestrator=offer.transcoder,
             model=offer.model,
-            manifest_id=started.answer.manifest_id,
             since=time.time(),
             why=started.choice.why,
             connect_ms=round(started.connect_ms, 1),

@@ -12,6 +12,7 @@ import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Final, Protocol
 
 import aiohttp
@@ -38,6 +39,8 @@ log = logging.getLogger(__name__)
 KEEPALIVE: Final = 10.0
 MAX_CONTROLS: Final = 64
 CLOSE_TIMEOUT: Final = 5.0
+
+_numbers = count(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,8 @@ class OrchestratorSession:
         tls: ssl.SSLContext | bool,
         audio: bool,
     ) -> None:
-        self.manifest_id = answer.manifest_id
+        # Not the manifest id: who knows it may read, write and delete the channels.
+        self.name = f"session {next(_numbers)}"
         self._sink = sink
         self._audio = audio
         self._segmenter = Segmenter(audio=audio)
@@ -138,7 +142,7 @@ class OrchestratorSession:
 
     def _give_up_segment(self) -> None:
         """The peer does not take the input: drop to the next key frame."""
-        log.warning("%s: the input backs up, dropping to the next key frame", self.manifest_id)
+        log.warning("%s: the input backs up, dropping to the next key frame", self.name)
         self._writer = None
         self._segmenter = Segmenter(audio=self._audio)
         self._sink.keyframe_needed()
@@ -210,7 +214,7 @@ class OrchestratorSession:
                     self._events.close(),
                 )
         except (TimeoutError, RelayError) as error:
-            log.info("%s: closing the channels: %s", self.manifest_id, error or "timed out")
+            log.info("%s: closing the channels: %s", self.name, error or "timed out")
 
     # --- readers ------------------------------------------------------------------
 

@@ -58,7 +58,6 @@ class Serving:
 
     orchestrator: str  # its service address
     model: str
-    manifest_id: str
     since: float  # seconds since the epoch
     why: str
     connect_ms: float

@@ -74,7 +74,7 @@ def test_the_runners_event_and_the_measures_of_ingest() -> None:
         request_id="11467777",
         input=Input(True, 30.0, 2_000_000, 1280, 720, False, 351, 0, 0.1, 23.3, 322757),
         output=Output(30.0, 2_000_000, 1280, 720, Delay(60.0, 70.0, 66.0)),
-        serving=Serving("https://127.0.0.1:8935", "effects", "m", 0.0, "first", 1.0, 0, 1),
+        serving=Serving("https://127.0.0.1:8935", "effects", 0.0, "first", 1.0, 0, 1),
         runner=RUNNER,
     )
     assert status_document(given, BASE, 1.0) == RUNNER | {

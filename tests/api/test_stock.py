@@ -85,7 +85,7 @@ def test_status_has_the_stock_keys(moment: str) -> None:
         runner={key: value for key, value in stock.items() if key not in ours},
         input=Input(True, 30.0, 1, 1280, 720, False, 351, 0, 0.1, 23.3, 1) if began else None,
         output=Output(30.0, 1, 1280, 720, Delay(66.0, 70.0, 66.0)),
-        serving=Serving("https://127.0.0.1:8935", "ident", "m", 0.0, "", 1.0, 0, 1),
+        serving=Serving("https://127.0.0.1:8935", "ident", 0.0, "", 1.0, 0, 1),
     )
     told = shape(status_document(given, "http://localhost:8889", 1.0))
     expected = shape(stock)

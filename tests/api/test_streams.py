@@ -28,7 +28,7 @@ def full(site: Site, name: str = "cam") -> None:
         stream_id="s1",
         input=Input(True, 29.97, 2_400_000, 1280, 720, True, 1000, 3, 0.512),
         output=Output(30.02, 2_100_000, 1280, 720, Delay(8.123, 14.987, 9.0)),
-        serving=Serving("https://o:8935", "effects", "m1", 1_795_442_690.0, "first", 12.34, 0, 1),
+        serving=Serving("https://o:8935", "effects", 1_795_442_690.0, "first", 12.34, 0, 1),
         runner={"type": "status", "state": "ONLINE"},
     )
 
@@ -77,7 +77,6 @@ async def test_a_stream_is_shown_whole(site: Site) -> None:
         "serving": {
             "orchestrator": "https://o:8935",
             "model": "effects",
-            "manifest_id": "m1",
             "since": "2026-11-23T14:04:50Z",
             "why": "first",
             "connect_ms": 12.3,

@@ -92,7 +92,6 @@ class ServingView(View):
 
     orchestrator: str
     model: str
-    manifest_id: str
     since: datetime
     why: str
     connect_ms: float
@@ -104,7 +103,6 @@ class ServingView(View):
         return cls(
             orchestrator=given.orchestrator,
             model=given.model,
-            manifest_id=given.manifest_id,
             since=_time(given.since),
             why=given.why,
             connect_ms=round(given.connect_ms, 1),
