@@ -18,6 +18,8 @@ from relay.cli import census
 
 ROLES: Final = ("gateway", "orchestrator", "worker")
 CENSUS_BOUND: Final = 5.0
+LOOKS: Final = 8
+LOOK_EVERY: Final = 5.0
 MIB: Final = float(1 << 20)
 
 
@@ -64,6 +66,19 @@ class Observed:
                 names,
             )
         return result
+
+    async def left_over(self, before: Mapping[str, Held]) -> dict[str, str]:
+        """What is held that was not, in words; empty once everything has come back.
+
+        Looked at several times: a connection that is kept open between two polls is there
+        at one moment and not at the next.
+        """
+        for _ in range(LOOKS):
+            found = left_over(before, await self.held())
+            if not found:
+                break
+            await asyncio.sleep(LOOK_EVERY)
+        return found
 
     async def _census(self, role: str) -> dict[str, Any]:
         start = self._log.stat().st_size

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 import uvloop
 
-from bench.observed import Observed, left_over
+from bench.observed import Observed
 from bench.report import report
 from relay.cli import clip
 from relay.cli.network import running_network
@@ -37,7 +37,7 @@ VIEWERS: Final = 3
 CLIP_SECONDS: Final = 6
 MODELS: Final = ("passthrough", "echo", "effects")
 WARM_UP: Final = 30.0
-SETTLE: Final = 40.0
+SETTLE: Final = 35.0
 """Seconds until silent peers are given up and idle HTTP connections are closed."""
 
 
@@ -146,7 +146,7 @@ async def _soak(minutes: float, seed: int, log: Path) -> dict[str, Any]:
         return {
             "growth": observed.growth(min(120.0, minutes * 15)),
             "memory_mib": observed.memory(),
-            "left_over": left_over(before, await observed.held()),
+            "left_over": await observed.left_over(before),
             "counts": dict(churn.counts),
         }
 

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import uvloop
 
-from bench.observed import Observed, left_over
+from bench.observed import Observed
 from bench.report import report
 from bench.source import endless, make_clip
 from relay.cli.network import running_network
@@ -30,7 +30,7 @@ MAX_GROWTH: Final = 1.0
 MAX_GAP: Final = 1.0
 ENOUGH: Final = 0.98
 PLI_EVERY: Final = 0.1
-SETTLE: Final = 40.0
+SETTLE: Final = 35.0
 """Seconds until ended sessions are forgotten and idle HTTP connections are closed."""
 
 
@@ -105,7 +105,7 @@ async def _soak(minutes: float, model: str, log: Path) -> dict[str, Any]:
             "longest_gap_s": round(viewer.longest, 3),
             "growth": observed.growth(min(120.0, minutes * 15)),
             "memory_mib": observed.memory(),
-            "left_over": left_over(before, await observed.held()),
+            "left_over": await observed.left_over(before),
         }
 
 
