@@ -391,13 +391,14 @@ async def test_a_pause_of_the_publisher_is_no_fault_of_the_seller() -> None:
 async def test_a_standstill_of_our_own_loop_is_no_fault_of_the_seller() -> None:
     async with (
         Seller().running() as seller,
-        gateway(seller, output_timeout=0.4) as desk,
+        gateway(seller, output_timeout=0.3) as desk,
         desk.filming(),
     ):
         await desk.live_at(seller)
-        for _ in range(2):
-            time.sleep(0.6)  # noqa: ASYNC251  the fault itself
-            await asyncio.sleep(0.4)
+        for _ in range(3):
+            # Short enough that input still counts as flowing.
+            time.sleep(dispatcher.INPUT_FLOWS - 0.08)  # noqa: ASYNC251  the fault itself
+            await asyncio.sleep(0.3)
         assert desk.codes == []
 
 

@@ -10,6 +10,7 @@ import pytest
 from relay.errors import NotFound, PeerRefused, Unavailable
 from relay.gateway.status import StreamState
 from relay.protocols.webrtc.client import WhepClient, WhipClient
+from relay.protocols.webrtc.offering import Offering
 from tests.gateway.desk import NAME, Desk, gateway
 from tests.gateway.seller import MODEL, Seller
 from tests.live import LOOPBACK
@@ -176,23 +177,29 @@ def names(tasks: set[asyncio.Task[object]]) -> list[str]:
     return [task.get_name() for task in tasks]
 
 
-async def test_the_sweep_outlives_a_stream_that_is_stopped_under_it() -> None:
-    async with (
-        Seller().running() as seller,
-        gateway(seller, viewer_wait=0.2) as desk,
-    ):
+async def test_the_sweep_outlives_streams_that_are_stopped_while_another_one_ends() -> None:
+    async with Seller().running() as seller, gateway(seller) as desk:
         seller.deaf = True
         async with desk.filming():
             await eventually(lambda: desk.stream.serving)
-        others = [await view(desk, f"other{n}") for n in range(3)]
+            others = [await view(desk, f"other{n}") for n in range(3)]
+        await eventually(lambda: all(one.name != NAME for one in desk.node.streams()))
         for n in range(3):
             await desk.node.stop_stream(f"other{n}")
         await close(*others)
+        await close(await view(desk, "again"))
         await eventually(lambda: desk.node.streams() == [])
-        again = await view(desk, "again")
-        await again.wait_closed()
-        await close(again)
         assert all(not task.done() for task in desk.node._tasks)
+
+
+async def test_a_viewer_who_comes_as_the_stream_of_a_name_ends_gets_one_of_his_own() -> None:
+    async with gateway() as desk:
+        desk.node._forget_idle(desk.node._path(NAME))
+        offering = Offering(desk.node.peers, send=False, audio=True)
+        session = await desk.node.play(NAME, offering.text)
+        await asyncio.sleep(0.05)
+        assert not session.is_closed
+        assert desk.stream.viewers == 1
 
 
 async def test_what_is_offered_is_told_with_its_schema() -> None:
