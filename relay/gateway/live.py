@@ -29,7 +29,9 @@ from relay.rpc.events import Event
 
 log = logging.getLogger(__name__)
 
-TICK: Final = 0.1
+TICK: Final = 0.05
+"""Seconds between two looks at a session. A stall is called one two looks early, so that
+it is known within its bound and not just after it."""
 ASK_AGAIN: Final = 0.5
 """Seconds between two requests for the key frame with which a session can go on."""
 MODEL_CHANGED: Final = "model_changed"
@@ -321,7 +323,7 @@ class Live:
         while True:
             await asyncio.sleep(TICK)
             now = time.monotonic()
-            late, last = now - last > 3 * TICK, now
+            late, last = now - last > 6 * TICK, now
             starved = now - self._last_keyframe
             if late:
                 # Our own loop stood still: what it did not read yet cannot be held
@@ -331,7 +333,7 @@ class Live:
             judgement = judge(
                 session.observe(starved=starved),
                 now,
-                output_timeout=self._settings.output_timeout,
+                output_timeout=self._settings.output_timeout - 2 * TICK,
                 start_timeout=self._settings.start_timeout,
             )
             if judgement.verdict is not Verdict.GO_ON:
