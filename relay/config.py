@@ -76,7 +76,7 @@ class Gateway(Section):
     )
     output_timeout: float = Field(
         1.0,
-        gt=0,
+        ge=0.25,
         le=60,
         description="Seconds without output, while input flows, until a job moves.",
     )
