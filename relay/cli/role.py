@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -128,6 +129,10 @@ async def _live(
         tell({"listening": told})
         if await _unless({asked, orphaned}, _true(role.ready())) is None:
             return
+        # What start-up made stays to the end: walking it again and again would hold up
+        # the loop, and with it pictures, for tens of milliseconds each time.
+        gc.collect()
+        gc.freeze()
         tell({"ready": True, **told})
         await asyncio.wait({asked, orphaned}, return_when=asyncio.FIRST_COMPLETED)
         seconds = role.drain_timeout if line is None else min(SUPERVISED_DRAIN, role.drain_timeout)
