@@ -6,6 +6,8 @@ import asyncio
 import logging
 import secrets
 import time
+from collections import deque
+from contextlib import AsyncExitStack
 from typing import Any, Final
 
 import aiohttp
@@ -26,6 +28,8 @@ from relay.protocols.webrtc.session import Session
 log = logging.getLogger(__name__)
 
 SWEEP: Final = 0.5
+ENDINGS_KEPT: Final = 256
+"""Sessions of stopped streams whose clients may still ask why they ended."""
 CLOSE_TIMEOUT: Final = 2.0
 """Seconds that other nodes get to take the end of what runs when this one stops."""
 
@@ -43,9 +47,11 @@ class GatewayNode:
         self._gate = Gate(settings.publish_key)
         self._paths: dict[str, Path] = {}
         self._sessions: dict[str, tuple[Session, Path]] = {}
+        self._stopped: deque[str] = deque(maxlen=ENDINGS_KEPT)
         self._tasks: list[asyncio.Task[None]] = []
         self._ending: set[asyncio.Task[None]] = set()
         self._quiet = asyncio.Event()
+        self._opened = AsyncExitStack()
         self.peers: Peers
         self.sellers: Sellers
         self._http: aiohttp.ClientSession
@@ -56,9 +62,11 @@ class GatewayNode:
 
     async def start(self) -> None:
         self.peers = await Peers.open(self.settings.webrtc)
+        self._opened.push_async_callback(self.peers.close)
         self._ingest = Ingest(self.peers)
         self._egress = Egress(self.peers)
         self._http = open_session()
+        self._opened.push_async_callback(self._http.close)
         self.sellers = Sellers(self.settings, self._http)
         self._tasks = [
             asyncio.create_task(self.sellers.watch(), name="sellers"),
@@ -68,7 +76,15 @@ class GatewayNode:
     @property
     def ready(self) -> bool:
         """May take traffic: up, not going away, and somebody sells."""
-        return bool(self._tasks) and not self.draining and self.sellers.heard
+        return self.why_not_ready() is None
+
+    def why_not_ready(self) -> str | None:
+        """In words a person can act on; None when ready."""
+        if self.draining:
+            return "this gateway is going away"
+        if not self._tasks:
+            return "this gateway is starting"
+        return None if self.sellers.heard else self.sellers.silence()
 
     async def drain(self, deadline: float) -> None:
         """Take no new streams; return when all have ended or ``deadline`` (monotonic) passed."""
@@ -98,8 +114,7 @@ class GatewayNode:
             return_exceptions=True,
         )
         self._sessions.clear()
-        await self._http.close()
-        await self.peers.close()
+        await self._opened.aclose()
 
     async def _sweep(self) -> None:
         """Let go of paths that nobody needs, and of sessions that ended."""
@@ -191,8 +206,11 @@ class GatewayNode:
         """The WHIP or WHEP session of this id.
 
         Raises:
-            NotFound: there is none, or it ended.
+            NotFound: there is none, or it ended; with code ``stream_stopped`` when it
+                published a stream that was stopped here, so that it does not come back.
         """
+        if session_id in self._stopped:
+            raise NotFound("the stream was stopped", code="stream_stopped")
         found = self._sessions.get(session_id)
         if found is None or found[0].is_closed:
             raise NotFound("no such session", code="session_not_found")
@@ -220,6 +238,11 @@ class GatewayNode:
     async def stop_stream(self, name: str) -> None:
         path = self._known(name)
         del self._paths[name]
+        self._stopped.extend(
+            key
+            for key, (session, of) in self._sessions.items()
+            if of is path and isinstance(session, IngestSession) and not session.is_closed
+        )
         await path.close("the stream was stopped")
 
     def models(self) -> list[ModelOffer]:

@@ -195,6 +195,7 @@ class Path:
             self._task.add_done_callback(self._closing.discard)
             self._task = None
         self._stream.close()
+        self._egress.forget(self._key)
 
     # --- media ---------------------------------------------------------------------------
 

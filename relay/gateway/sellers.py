@@ -74,6 +74,7 @@ class Sellers:
         self._suspensions = Suspensions()
         self._catalogue = Catalogue()
         self._infos: dict[str, OrchestratorInfo] = {}
+        self._failures: dict[str, str] = {}
         self.heard = False
         """Somebody answered at least once."""
 
@@ -86,7 +87,9 @@ class Sellers:
             await asyncio.sleep(REFRESH if self.heard else 0.5)
 
     async def refresh(self) -> None:
-        answers = await self._discovery(OrchestratorRequest()).find()
+        discovery = self._discovery(OrchestratorRequest())
+        answers = await discovery.find()
+        self._note_failures(discovery.failures)
         offers: dict[str, list[Offer]] = {}
         for answer in answers:
             for model in _models(answer.node):
@@ -94,6 +97,25 @@ class Sellers:
         self._catalogue.offers = offers
         self.heard = self.heard or bool(answers)
         await self._refresh_schemas()
+
+    def _note_failures(self, failures: Mapping[str, RelayError]) -> None:
+        """Log who cannot be had, once for each change of it."""
+        told = {url: str(error) for url, error in failures.items()}
+        for url, why in told.items():
+            if self._failures.get(url) != why:
+                log.warning("orchestrator %s cannot be had: %s", url, why)
+        for url in self._failures.keys() - told.keys():
+            log.info("orchestrator %s answers again", url)
+        self._failures = told
+
+    def silence(self) -> str:
+        """Why nobody sells, in words."""
+        if not self._settings.orchestrators:
+            return "no orchestrator is configured (gateway.orchestrators)"
+        if not self._failures:
+            return "no orchestrator has answered yet"
+        first = list(self._failures.items())[:3]
+        return "no orchestrator answers: " + "; ".join(f"{url}: {why}" for url, why in first)
 
     async def _refresh_schemas(self) -> None:
         wanted = {

@@ -7,7 +7,9 @@ import time
 
 import pytest
 
-from relay.errors import NotFound, PeerRefused, Unavailable
+from relay.config import Gateway, WebRtc
+from relay.errors import ConfigError, NotFound, PeerRefused, Unavailable
+from relay.gateway.node import GatewayNode
 from relay.gateway.status import StreamState
 from relay.protocols.webrtc.client import WhepClient, WhipClient
 from relay.protocols.webrtc.offering import Offering
@@ -210,3 +212,42 @@ async def test_what_is_offered_is_told_with_its_schema() -> None:
             (offer,) = desk.node.models()
             assert (offer.model, offer.orchestrators, offer.version) == (MODEL, 1, "1")
             assert offer.schema == {"type": "object"}
+
+
+async def test_a_port_in_use_is_said_and_leaves_nothing_behind() -> None:
+    first = GatewayNode(Gateway(webrtc=WebRtc(port=0)))
+    await first.start()
+    second = GatewayNode(Gateway(webrtc=WebRtc(port=first.peers.udp.port)))
+    try:
+        with pytest.raises(ConfigError, match="in use"):
+            await second.start()
+        assert second.why_not_ready() == "this gateway is starting"
+    finally:
+        await second.stop()
+        await first.stop()
+
+
+async def test_a_gateway_that_nobody_sells_to_says_why() -> None:
+    nobody = "https://127.0.0.1:1"
+    node = GatewayNode(Gateway(orchestrators=[nobody], webrtc=WebRtc(port=0)))
+    await node.start()
+    try:
+
+        def reason() -> str | None:
+            why = node.why_not_ready() or ""
+            return why if why.startswith(f"no orchestrator answers: {nobody}: ") else None
+
+        await eventually(reason)
+        assert not node.ready
+    finally:
+        await node.stop()
+    assert node.why_not_ready() == "this gateway is going away"
+
+
+async def test_a_gateway_without_orchestrators_says_so() -> None:
+    node = GatewayNode(Gateway(orchestrators=[], webrtc=WebRtc(port=0)))
+    await node.start()
+    try:
+        assert node.why_not_ready() == "no orchestrator is configured (gateway.orchestrators)"
+    finally:
+        await node.stop()

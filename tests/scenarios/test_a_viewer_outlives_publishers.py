@@ -75,8 +75,10 @@ async def test_the_picture_may_turn_while_it_is_live(tmp_path: Path) -> None:
             publishing(network.whip(NAME), units, model="passthrough"),
             watching(network.whep(NAME)) as viewer,
         ):
-            await viewer.sees(150)
+            await viewer.sees(200)
     shapes = [image.shape for _, image in viewer.pictures()]
+    # Whichever way round the camera is when the viewer comes, it sees it turn twice.
     turns = [shape for shape, _ in groupby(shapes)]
-    assert turns[:3] == [(360, 640, 3), (640, 360, 3), (360, 640, 3)]
+    assert len(turns) >= 3
+    assert set(turns) == {(360, 640, 3), (640, 360, 3)}
     assert viewer.gap(0.0) < 1.0

@@ -16,13 +16,7 @@ from typing import Final
 from relay.errors import NotFound, ParseError
 from relay.media.unit import VIDEO_CLOCK, Codec
 from relay.protocols.webrtc.dtls import SrtpError
-from relay.protocols.webrtc.fanout import (
-    MAX_PAYLOAD,
-    LineClock,
-    OutgoingTrack,
-    fan_out,
-    ntp_time,
-)
+from relay.protocols.webrtc.fanout import MAX_PAYLOAD, LineClock, OutgoingTrack, fan_out, ntp_time
 from relay.protocols.webrtc.negotiation import TrackParameters
 from relay.protocols.webrtc.peer import Peer, Peers, PeerState
 from relay.protocols.webrtc.rtcp import SourceDescription, compound, parse_compound
@@ -147,7 +141,7 @@ class _Rendition:
         self.catching_up: list[EgressSession] = []
         self.on_keyframe_wanted = on_keyframe_wanted
         self._wanted_at = -KEYFRAME_INTERVAL
-        self._group: list[Frame] = []
+        self.group: list[Frame] = []
         self._group_octets = 0
         self._pictured_at = -inf
         self._has_video = False
@@ -165,7 +159,7 @@ class _Rendition:
     def start(self, session: EgressSession, now: float) -> None:
         """A viewer is connected."""
         viewer = session.viewer
-        group = self._group if now - self._pictured_at < GROUP_LIFE else []
+        group = self.group if now - self._pictured_at < GROUP_LIFE else []
         try:
             viewer.connected(group, has_video=self._has_video, now=now)
         except SrtpError as error:
@@ -231,17 +225,17 @@ class _Rendition:
     def _keep(self, frame: Frame, *, keyframe: bool) -> None:
         """The group of pictures since the last key frame, none when it grows too large."""
         if keyframe:
-            self._group = [frame]
+            self.group = [frame]
             self._group_octets = frame.octets
             return
-        group = self._group
+        group = self.group
         if not group:
             return
         group.append(frame)
         self._group_octets += frame.octets
         too_long = abs(frame.timestamp - group[0].timestamp) > MAX_GROUP_TIME
         if too_long or self._group_octets > MAX_GROUP:
-            self._group = []
+            self.group = []
 
     def _fail(self, failed: list[OutgoingTrack]) -> None:
         if failed:
@@ -329,6 +323,11 @@ class Egress:
         else:
             known.clock.observe(timestamp / 48_000, time.time())
             known.audio(payloads, timestamp)
+
+    def forget(self, rendition: str) -> None:
+        """Start no viewer from the pictures so far: what they are of is over."""
+        if (known := self._renditions.get(rendition)) is not None:
+            known.group = []
 
     async def answer(self, rendition: str, offer: str) -> EgressSession:
         """Let a viewer in; it may come before any frame.

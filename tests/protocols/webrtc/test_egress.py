@@ -104,6 +104,16 @@ async def test_a_key_frame_begins_a_new_group(show: Show) -> None:
     assert numbers(await show.join()) == [3]
 
 
+async def test_nobody_is_started_from_what_is_over(show: Show) -> None:
+    show.picture(keyframe=True)
+    show.egress.forget("show")
+    show.egress.forget("nobody")
+    peer = await show.join()
+    assert numbers(peer) == []
+    show.picture(keyframe=True)
+    assert numbers(peer) == [2]
+
+
 async def test_a_viewer_with_much_to_catch_up_is_brought_to_the_edge(show: Show) -> None:
     show.picture(keyframe=True, packets=100)
     for _ in range(10):
