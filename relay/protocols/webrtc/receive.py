@@ -13,9 +13,8 @@ from typing import Final, NamedTuple
 from relay.media.h264 import ParameterSets, Sps
 from relay.media.unit import VIDEO_CLOCK
 from relay.protocols.webrtc.h264_payload import Depacketizer
-from relay.protocols.webrtc.reception import RESTART_STEP, Reception
+from relay.protocols.webrtc.reception import RESTART_STEP, Received, Reception
 from relay.protocols.webrtc.repair import Repair
-from relay.protocols.webrtc.rtcp import ReportBlock
 from relay.protocols.webrtc.rtp import RtpPacket, unwrap_rtx
 
 GIVE_UP: Final = 0.25
@@ -74,7 +73,7 @@ class Poll(NamedTuple):
     keyframe: bool
 
 
-class VideoReceiver:
+class VideoReceiver(Received):
     """One H.264 stream: complete pictures in order, from a key frame on.
 
     A picture leaves on its marker bit, or when the next one begins. A hole is asked for
@@ -83,7 +82,6 @@ class VideoReceiver:
 
     Attributes:
         wake_at: when to call ``poll``.
-        ssrc: of the stream received now, None before the first packet.
         packets, octets: all that came for it, retransmissions and probes included.
         frames, broken, undecodable: pictures passed on; dropped since parts of them were
             wrong or lost; dropped since the key frame before them was missing.
@@ -105,6 +103,7 @@ class VideoReceiver:
             ssrc: what the sender declared, if it did.
             rtx_ssrc: of its retransmissions, if declared; learned otherwise.
         """
+        super().__init__(VIDEO_CLOCK)
         self._payload_type = payload_type
         self._rtx_payload_type = rtx_payload_type
         self._declared = (ssrc, rtx_ssrc)
@@ -113,7 +112,6 @@ class VideoReceiver:
         self._nack = nack
         self._sets = ParameterSets()
         self._depacketizer = Depacketizer()
-        self._reception: Reception | None = None
         self._repair = self._new_repair()
         self._held: dict[int, RtpPacket] = {}
         self._next = 0  # to be read next
@@ -124,7 +122,6 @@ class VideoReceiver:
         self._ask_at = inf
         self._asked_at = -inf
         self._arrived_at = -inf
-        self.ssrc: int | None = None
         self.wake_at = inf
         self.packets = 0
         self.octets = 0
@@ -190,29 +187,6 @@ class VideoReceiver:
         pictures = self._out
         self._out = []
         return Poll(pictures, nack, keyframe)
-
-    def sender_report(self, ssrc: int, ntp: int, now: float) -> bool:
-        """Note an RTCP sender report; whether it is one of this stream."""
-        if self._reception is None or ssrc != self.ssrc:
-            return False
-        self._reception.sender_report(ntp, now)
-        return True
-
-    def report(self, now: float) -> ReportBlock | None:
-        """The block for the next receiver report, None before the first packet."""
-        if self._reception is None or self.ssrc is None:
-            return None
-        return self._reception.report(self.ssrc, now)
-
-    @property
-    def lost(self) -> int:
-        """Packets lost on the way, whether or not they were recovered."""
-        return max(0, self._reception.lost) if self._reception is not None else 0
-
-    @property
-    def jitter(self) -> float:
-        """Interarrival jitter in seconds."""
-        return self._reception.jitter / VIDEO_CLOCK if self._reception is not None else 0.0
 
     @property
     def requested(self) -> int:

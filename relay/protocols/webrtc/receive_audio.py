@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from math import inf
 from typing import Final, NamedTuple
 
-from relay.protocols.webrtc.reception import Reception
-from relay.protocols.webrtc.rtcp import ReportBlock
+from relay.protocols.webrtc.reception import Received, Reception
 from relay.protocols.webrtc.rtp import RtpPacket
 
 AUDIO_CLOCK: Final = 48_000
@@ -34,24 +33,22 @@ class AudioPacket(NamedTuple):
     arrival: float
 
 
-class AudioReceiver:
+class AudioReceiver(Received):
     """One Opus stream in order: at once when nothing is missing, else after a short wait.
 
     Attributes:
         wake_at: when to call ``poll``.
-        ssrc: of the stream received now, None before the first packet.
         packets, octets: all that came for it.
         late, skipped, unknown: came too late or twice; holes gone over; of another kind.
     """
 
     def __init__(self, payload_type: int) -> None:
+        super().__init__(AUDIO_CLOCK)
         self._payload_type = payload_type
-        self._reception: Reception | None = None
         self._held: dict[int, tuple[RtpPacket, float]] = {}
         self._next = 0
         self._retired: int | None = None
         self._arrived_at = -inf
-        self.ssrc: int | None = None
         self.wake_at = inf
         self.packets = 0
         self.octets = 0
@@ -104,28 +101,6 @@ class AudioReceiver:
                 out.append(AudioPacket(packet.payload, packet.timestamp, arrival))
         self.wake_at = held[min(held)][1] + REORDER_WAIT if held else inf
         return out
-
-    def sender_report(self, ssrc: int, ntp: int, now: float) -> bool:
-        """Note an RTCP sender report; whether it is one of this stream."""
-        if self._reception is None or ssrc != self.ssrc:
-            return False
-        self._reception.sender_report(ntp, now)
-        return True
-
-    def report(self, now: float) -> ReportBlock | None:
-        """The block for the next receiver report, None before the first packet."""
-        if self._reception is None or self.ssrc is None:
-            return None
-        return self._reception.report(self.ssrc, now)
-
-    @property
-    def lost(self) -> int:
-        return max(0, self._reception.lost) if self._reception is not None else 0
-
-    @property
-    def jitter(self) -> float:
-        """Interarrival jitter in seconds."""
-        return self._reception.jitter / AUDIO_CLOCK if self._reception is not None else 0.0
 
     def _switch(self, packet: RtpPacket, now: float) -> bool:
         quiet = now - self._arrived_at >= _RETIRED_FOR

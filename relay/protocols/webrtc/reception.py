@@ -137,3 +137,39 @@ class Reception:
             self._report_ntp,
             max(0, delay),
         )
+
+
+class Received:
+    """A received stream as RTCP tells of it: what video and audio have in common.
+
+    Attributes:
+        ssrc: of the stream received now, None before the first packet.
+    """
+
+    def __init__(self, clock_rate: int) -> None:
+        self._clock_rate = clock_rate
+        self._reception: Reception | None = None
+        self.ssrc: int | None = None
+
+    def sender_report(self, ssrc: int, ntp: int, now: float) -> bool:
+        """Note an RTCP sender report; whether it is one of this stream."""
+        if self._reception is None or ssrc != self.ssrc:
+            return False
+        self._reception.sender_report(ntp, now)
+        return True
+
+    def report(self, now: float) -> ReportBlock | None:
+        """The block for the next receiver report, None before the first packet."""
+        if self._reception is None or self.ssrc is None:
+            return None
+        return self._reception.report(self.ssrc, now)
+
+    @property
+    def lost(self) -> int:
+        """Packets lost on the way, whether or not they were recovered."""
+        return max(0, self._reception.lost) if self._reception is not None else 0
+
+    @property
+    def jitter(self) -> float:
+        """Interarrival jitter in seconds."""
+        return self._reception.jitter / self._clock_rate if self._reception is not None else 0.0
