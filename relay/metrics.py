@@ -39,14 +39,9 @@ STREAM_DELAY = Histogram(
 STREAM_STARTS = Counter(
     "relay_stream_starts_total", "Streams that a publisher started.", registry=registry
 )
-STREAM_ENDS = Counter(
-    "relay_stream_ends_total", "Streams that ended, by reason code.", ["reason"], registry=registry
-)
+STREAM_ENDS = Counter("relay_stream_ends_total", "Streams whose publisher left.", registry=registry)
 PARAMETER_UPDATES = Counter(
-    "relay_parameter_updates_total",
-    "Parameter updates: forwarded, refused.",
-    ["result"],
-    registry=registry,
+    "relay_parameter_updates_total", "Parameter updates that were taken.", registry=registry
 )
 
 # ------------------------------------------------------------------ jobs of a gateway
@@ -80,7 +75,7 @@ JOB_GAP = Histogram(
 
 MEDIA_BYTES = Counter(
     "relay_media_bytes_total",
-    "Media bytes: ingest, job_input, job_output, egress.",
+    "Bytes of video: ingest, job_output.",
     ["path"],
     registry=registry,
 )
@@ -88,17 +83,6 @@ MEDIA_FRAMES = Counter(
     "relay_media_frames_total",
     "Access units of video: ingest, job_output.",
     ["path"],
-    registry=registry,
-)
-MEDIA_DROPPED = Counter(
-    "relay_media_dropped_total",
-    "Access units that a bounded queue let go, by queue.",
-    ["queue"],
-    registry=registry,
-)
-PACKETS_LOST = Counter(
-    "relay_ingest_packets_lost_total",
-    "RTP packets of publishers that never came.",
     registry=registry,
 )
 KEYFRAME_REQUESTS = Counter(

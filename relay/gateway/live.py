@@ -135,7 +135,8 @@ class Live:
         """
         change = parameters.read(body)
         schema = self._sellers.schema(self._transcoder, self.model)
-        merged = {**self.params, **change}
+        # Null gives a parameter back its default.
+        merged = {key: value for key, value in (self.params | change).items() if value is not None}
         parameters.check(schema.schema if schema else None, merged)
         if self._session is not None and not self._session.control(body):
             raise Unavailable(
@@ -143,6 +144,7 @@ class Live:
             )
         self.params = merged
         self._last_update = body
+        metrics.PARAMETER_UPDATES.inc()
         return merged
 
     def set_model(self, model: str, params: dict[str, Any]) -> None:

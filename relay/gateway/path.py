@@ -186,6 +186,8 @@ class Path:
 
     def _leave_publisher(self) -> None:
         """Stop the live job of the publisher that was here."""
+        if self._publisher is not None:
+            metrics.STREAM_ENDS.inc()
         self._publisher = None
         self._live = None
         self.lonely_since = time.monotonic()

@@ -476,6 +476,9 @@ async def test_a_seller_with_a_schema_gets_them_only_with_the_job() -> None:
             with pytest.raises(Unprocessable, match="strength: 2 is greater"):
                 await desk.node.update(NAME, b'{"strength": 2}')
             assert desk.stream.params == {"strength": 0.5}
+            # Null gives a parameter back its default.
+            assert await desk.node.update(NAME, b'{"strength": null}') == {}
+            await desk.node.update(NAME, b'{"strength": 0.5}')
             await first.jobs[0].close()
             await desk.live_at(second)
             assert second.posts[0]["params"] == {"strength": 0.5}
