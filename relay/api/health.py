@@ -29,13 +29,18 @@ class Health:
         """The process is alive and its loop turns."""
         return web.json_response({"status": "ok"})
 
-    async def readyz(self, _: web.Request) -> web.Response:
-        """It may take new streams: started, with sellers found, and not going away."""
-        if self._node.draining:
-            return web.json_response({"status": "draining"}, status=503)
-        if not self._node.ready:
-            return web.json_response({"status": "starting"}, status=503)
-        return web.json_response({"status": "ready"})
+    async def readyz(self, request: web.Request) -> web.Response:
+        """It may take new streams: started, with sellers found, and not going away.
+
+        The reason may name sellers, so it is told to those who may know of them.
+        """
+        why = self._node.why_not_ready()
+        if why is None:
+            return web.json_response({"status": "ready"})
+        told = {"status": "draining" if self._node.draining else "not ready"}
+        if auth.may_see_details(request, self._node.settings):
+            told["reason"] = why
+        return web.json_response(told, status=503)
 
     async def metrics(self, request: web.Request) -> web.Response:
         auth.require_details(request, self._node.settings)

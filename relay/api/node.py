@@ -62,6 +62,9 @@ class Node(Protocol):
     @property
     def ready(self) -> bool: ...
 
+    def why_not_ready(self) -> str | None:
+        """In words; None when it is ready."""
+
     async def publish(
         self,
         name: str,

@@ -72,6 +72,11 @@ class FakeNode:
         self.hold: asyncio.Event | None = None
         self.full = asyncio.Semaphore(0)
 
+    def why_not_ready(self) -> str | None:
+        if self.draining:
+            return "this gateway is going away"
+        return None if self.ready else "no orchestrator answers: https://seller.example: refused"
+
     def add(self, name: str, **values: Any) -> StreamStatus:
         status = StreamStatus(
             name=name,

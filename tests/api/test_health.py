@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from relay.errors import Unavailable
 from relay.gateway.status import ModelOffer, StreamState
-from tests.api.conftest import Site
+from tests.api.conftest import MakeSite, Site
 
 
 async def test_alive_and_ready(site: Site) -> None:
@@ -20,11 +20,24 @@ async def test_alive_and_ready(site: Site) -> None:
 async def test_not_ready_before_sellers_and_while_draining(site: Site) -> None:
     site.node.ready = False
     answer, body = await site.call("GET", "/readyz")
-    assert (answer.status, json.loads(body)) == (503, {"status": "starting"})
+    why = "no orchestrator answers: https://seller.example: refused"
+    assert (answer.status, json.loads(body)) == (503, {"status": "not ready", "reason": why})
     site.node.draining = True
     answer, body = await site.call("GET", "/readyz")
-    assert (answer.status, json.loads(body)) == (503, {"status": "draining"})
+    assert (answer.status, json.loads(body)) == (
+        503,
+        {"status": "draining", "reason": "this gateway is going away"},
+    )
     assert (await site.call("GET", "/healthz"))[0].status == 200
+
+
+async def test_strangers_are_not_told_who_sells(make_site: MakeSite) -> None:
+    site = await make_site(publish_key="k", public_url="https://live.example")
+    site.node.ready = False
+    answer, body = await site.call("GET", "/readyz")
+    assert (answer.status, json.loads(body)) == (503, {"status": "not ready"})
+    answer, body = await site.call("GET", "/readyz", Authorization="Bearer k")
+    assert (answer.status, set(json.loads(body))) == (503, {"status", "reason"})
 
 
 async def read(site: Site) -> dict[tuple[str, tuple[str, ...]], float]:
