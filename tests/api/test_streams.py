@@ -273,3 +273,14 @@ async def test_viewers_of_a_public_gateway_see_no_more_than_they_need(
     assert (await get(site, "/v1/streams?name=cam"))["streams"] == [shown]
     whole = await get(site, "/v1/streams/cam", Authorization="Bearer k")
     assert whole["params"] == {"effect": "cartoon"}
+
+
+async def test_parameters_in_a_wrapper_are_refused_with_a_hint(site: Site) -> None:
+    site.node.add("cam")
+    site.node.fail = Unprocessable("'params' was unexpected", code="bad_params")
+    hint = "The body is the parameters themselves"
+    for data, hinted in ((b'{"params": {"effect": "none"}}', True), (b'{"effect": 1}', False)):
+        answer, body = await site.call("PATCH", "/v1/streams/cam", data, Content_Type=JSON)
+        problem = json.loads(body)
+        assert (answer.status, problem["code"]) == (422, "bad_params")
+        assert (hint in problem["detail"]) is hinted

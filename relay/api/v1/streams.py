@@ -11,7 +11,7 @@ from relay.api import address, auth, body
 from relay.api.node import Node
 from relay.api.routes import Answer, Body, Parameter, Route
 from relay.api.v1.view import ModelChoice, ParamsView, StreamList, StreamView
-from relay.errors import BadInput
+from relay.errors import BadInput, Unprocessable
 from relay.gateway.status import StreamStatus
 
 COLLECTION = "/v1/streams"
@@ -40,8 +40,14 @@ class Streams:
         data = await body.read(
             request, limit=body.PARAMS_LIMIT, types=(body.JSON, body.MERGE_PATCH)
         )
-        body.parse_object(data, code="bad_params_json")
-        params = await self._node.update(request.match_info["name"], data)
+        asked = body.parse_object(data, code="bad_params_json")
+        try:
+            params = await self._node.update(request.match_info["name"], data)
+        except Unprocessable as error:
+            if list(asked) != ["params"]:
+                raise
+            hint = "The body is the parameters themselves, without “params” around them."
+            raise Unprocessable(f"{error}. {hint}", code=error.code) from error
         return answer(ParamsView(params=params))
 
     async def set_model(self, request: web.Request) -> web.Response:
