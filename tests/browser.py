@@ -33,7 +33,8 @@ class Tab:
 
     Attributes:
         errors: exceptions and console errors; those that tell of an answer's status
-            (which browsers write by themselves) stand in ``refusals``.
+            (which browsers write by themselves) stand in ``refusals``, each with the
+            address that was asked.
         strangers: addresses asked for that are not this machine.
     """
 
@@ -49,8 +50,10 @@ class Tab:
     def _heard(self, message: Any) -> None:
         if message.type not in ("error", "warning"):
             return
-        kept = self.refusals if "Failed to load resource" in message.text else self.errors
-        kept.append(message.text)
+        if "Failed to load resource" in message.text:
+            self.refusals.append(f"{message.text} {message.location.get('url', '')}")
+        else:
+            self.errors.append(message.text)
 
     def _asked(self, url: str) -> None:
         parts = urlsplit(url)

@@ -73,8 +73,24 @@ async def test_ice_restarts_and_media_goes_on(live: Live, opened: Tab) -> None:
 
 async def test_a_session_that_the_gateway_ends_is_known_at_once(live: Live, opened: Tab) -> None:
     await live.node.stop_stream("cam")
-    await opened.until("window.ended === 'closed'", 3)
-    assert not opened.refusals
+    await opened.until("['closed', 'gone'].includes(window.ended)", 3)
+    # A request of the page's own for its session may have come just after the end.
+    path = await opened.page.evaluate("window.session.location.pathname")
+    assert all("404" in said and said.endswith(path) for said in opened.refusals), opened.refusals
+    opened.check()
+
+
+async def test_a_stopped_stream_is_told_from_a_lost_one(live: Live, opened: Tab) -> None:
+    path = await opened.page.evaluate("window.session.location.pathname")
+    assert await opened.page.evaluate("window.session.lastWord()") is None
+    assert (await live.call("DELETE", "/v1/streams/cam")).status == 204
+    await opened.until("window.ended !== null", 3)
+    assert await opened.page.evaluate("window.session.lastWord()") == "stream_stopped"
+    for method in ("GET", "DELETE"):
+        answer = await live.call(method, path)
+        assert (answer.status, answer.code) == (404, "stream_stopped")
+    answer = await live.call("GET", path + "x")
+    assert (answer.status, answer.code) == (404, "session_not_found")
     opened.check()
 
 

@@ -66,6 +66,17 @@ async def test_the_schema_makes_the_controls(site: Site, browser: Browser) -> No
         opened.check()
 
 
+async def test_a_model_that_tells_no_parameters_says_so(site: Site, browser: Browser) -> None:
+    told = "This model tells no parameters."
+    for schema, boxes in ((None, 1), ({"type": "object", "properties": {}}, 0)):
+        site.node.offers = [ModelOffer("effects", "live-video-to-video", 1, "1", schema)]
+        async with tab(browser, site.server.url) as opened:
+            await opened.says("#settings", told)
+            assert await opened.page.locator("#settings textarea").count() == boxes
+            assert not await opened.page.locator("#defaults").is_visible()
+            opened.check()
+
+
 async def test_a_blocked_camera_says_how_to_allow_it(site: Site) -> None:
     offer(site)
     flags = (CAMERA, "--deny-permission-prompts")

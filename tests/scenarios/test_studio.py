@@ -25,6 +25,16 @@ FLOWS = (
     "document.querySelector('{}').videoWidth > 0 && document.querySelector('{}').currentTime > 0"
 )
 
+# Whether nothing else on the page shares the element's place, and all of it is in sight.
+FREE = """(selector) => {
+  const place = document.querySelector(selector).getBoundingClientRect();
+  const others = [...document.querySelectorAll("button, figcaption")];
+  return place.left >= 0 && place.right <= innerWidth && others
+    .map((one) => one.getBoundingClientRect())
+    .every((one) => one.right <= place.left || one.left >= place.right
+      || one.bottom <= place.top || one.top >= place.bottom);
+}"""
+
 
 @pytest.fixture(scope="module")
 def camera(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -233,5 +243,31 @@ async def test_stop_ends_it_for_everyone(network: Network, browser: Browser) -> 
             await opened.page.click("#go")
             await opened.says("#state", "not live")
             await viewer.says("#over", "Waiting for the stream")
+            for width, height in ((1280, 800), (1000, 700), (390, 844)):
+                await viewer.page.set_viewport_size({"width": width, "height": height})
+                assert await viewer.page.evaluate(FREE, "#over")
+            viewer.check()
+        opened.check()
+
+
+async def test_a_stream_stopped_by_the_api_stays_stopped(
+    network: Network, browser: Browser
+) -> None:
+    async with studio(browser, network) as opened, aiohttp.ClientSession() as http:
+        name = await go_live(opened)
+        async with tab(browser, network.watch(name)) as viewer:
+            await sees_picture(viewer)
+            offers: list[str] = []
+            opened.page.on("request", lambda asked: offers.append(asked.method + asked.url))
+            async with http.delete(f"{network.url}/v1/streams/{name}") as answer:
+                assert answer.status == 204
+            await opened.says("#notice", "The stream was stopped")
+            await opened.says("#state", "not live")
+            await viewer.says("#over", "Waiting for the stream")
+            await asyncio.sleep(1.5)  # longer than a lost publisher would wait
+            assert not any("POST" in asked and "/whip/" in asked for asked in offers)
+            await opened.page.click("#notice-button")
+            await opened.says("#state", "live")
+            await sees_picture(viewer)
             viewer.check()
         opened.check()

@@ -10,8 +10,8 @@ export function showFigures({ input, output, serving, swaps, viewers }) {
   const delay = output?.delay;
   $("delay").textContent = delay ? `${number(delay.p50_ms)} ms` : "–";
   $("delay-more").textContent = delay
-    ? `delay (95 of 100 frames under ${number(delay.p95_ms)} ms)`
-    : "delay";
+    ? `added by relay (95 of 100 frames under ${number(delay.p95_ms)} ms)`
+    : "added by relay";
   $("in").textContent = input
     ? `${size(input)} · ${number(input.fps)} fps · ${megabits(input.bitrate)}${input.has_audio ? " · sound" : ""}`
     : "–";
@@ -21,7 +21,7 @@ export function showFigures({ input, output, serving, swaps, viewers }) {
   $("input-figures").textContent = input?.width ? `${size(input)} · ${number(input.fps)} fps` : "";
   $("output-figures").textContent =
     output?.width && delay
-      ? `${size(output)} · ${number(output.fps)} fps · ${number(delay.p50_ms)} ms`
+      ? `${size(output)} · ${number(output.fps)} fps · +${number(delay.p50_ms)} ms`
       : "";
   $("worker").textContent = serving ? `${serving.model} at ${serving.orchestrator}` : "–";
   $("why").textContent = serving ? `${serving.why} (joined in ${number(serving.connect_ms)} ms)` : "–";
@@ -33,7 +33,7 @@ export function clearFigures() {
   for (const id of ["delay", "in", "out", "worker", "why", "swaps", "viewers"]) {
     $(id).textContent = "–";
   }
-  $("delay-more").textContent = "delay";
+  $("delay-more").textContent = "added by relay";
   $("input-figures").textContent = "";
   $("output-figures").textContent = "";
 }

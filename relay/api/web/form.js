@@ -1,6 +1,8 @@
 // Controls from a JSON Schema: an enum named `effect` becomes pictures to click, numbers
 // become sliders. `x-effect` ties a control to one or more effects.
 
+const NOTHING_TOLD = "This model tells no parameters.";
+
 export class Form {
   // `tiles` and `root` are where pictures and the other controls go.
   // onchange(values): only what has just been changed.
@@ -20,7 +22,11 @@ export class Form {
     this.values = { ...defaults(schema), ...values };
     this.clear();
     if (schema === null) {
-      this.root.append(this.#free());
+      this.root.append(element("p", { className: "soft", textContent: NOTHING_TOLD }), this.#free());
+      return;
+    }
+    if (Object.keys(schema.properties ?? {}).length === 0) {
+      this.root.append(element("p", { className: "soft", textContent: NOTHING_TOLD }));
       return;
     }
     const rest = element("div", { className: "sliders" });
@@ -37,9 +43,13 @@ export class Form {
     this.root.replaceChildren();
   }
 
-  // Whether there is anything to set beside the choice of a picture.
+  // Whether there is anything to set, or to say, beside the choice of a picture.
   get hasSettings() {
-    return [...this.root.querySelectorAll("label")].some((label) => !label.hidden);
+    return [...this.root.querySelectorAll("label, p")].some((part) => !part.hidden);
+  }
+
+  get hasDefaults() {
+    return Object.keys(defaults(this.schema)).length > 0;
   }
 
   #holder(name) {

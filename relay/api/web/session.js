@@ -9,7 +9,7 @@ const CONNECT = 12_000; // milliseconds until a connection that does not come up
 const SILENCE = 1_500; // milliseconds of "disconnected" before ICE is restarted
 
 export class Session {
-  // `onend(reason)` is called once: "closed", "gone", "failed" or "never connected".
+  // `onend(reason, session)` is called once: "closed", "gone", "failed" or "never connected".
   constructor(url, { key, onend, onconnected = () => {} }) {
     this.url = new URL(url, location.href);
     this.key = key;
@@ -66,13 +66,24 @@ export class Session {
     this.#leave();
   }
 
+  // After its end: the code under which the gateway refuses it now, or null.
+  async lastWord() {
+    if (this.location === null) return null; // it was we who left
+    try {
+      await call(this.location, { key: this.key });
+      return null;
+    } catch (failure) {
+      return failure.code;
+    }
+  }
+
   #end(reason) {
     if (this.ended) return;
     this.#stop();
     // A gateway that closed it has forgotten it already.
     if (reason === "closed" || reason === "gone") this.pc.close();
     else this.#leave();
-    this.onend(reason);
+    this.onend(reason, this);
   }
 
   #stop() {

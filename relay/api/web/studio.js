@@ -161,7 +161,7 @@ async function publishOnce(signal) {
     app.session = await publish(`/whip/${encodeURIComponent(name())}?${query}`, app.source.stream, {
       key: key(),
       signal,
-      onend: (reason) => publicationLost(reason, signal),
+      onend: (reason, session) => publicationLost(reason, session, signal),
       onconnected: () => (app.losses = 0),
       onwait: (failure, seconds) =>
         say("publish", `${words.refusal(failure)} Trying again in ${seconds} s…`),
@@ -201,10 +201,10 @@ function publicationRefused(failure) {
   say("publish", words.refusal(failure), { tone: "bad" });
 }
 
-async function publicationLost(reason, signal) {
+async function publicationLost(reason, session, signal) {
   app.session = null;
   if (signal.aborted) return;
-  const told = await lastWord();
+  const told = await lastWord(session);
   if (signal.aborted) return;
   const wait = RETURNS[app.losses];
   if (told !== null || wait === undefined) {
@@ -223,7 +223,8 @@ async function publicationLost(reason, signal) {
 }
 
 // Why the gateway ended it, when it was the gateway.
-async function lastWord() {
+async function lastWord(session) {
+  if ((await session.lastWord()) === "stream_stopped") return words.STOPPED;
   try {
     const told = await getJson(`/v1/streams?name=${encodeURIComponent(name())}`, key());
     const status = told.streams[0];
@@ -357,9 +358,8 @@ function showModel() {
 }
 
 function showSettings() {
-  const offer = app.models.get(app.model);
   $("settings").hidden = !form.hasSettings;
-  $("defaults").hidden = offer?.params_schema === null;
+  $("defaults").hidden = !form.hasDefaults;
 }
 
 async function chooseModel() {

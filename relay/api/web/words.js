@@ -55,6 +55,8 @@ export function cameraTrouble(error) {
 
 export const CLIP_TROUBLE = "This browser cannot play that file. Choose an MP4 or WebM clip.";
 
+export const STOPPED = "The stream was stopped at the gateway.";
+
 // The pill at the top: [words, tone].
 export function pillWords(status) {
   if (status.state === "failed" && status.swaps > 0) return STATES.switching;
