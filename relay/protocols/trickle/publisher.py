@@ -311,7 +311,9 @@ class TricklePublisher:
         if self.failed is not None:
             return
         self.failed = error
-        log.info("trickle publisher failed: %s", error)
+        # A channel that is closed is how the other side says that the stream is over.
+        level = logging.DEBUG if isinstance(error, ChannelClosed) else logging.INFO
+        log.log(level, "trickle publisher failed: %s", error)
         for segment in list(self._posts):
             segment.lose(error)
         if self.on_failure is not None and self._machine.state is Publishing.OPEN:

@@ -231,8 +231,9 @@ async def test_an_unknown_channel_ends_the_publisher(
 
 
 async def test_a_channel_that_is_deleted_ends_the_publisher_at_once(
-    site: Site, session: aiohttp.ClientSession
+    site: Site, session: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("DEBUG", "relay.protocols.trickle.publisher")
     publisher = TricklePublisher(session, site.base + "ch")
     await publisher.open()
     segment = publisher.begin()
@@ -243,6 +244,8 @@ async def test_a_channel_that_is_deleted_ends_the_publisher_at_once(
     assert isinstance(publisher.failed, ChannelClosed)
     assert not segment.write(b"y")
     await publisher.close()
+    (line,) = [each for each in caplog.records if "failed: " in each.getMessage()]
+    assert line.levelname == "DEBUG"  # streams end so
 
 
 async def test_a_preconnect_that_the_server_closes_is_replaced(
