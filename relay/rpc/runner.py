@@ -15,6 +15,8 @@ from relay.rpc.json_body import dump, load_object, number_of, text_of
 
 START_PATH: Final = "/live-video-to-video"
 HEALTH_PATH: Final = "/health"
+ALIVE_PATH: Final = "/healthz"
+READY_PATH: Final = "/readyz"
 VERSION_PATH: Final = "/version"
 HARDWARE_PATH: Final = "/hardware/info"
 
@@ -40,10 +42,16 @@ class Slots:
 
 @dataclass(frozen=True, slots=True)
 class RunnerHealth:
-    """``slots`` is None where a runner does not tell (stock ones do not)."""
+    """
+    Attributes:
+        slots: None where a runner does not tell (stock ones do not).
+        broken: models of it that could not be loaded; its schema answer says why. An
+            extension of ours.
+    """
 
     status: RunnerStatus
     slots: Slots | None = None
+    broken: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, body: bytes) -> RunnerHealth:
@@ -56,18 +64,23 @@ class RunnerHealth:
             status = RunnerStatus(text_of(fields.get("status")))
         except ValueError as error:
             raise ParseError(f"unknown health status {fields.get('status')!r}") from error
+        told = fields.get("broken_models")
+        names = told if isinstance(told, list) else []
+        broken = tuple(name for name in names if isinstance(name, str))
         slots = fields.get("slots")
         if not isinstance(slots, dict):
-            return cls(status)
+            return cls(status, None, broken)
         total, free = slots.get("total"), slots.get("free")
         if type(total) is not int or type(free) is not int or not 0 <= free <= total:
             raise ParseError("slots of the health answer make no sense")
-        return cls(status, Slots(total, free))
+        return cls(status, Slots(total, free), broken)
 
     def serialise(self) -> bytes:
         fields: dict[str, Any] = {"status": self.status.value}
         if self.slots is not None:
             fields["slots"] = {"total": self.slots.total, "free": self.slots.free}
+        if self.broken:
+            fields["broken_models"] = list(self.broken)
         return dump(fields)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 import aiohttp
-import orjson
 
 from relay.errors import BadInput, PeerError, PeerRefused
 from relay.rpc.hardware import HardwareInformation
@@ -21,7 +20,7 @@ from relay.rpc.runner import (
     RunnerVersion,
     parse_hardware,
 )
-from relay.rpc.schema import RunnerSchema, fetch_runner_schema
+from relay.rpc.schema import RunnerSchema, detail_of, fetch_runner_schema
 
 MAX_ANSWER: Final = 64 << 10
 
@@ -73,7 +72,8 @@ class RunnerClient:
         """The schema of a model's parameters; None from a runner that tells none (404).
 
         Raises:
-            PeerRefused: another status: it is not loaded yet, perhaps.
+            PeerRefused: code ``model_broken``: it could not be loaded, and the text is
+                why; any other: it is not loaded yet, perhaps.
         """
         return await fetch_runner_schema(
             self._session,
@@ -104,7 +104,7 @@ class RunnerClient:
         )
         if answer.status == 200:
             return
-        text = _detail(answer)
+        text = detail_of(answer)
         if answer.status == 503 or NO_CAPACITY in text:
             code = "runner_capacity"
         elif answer.status in (400, 422):
@@ -129,14 +129,3 @@ class RunnerClient:
         if answer.status != 200:
             raise PeerRefused(f"GET {url} answered {answer.status}: {answer.text}")
         return answer
-
-
-def _detail(answer: HttpAnswer) -> str:
-    """``detail.msg`` of a refusal where it has one, else its text."""
-    try:
-        fields = orjson.loads(answer.body)
-    except orjson.JSONDecodeError:
-        return answer.text
-    detail = fields.get("detail") if isinstance(fields, dict) else None
-    message = detail.get("msg") if isinstance(detail, dict) else None
-    return message[:500] if isinstance(message, str) else answer.text

@@ -2,7 +2,8 @@
 
 A worker answers ``GET /schema?model_id=M``, an orchestrator
 ``GET /relay/schema?pipeline=live-video-to-video&model_id=M``, with the same body. Stock
-nodes answer 404, and then there is no schema.
+nodes answer 404, and then there is no schema. A 500 says why the model could not be
+loaded, a 503 that it is not loaded yet.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 import aiohttp
+import orjson
 
 from relay.errors import BadInput, PeerError, PeerRefused
 from relay.rpc.capabilities import LIVE_PIPELINE
-from relay.rpc.http import Ssl, call
+from relay.rpc.http import HttpAnswer, Ssl, call
 from relay.rpc.json_body import dump, load_object, text_of
 
 ORCHESTRATOR_PATH: Final = "/relay/schema"
@@ -77,7 +79,9 @@ async def fetch_schema(
     """Ask an orchestrator for a model's schema; None when it tells none.
 
     Raises:
-        PeerError: unreachable, too late, another refusal than 404, or no schema of it.
+        PeerRefused: code ``model_broken``: it could not be loaded, and the text is why;
+            any other: another refusal than 404.
+        PeerError: unreachable, too late, or no schema of it.
     """
     query = urlencode({"pipeline": LIVE_PIPELINE, "model_id": model_id})
     url = f"{transcoder.rstrip('/')}{ORCHESTRATOR_PATH}?{query}"
@@ -113,6 +117,8 @@ async def _read(
     # A stock orchestrator's catch-all may answer 200 with nothing in it.
     if answer.status in (404, 405) or (answer.status == 200 and not answer.body):
         return None
+    if answer.status == 500 and (reason := detail_of(answer).strip()):
+        raise PeerRefused(reason, code="model_broken")
     if answer.status != 200 or not answer.is_json:
         raise PeerRefused(f"GET {url} answered {answer.status}: {answer.text}")
     try:
@@ -122,3 +128,14 @@ async def _read(
     if schema.model_id != model_id:
         raise PeerError(f"GET {url}: the schema is of another model", code="peer_answer")
     return schema
+
+
+def detail_of(answer: HttpAnswer) -> str:
+    """``detail.msg`` of a refusal where it has one, else its text."""
+    try:
+        fields = orjson.loads(answer.body)
+    except orjson.JSONDecodeError:
+        return answer.text
+    detail = fields.get("detail") if isinstance(fields, dict) else None
+    message = detail.get("msg") if isinstance(detail, dict) else None
+    return message[:500] if isinstance(message, str) else answer.text

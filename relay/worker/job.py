@@ -313,7 +313,7 @@ class Job:
         self._loop.call_soon_threadsafe(self._error, reason)
 
     def _error(self, reason: str) -> None:
-        log.debug("job %s: %s", self._start.manifest_id, reason)
+        log.debug("the job has an error: %s", reason)
         event = self._status.error(reason, time.monotonic())
         if event is not None:
             self._outbox.put(event)

@@ -30,9 +30,11 @@ from relay.rpc.capabilities import LIVE_PIPELINE
 from relay.rpc.hardware import Gpu, HardwareInformation
 from relay.rpc.json_body import dump
 from relay.rpc.runner import (
+    ALIVE_PATH,
     HARDWARE_PATH,
     HEALTH_PATH,
     NO_CAPACITY,
+    READY_PATH,
     START_PATH,
     VERSION_PATH,
     RunnerHealth,
@@ -58,6 +60,8 @@ READ_WITHIN: Final = 10.0
 IDLE: Final = 75.0
 """Seconds that a connection may wait for its next request, or for the end of its head."""
 MAX_BEAT: Final = 0.5
+PROBES: Final = (HEALTH_PATH, ALIVE_PATH, READY_PATH)
+"""What containers are probed by, and no token is asked for."""
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -112,6 +116,8 @@ class WorkerNode:
         app.add_routes(
             [
                 web.get(HEALTH_PATH, self._on_health),
+                web.get(ALIVE_PATH, self._on_alive),
+                web.get(READY_PATH, self._on_ready),
                 web.get(VERSION_PATH, self._on_version),
                 web.get(HARDWARE_PATH, self._on_hardware),
                 web.get(SCHEMA_PATH, self._on_schema),
@@ -184,7 +190,8 @@ class WorkerNode:
             status = RunnerStatus.IDLE
         else:
             status = RunnerStatus.LOADING
-        return RunnerHealth(status, Slots(len(self.slots), free))
+        broken = tuple(model for model in self._models if "error" in self._model(model))
+        return RunnerHealth(status, Slots(len(self.slots), free), broken)
 
     def problem(self) -> str:
         """Why slots, or models in them, do not work; empty when all do."""
@@ -200,6 +207,18 @@ class WorkerNode:
     async def _on_health(self, request: web.Request) -> web.Response:
         return _answer(self.health().serialise())
 
+    async def _on_alive(self, request: web.Request) -> web.Response:
+        return _answer(dump({"status": "ok"}))
+
+    async def _on_ready(self, request: web.Request) -> web.Response:
+        """Whether a slot is warm, busy or not, and jobs are taken at all."""
+        if self.draining:
+            return _answer(dump({"status": "draining"}), 503)
+        warm = (SlotState.READY, SlotState.BUSY)
+        if not any(slot.state in warm and not slot.broken for slot in self.slots):
+            return _answer(dump({"status": "no slot is warm"}), 503)
+        return _answer(dump({"status": "ready"}))
+
     async def _on_version(self, request: web.Request) -> web.Response:
         return _answer(RunnerVersion(_package_version(), self._asked_model(request)).serialise())
 
@@ -212,9 +231,10 @@ class WorkerNode:
         if model_id not in self._models:
             raise NotFound(f"there is no model {model_id!r}", code="unknown_model")
         model = self._model(model_id)
+        if "error" in model:
+            raise RelayError(_broken(model_id, model["error"]), code="model_broken")
         if "schema" not in model:
-            reason = model.get("error", "it is being loaded")
-            raise Unavailable(f"model {model_id!r} has no schema: {reason}", code="not_loaded")
+            raise Unavailable(f"model {model_id!r} is being loaded", code="not_loaded")
         return _answer(RunnerSchema(model_id, model["version"], model["schema"]).serialise())
 
     async def _on_start(self, request: web.Request) -> web.Response:
@@ -225,13 +245,14 @@ class WorkerNode:
             raise BadInput(f"there is no model {job.model_id!r} here", code="unknown_model")
         reason = self._model(job.model_id).get("error")
         if reason:
-            raise RelayError(f"model {job.model_id!r} could not be loaded: {reason}")
+            # Not a 500: by that an orchestrator would take this worker for a busy one.
+            raise BadInput(_broken(job.model_id, reason), code="model_broken")
         able = (slot for slot in self.slots if slot.state is SlotState.READY)
         slot = next((slot for slot in able if "schema" in slot.models.get(job.model_id, {})), None)
         if slot is None or self.draining:
             raise Unavailable(NO_CAPACITY, code="no_capacity")
         await slot.start(job)
-        log.info("slot %d: job %s of %s has started", slot.number, job.manifest_id, job.model_id)
+        log.info("slot %d: job %d of %s has started", slot.number, slot.count, job.model_id)
         return _answer(
             dump(
                 {
@@ -247,9 +268,9 @@ class WorkerNode:
 
     @web.middleware
     async def _gate(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
-        """The bearer token, for everything but the health that containers are probed by."""
+        """The bearer token, for everything but the probes."""
         token = self.settings.token
-        if token is not None and request.path != HEALTH_PATH:
+        if token is not None and request.path not in PROBES:
             given = request.headers.get("Authorization", "")
             wanted = f"Bearer {token}"
             if not hmac.compare_digest(given.encode("utf-8", "replace"), wanted.encode()):
@@ -328,6 +349,10 @@ async def _json_errors(request: web.Request, handler: _Handler) -> web.StreamRes
     if status == 422:
         detail = [{"loc": ["body"], "msg": message, "type": "value_error"}]
     return _answer(dump({"detail": detail}), status)
+
+
+def _broken(model_id: str, reason: str) -> str:
+    return f"model {model_id!r} could not be loaded: {reason}"
 
 
 def _report(task: asyncio.Task[None]) -> None:

@@ -40,7 +40,8 @@ from relay.worker.messages import (
 from relay.worker.pipe import Pipe
 from relay.worker.thread import MediaThread
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("relay.worker.slot")
+"""Named outright: run as a program, this module is ``__main__``."""
 
 PR_SET_PDEATHSIG: Final = 1
 SWITCH_INTERVAL: Final = 0.0003

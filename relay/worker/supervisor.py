@@ -80,6 +80,8 @@ class Slot:
     Attributes:
         models: as the child told: model id to ``{"version", "schema"}`` or ``{"error"}``.
         problem: why there is no child that works, in words.
+        count: jobs that it was given: what the log calls the newest. A manifest id is
+            never logged; whoever knows it may read and delete the job's channels.
     """
 
     def __init__(
@@ -93,6 +95,7 @@ class Slot:
         self.number = number
         self.models: dict[str, dict[str, Any]] = {}
         self.problem = ""
+        self.count = 0
         self._configure = configure
         self._watchdog = watchdog
         self._bury = bury
@@ -146,7 +149,8 @@ class Slot:
             raise Unavailable(NO_CAPACITY, code="no_capacity")
         reply: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._reply, self._job = reply, job
-        self._machine.to(SlotState.BUSY, job.manifest_id)
+        self.count += 1
+        self._machine.to(SlotState.BUSY, f"job {self.count}")
         try:
             self._begin(job)
             async with asyncio.timeout(START_WITHIN):

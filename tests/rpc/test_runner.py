@@ -99,9 +99,18 @@ def test_the_recorded_answers_of_a_runner_are_understood() -> None:
 
 @pytest.mark.parametrize("status", list(RunnerStatus))
 @pytest.mark.parametrize("slots", [None, Slots(2, 0), Slots(2, 2)])
-def test_health_survives_the_wire(status: RunnerStatus, slots: Slots | None) -> None:
-    health = RunnerHealth(status, slots)
+@pytest.mark.parametrize("broken", [(), ("a", "b")])
+def test_health_survives_the_wire(
+    status: RunnerStatus, slots: Slots | None, broken: tuple[str, ...]
+) -> None:
+    health = RunnerHealth(status, slots, broken)
     assert RunnerHealth.parse(health.serialise()) == health
+
+
+@pytest.mark.parametrize("told", [b"null", b"7", b'{"a": 1}', b"[null, 7, []]"])
+def test_broken_models_that_make_no_sense_are_none(told: bytes) -> None:
+    body = b'{"status": "OK", "broken_models": ' + told + b"}"
+    assert RunnerHealth.parse(body) == RunnerHealth(RunnerStatus.OK)
 
 
 @pytest.mark.parametrize(

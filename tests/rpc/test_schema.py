@@ -6,7 +6,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from relay.errors import BadInput, PeerError
+from relay.errors import BadInput, PeerError, PeerRefused
 from relay.rpc.schema import RunnerSchema, fetch_schema
 from tests.rpc.peers import Answer, answering, http_peer
 
@@ -51,6 +51,23 @@ async def test_an_empty_200_is_none_too() -> None:
 async def test_what_is_no_schema_is_an_error(status: int, text: str, kind: str) -> None:
     with pytest.raises(PeerError):
         await fetch(answering(status, text, kind))
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "code", "words"),
+    [
+        (500, '{"detail": {"msg": "it broke"}}', "model_broken", "it broke"),
+        (500, "it broke\n", "model_broken", "it broke"),
+        (503, '{"detail": {"msg": "later"}}', "peer_refused", "later"),
+    ],
+)
+async def test_a_model_that_is_broken_differs_from_one_that_is_loading(
+    status: int, text: str, code: str, words: str
+) -> None:
+    with pytest.raises(PeerRefused) as caught:
+        await fetch(answering(status, text))
+    assert caught.value.code == code
+    assert str(caught.value) == words if status == 500 else words in str(caught.value)
 
 
 def test_a_schema_survives_the_wire() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import signal
 import socket
@@ -11,6 +12,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -199,6 +201,36 @@ async def test_without_the_token_only_health_answers() -> None:
         assert (await ask(node, "/health"))[0] == 200
 
 
+async def test_probes_tell_alive_from_ready() -> None:
+    async with worker(token="secret") as node, client(node) as runner:
+        assert (await ask(node, "/healthz"))[0] == 200
+        assert (await ask(node, "/readyz"))[0] == 503
+        await node.wait_ready()
+        assert await ask(node, "/readyz") == (200, {"status": "ready"})
+        async with desk() as it:
+            await runner.start(it.start("passthrough"), timeout=5)
+            assert (await ask(node, "/readyz"))[0] == 200
+        await node.drain(time.monotonic())
+        assert await ask(node, "/readyz") == (503, {"status": "draining"})
+        assert (await ask(node, "/healthz"))[0] == 200
+
+
+async def test_the_log_names_no_channel(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "relay")
+    async with worker() as node, client(node) as runner, desk() as it:
+        await node.wait_ready()
+        secret = "565f" * 8
+        await runner.start(replace(it.start("moody"), manifest_id=secret), timeout=5)
+        await it.step(video())
+        await it.control({"mood": "raise"})
+        await it.feed(video(start=10))
+        await until(lambda: it.errors)
+        await it.end_input()
+        await until(lambda: node.slots[0].state is SlotState.READY)
+    assert "slot 0: job 1 of moody has started" in caplog.messages
+    assert secret not in caplog.text
+
+
 async def kill_child(it: Desk, node: WorkerNode) -> None:
     assert node.slots[0].pid is not None
     os.kill(node.slots[0].pid, signal.SIGKILL)
@@ -263,7 +295,9 @@ async def test_a_crash_in_one_slot_leaves_the_other_alone() -> None:
             assert second.errors == []
 
 
-async def test_a_pipeline_that_does_not_load_is_named_and_the_others_work() -> None:
+async def test_a_pipeline_that_does_not_load_is_named_and_the_others_work(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     models = {
         "broken": "tests.worker.stand_ins:BrokenLoad",
         "nowhere": "tests.worker.nothing_here:Nothing",
@@ -280,9 +314,16 @@ async def test_a_pipeline_that_does_not_load_is_named_and_the_others_work() -> N
             assert word in node.problem()
             body = GOOD + b',"model_id":"' + model.encode() + b'"}'
             status, answer = await ask(node, "/live-video-to-video", body=body)
-            assert status == 500
+            assert status == 400
+            told = f"model {model!r} could not be loaded: "
+            assert answer["detail"]["msg"].startswith(told)
             assert word in answer["detail"]["msg"]
-        assert node.health().status is RunnerStatus.IDLE
+            assert await ask(node, f"/schema?model_id={model}") == (500, answer)
+        assert (await ask(node, "/schema?model_id=paint"))[0] == 200
+        status, health = await ask(node, "/health")
+        assert (health["status"], health["broken_models"]) == ("IDLE", ["broken", "nowhere", "odd"])
+        lines = [record for record in caplog.records if "cannot be served" in record.getMessage()]
+        assert [line.name for line in lines] == ["relay.worker.slot"] * 3
 
 
 @pytest.mark.parametrize(
@@ -297,6 +338,7 @@ async def test_a_worker_that_cannot_work_says_why(entry: str, word: str) -> None
         with pytest.raises(Unavailable, match=word):
             await asyncio.wait_for(node.wait_ready(), 30)
         assert node.health().status is RunnerStatus.ERROR
+        assert (await ask(node, "/readyz"))[0] == 503
 
 
 async def test_a_machine_that_starts_no_process_is_told_and_tried_again(
