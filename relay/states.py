@@ -45,8 +45,11 @@ class StateMachine(Generic[S]):
     def state(self) -> S:
         return self._state
 
-    def to(self, new: S, reason: str = "") -> bool:
+    def to(self, new: S, reason: str = "", *, level: int = logging.INFO) -> bool:
         """Move to ``new``; a move to the state already held does nothing.
+
+        Args:
+            level: of its line in the log.
 
         Returns:
             Whether the state changed.
@@ -60,9 +63,8 @@ class StateMachine(Generic[S]):
         if new not in self._table[old]:
             raise IllegalTransition(f"{self._name}: {old.name} -> {new.name}")
         self._state = new
-        self._log.info(
-            "%s: %s -> %s%s", self._name, old.name, new.name, f" ({reason})" if reason else ""
-        )
+        why = f" ({reason})" if reason else ""
+        self._log.log(level, "%s: %s -> %s%s", self._name, old.name, new.name, why)
         if self._on_change is not None:
             self._on_change(old, new)
         return True

@@ -93,9 +93,9 @@ class Job:
             return False
         return self._machine.to(JobState.RUNNING, f"{self.entry.model} at {self.entry.url}")
 
-    def end(self, reason: str) -> bool:
-        """False when it had ended before."""
-        if not self._machine.to(JobState.ENDED, reason):
+    def end(self, reason: str, *, level: int = logging.INFO) -> bool:
+        """False when it had ended before; ``level`` is that of the log's line."""
+        if not self._machine.to(JobState.ENDED, reason, level=level):
             return False
         self.end_reason = reason
         return True

@@ -70,6 +70,7 @@ class Jobs:
         self._count = 0
         self.running: set[Job] = set()
         self.ended: Counter[str] = Counter()
+        self._refusals: dict[int, str] = {}  # by entry: why its last job was not started
         self._none_left = asyncio.Event()
         self._none_left.set()
 
@@ -135,7 +136,12 @@ class Jobs:
             raise
         finally:
             if reason:
-                self.end(job, f"not started: {reason}", kind=kind)
+                # Gateways try again several times a second: the log has each reason once.
+                again = self._refusals.get(entry.number) == reason
+                level = logging.DEBUG if again else logging.INFO
+                self._refusals[entry.number] = reason
+                self.end(job, f"not started: {reason}", kind=kind, level=level)
+        self._refusals.pop(entry.number, None)
         if not job.run():
             raise PeerError(f"the job ended as it began: {job.end_reason}", code="job_ended")
         return job.answer(self._gateway_base())
@@ -178,9 +184,9 @@ class Jobs:
 
     # ends
 
-    def end(self, job: Job, reason: str, *, kind: str) -> None:
+    def end(self, job: Job, reason: str, *, kind: str, level: int = logging.INFO) -> None:
         """End a job; its place is free when this returns. Nothing when it has ended."""
-        if not job.end(reason):
+        if not job.end(reason, level=level):
             return
         self.running.discard(job)
         self.ended[kind] += 1

@@ -46,6 +46,8 @@ log = logging.getLogger(__name__)
 MAX_BODY: Final = 1 << 20
 READ_WITHIN: Final = 3.0
 MAX_DURATION_MS: Final = 300_000
+REFUSED: Final = "live-video-to-video container returned 400"
+"""How a stock orchestrator hands on what a runner has against a job."""
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -94,10 +96,13 @@ class Rest:
         if self._stall().draining:
             raise Unavailable("draining", code="draining")
         job = LiveJobRequest.parse(await _body(request))
-        if not self._runners.candidates(job.model_id):
+        problem = self._runners.problem(job.model_id)
+        if not problem and not self._runners.candidates(job.model_id):
             raise Unavailable(NO_CAPACITY, code="no_capacity")
         _check_payment(request)
         self._check_segment(request)
+        if problem:
+            raise PeerRefused(f"{REFUSED}: {problem}", code="runner_bad_request")
         answer = await self._jobs.start(job)
         return web.Response(body=answer.serialise(), content_type="application/json")
 
@@ -127,6 +132,8 @@ class Rest:
         model = request.query.get("model_id", "")
         if request.query.get("pipeline", LIVE_PIPELINE) != LIVE_PIPELINE or not model:
             raise BadInput(f"ask for pipeline={LIVE_PIPELINE} and a model_id", code="bad_query")
+        if problem := self._runners.problem(model):
+            raise RelayError(problem, code="model_broken")
         schema = self._runners.schema(model)
         if schema is None:
             raise NotFound("no schema of this model", code="no_schema")
@@ -183,15 +190,26 @@ async def _body(request: web.Request) -> bytes:
 
 
 def _worded(handler: _Handler) -> _Handler:
-    """Errors as stock nodes answer them: plain text, and a new line at its end."""
+    """Errors as stock nodes answer them: plain text, and a new line at its end.
+
+    Callers that are refused come again, several times a second: the log has a refusal once,
+    until there is another, or none.
+    """
+    last = ""
 
     async def handle(request: web.Request) -> web.StreamResponse:
+        nonlocal last
         try:
-            return await handler(request)
+            response = await handler(request)
+            last = ""
+            return response
         except RelayError as error:
             # A runner's refusal of the job is this node's 500, not a bad gateway.
             status = 500 if isinstance(error, PeerRefused) else error.status
-            log.info("%s %s: %d %s", request.method, request.path, status, error)
+            words = f"{status} {error}"
+            level = logging.DEBUG if words == last else logging.INFO
+            last = words
+            log.log(level, "%s %s: %s", request.method, request.path, words)
             headers = {"X-Content-Type-Options": "nosniff"}
             return web.Response(status=status, text=f"{error}\n", headers=headers)
 

@@ -12,7 +12,7 @@ from typing import Final
 import aiohttp
 
 from relay.config import Runner
-from relay.errors import PeerError
+from relay.errors import PeerError, PeerRefused
 from relay.orchestrator.capacity import Capacity, Entry
 from relay.rpc.capabilities import ModelConstraint
 from relay.rpc.hardware import HardwareInformation
@@ -33,6 +33,8 @@ AGAIN: Final = 0.2
 FAILURES: Final = 2
 DETAILS_EVERY: Final = 30.0
 DETAILS_TIMEOUT: Final = 2.0
+MAX_REASON: Final = 500
+"""Characters of a runner's reason that are handed on."""
 
 
 class RunnerState(Enum):
@@ -59,6 +61,8 @@ class Watched:
         self.version = ""
         self.hardware: HardwareInformation | None = None
         self.schemas: dict[str, RunnerSchema] = {}
+        self.broken: dict[str, str] = {}  # models that it could not load, and why
+        self.complaints: dict[str, str] = {}  # what was logged of its answers, by model
         self.failures = 0
         self.forgot = 0  # looks in a row at which it said that it runs none of our jobs
         self.detailed: float | None = None  # when the details were last complete
@@ -75,6 +79,25 @@ class Watched:
     def look_now(self) -> None:
         """Have the next look at once."""
         self._wake.set()
+
+    def take_broken(self, names: Sequence[str]) -> None:
+        """What its health says it could not load; the reasons are asked for apart."""
+        told = {model for model in self.models if model in names}
+        if told != self.broken.keys():
+            self.detailed = None
+            if told:
+                log.warning("runner %s could not load %s", self.client.url, ", ".join(sorted(told)))
+        for model in told:
+            self.schemas.pop(model, None)
+        self.broken = {
+            model: self.broken.get(model, f"model {model!r} could not be loaded") for model in told
+        }
+
+    def complain(self, what: str, words: str) -> None:
+        """Log an answer that does not do, once; empty words take the complaint back."""
+        if words and self.complaints.get(what) != words:
+            log.info("runner %s does not tell all of itself: %s", self.client.url, words)
+        self.complaints[what] = words
 
     async def wait(self, seconds: float) -> None:
         """Until the next look is due, or was asked for."""
@@ -132,7 +155,22 @@ class Runners:
         )
 
     def candidates(self, model: str) -> list[Entry]:
-        return self.capacity.candidates(model, self.usable)
+        return self.capacity.candidates(model, self._able(model))
+
+    def _able(self, model: str) -> frozenset[str]:
+        """Addresses of the runners that work, and could load ``model``."""
+        return frozenset(url for url in self.usable if model not in self.watched[url].broken)
+
+    def problem(self, model: str) -> str:
+        """Why no runner here takes a job of ``model``, in the words of one; empty
+        when one could, now or once it is loaded or free."""
+        words = ""
+        for runner in self.watched.values():
+            if model in runner.broken:
+                words = words or runner.broken[model]
+            elif model in runner.models and runner.state is not RunnerState.DOWN:
+                return ""
+        return words
 
     def client(self, entry: Entry) -> RunnerClient:
         return self.watched[entry.url].client
@@ -142,11 +180,12 @@ class Runners:
 
     def constraints(self) -> dict[str, ModelConstraint]:
         """What is told of each model that a runner here has, loading ones included."""
-        usable = self.usable
         told: dict[str, ModelConstraint] = {}
         for entry in self.capacity.entries:
             runner = self.watched[entry.url]
             if runner.state not in (RunnerState.UP, RunnerState.LOADING):
+                continue
+            if entry.model in runner.broken:
                 continue
             before = told.get(entry.model)
             versions = [runner.version or "0.0.0"]
@@ -155,7 +194,7 @@ class Runners:
             warm = entry.warm and runner.state is RunnerState.UP
             told[entry.model] = ModelConstraint(
                 warm=warm or (before is not None and before.warm),
-                capacity=self.capacity.free(entry.model, usable),
+                capacity=self.capacity.free(entry.model, self._able(entry.model)),
                 runner_version=min(versions, key=_version_key),
                 capacity_in_use=self.capacity.in_use(entry.model),
             )
@@ -172,6 +211,7 @@ class Runners:
             for runner in self.watched.values()
             if runner.state is RunnerState.UP
             for model in runner.models
+            if model not in runner.broken
         )
 
     def schema(self, model: str) -> RunnerSchema | None:
@@ -185,7 +225,6 @@ class Runners:
 
     def describe(self) -> list[dict[str, object]]:
         """For the status: what is sold and how it stands, without addresses."""
-        usable = self.usable
         return [
             {
                 "runner": entry.number,
@@ -193,8 +232,11 @@ class Runners:
                 "state": self.watched[entry.url].state.value,
                 "version": self.watched[entry.url].version,
                 "capacity": entry.capacity,
-                "free": self.capacity.places(entry) if entry.url in usable else 0,
+                "free": (
+                    self.capacity.places(entry) if entry.url in self._able(entry.model) else 0
+                ),
                 "warm": entry.warm,
+                "broken": entry.model in self.watched[entry.url].broken,
             }
             for entry in self.capacity.entries
         ]
@@ -206,7 +248,7 @@ class Runners:
         runner = self.watched[url]
         while True:
             await self.look(url)
-            if runner.state is RunnerState.UP:
+            if runner.state is RunnerState.UP or runner.broken:
                 await self._ask_details(runner)
             await runner.wait(self._pause(url))
 
@@ -218,6 +260,7 @@ class Runners:
         except PeerError as error:
             runner.failures += 1
             if runner.failures >= FAILURES or runner.state is not RunnerState.UP:
+                runner.broken = {}
                 self._down(url, f"no health: {error}")
             return
         runner.failures = 0
@@ -227,6 +270,7 @@ class Runners:
         runner = self.watched[url]
         now = time.monotonic()
         self.capacity.report(url, health.slots, now)
+        runner.take_broken(health.broken)
         if health.status is RunnerStatus.ERROR:
             self._down(url, "it reports an error")
         elif health.status is RunnerStatus.LOADING and not self.capacity.jobs_at(url):
@@ -263,16 +307,33 @@ class Runners:
         try:
             runner.version = await client.version(timeout=timeout)
             runner.hardware = await client.hardware(timeout=timeout)
-            for model in runner.models:
-                schema = await client.schema(model, timeout=timeout)
-                if schema is not None:
-                    runner.schemas[model] = schema
-                else:
-                    runner.schemas.pop(model, None)
         except PeerError as error:
-            log.info("runner %s does not tell all of itself yet: %s", client.url, error)
+            runner.complain("", str(error))
             return
-        runner.detailed = now
+        runner.complain("", "")
+        # All at once: one that is late must not keep the next look at the runner waiting.
+        whole = await asyncio.gather(*(_ask_schema(runner, model) for model in runner.models))
+        if all(whole):
+            runner.detailed = now
+
+
+async def _ask_schema(runner: Watched, model: str) -> bool:
+    """Ask for one model's schema, or for why it has none; False when that is not known."""
+    try:
+        schema = await runner.client.schema(model, timeout=DETAILS_TIMEOUT)
+    except PeerError as error:
+        runner.complain(model, f"{model}: {error}")
+        if not (isinstance(error, PeerRefused) and error.code == "model_broken"):
+            return False
+        if model in runner.broken:
+            runner.broken[model] = str(error)[:MAX_REASON]
+        return model in runner.broken
+    runner.complain(model, "")
+    if schema is not None and model not in runner.broken:
+        runner.schemas[model] = schema
+    else:
+        runner.schemas.pop(model, None)
+    return True
 
 
 def _version_key(version: str) -> tuple[int, ...]:

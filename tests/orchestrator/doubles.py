@@ -35,6 +35,8 @@ class RunnerDouble:
             count as taken until ``finish`` is called.
         fail_looks: so many of the next looks at its health fail.
         refuse: answers a start in the place of taking the job.
+        broken: models that it could not load, and why.
+        silent: models that it tells no schema of yet.
     """
 
     def __init__(self, slots: int | None = None, *, token: str | None = None) -> None:
@@ -46,6 +48,8 @@ class RunnerDouble:
         self.looks = 0
         self.fail_looks = 0
         self.refuse: Response | None = None
+        self.broken: dict[str, str] = {}
+        self.silent: set[str] = set()
         self.url = ""
         self._runner: web.AppRunner | None = None
         self._port = 0
@@ -97,7 +101,7 @@ class RunnerDouble:
             self.fail_looks -= 1
             return _json({}, status=500)
         slots = Slots(self.slots, self.slots - self.busy) if self.slots is not None else None
-        return _json(RunnerHealth(self.status, slots).serialise())
+        return _json(RunnerHealth(self.status, slots, tuple(self.broken)).serialise())
 
     async def _version(self, request: web.Request) -> web.Response:
         return _json({"pipeline": "live-video-to-video", "model_id": "", "version": "0.9.1"})
@@ -106,7 +110,12 @@ class RunnerDouble:
         return _json({"pipeline": "live-video-to-video", "model_id": MODEL, "gpu_info": {}})
 
     async def _schema(self, request: web.Request) -> web.Response:
-        schema = RunnerSchema(request.query["model_id"], "3", {"type": "object"})
+        model = request.query["model_id"]
+        if model in self.broken:
+            return _json({"detail": {"msg": self.broken[model]}}, status=500)
+        if model in self.silent:
+            return _json({"detail": {"msg": f"model {model!r} is being loaded"}}, status=503)
+        schema = RunnerSchema(model, "3", {"type": "object"})
         return _json(schema.serialise())
 
     async def _start(self, request: web.Request) -> web.Response:
