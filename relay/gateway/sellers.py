@@ -33,7 +33,10 @@ START_TIMEOUT: Final = 5.0
 REFRESH: Final = 10.0
 MAX_SCHEMAS: Final = 64
 """Schemas asked of one seller in one round: it may name any number of models."""
+MAX_ASKED_WHY: Final = 3
+"""Sellers that are asked why they do not offer a model, when nobody does."""
 CAPPED: Final = "orchestrator_capped"
+BROKEN: Final = "model_broken"
 BAD_REQUEST: Final = "orchestrator_bad_request"
 TOKEN: Final = "orchestrator_token"
 BLAMELESS: Final = frozenset({CAPPED, BAD_REQUEST})
@@ -191,7 +194,7 @@ class Sellers:
 
         Raises:
             Unavailable: nobody does. Code ``orchestrator_capped`` when some are only full,
-                else ``no_orchestrator``.
+                ``model_broken`` when it could not be loaded, else ``no_orchestrator``.
         """
         now = time.monotonic()
 
@@ -208,8 +211,22 @@ class Sellers:
             self._infos[answer.url] = answer.node
         offers = [_offer(answer, model) for answer in answers if model in _models(answer.node)]
         if not offers:
-            raise _nobody(model, discovery.failures)
+            raise await self._broken(model, answers) or _nobody(model, discovery.failures)
         return rank(offers, self._suspensions, time.monotonic())
+
+    async def _broken(
+        self, model: str, answers: Sequence[Answer[OrchestratorInfo]]
+    ) -> Unavailable | None:
+        """What a seller says of a model that it has, and that could not be loaded."""
+        for answer in answers[:MAX_ASKED_WHY]:
+            try:
+                await fetch_schema(
+                    self._http, answer.node.transcoder, model, ssl=self.tls, timeout=ASK_TIMEOUT
+                )
+            except PeerError as error:
+                if error.code == BROKEN:
+                    return Unavailable(str(error), code=BROKEN)
+        return None
 
     async def start(
         self, choice: Choice, *, params: dict[str, Any], request_id: str, stream_id: str
@@ -287,7 +304,7 @@ def _offer(answer: Answer[OrchestratorInfo], model: str) -> Offer:
 
 def _nobody(model: str, failures: Mapping[str, RelayError]) -> Unavailable:
     for url, error in failures.items():
-        log.info("%s cannot serve %s: %s", url, model, error)
+        log.debug("%s cannot serve %s: %s", url, model, error)
     if any(error.code == CAPPED for error in failures.values()):
         return Unavailable("every orchestrator that answers is full", code=CAPPED)
     return Unavailable(f"no orchestrator offers “{model}” at the moment", code="no_orchestrator")

@@ -183,6 +183,7 @@ class Seller:
         self.delay = 0.0
         self.schema: dict[str, Any] | None = None
         self.schema_delay = 0.0
+        self.broken = ""  # why the asked model could not be loaded
         self.schema_asked = 0
         self.hold: asyncio.Event | None = None
         self.jobs: list[Job] = []
@@ -257,6 +258,8 @@ class Seller:
     async def _schema(self, request: web.Request) -> web.StreamResponse:
         self.schema_asked += 1
         await asyncio.sleep(self.schema_delay)
+        if self.broken:
+            return web.json_response({"detail": {"msg": self.broken}}, status=500)
         if self.schema is None:
             return web.Response(status=404)
         schema = RunnerSchema(request.query["model_id"], "1", self.schema)

@@ -78,6 +78,15 @@ async def test_a_price_for_no_pixels_is_no_offer() -> None:
         assert caught.value.code == "no_orchestrator"
 
 
+async def test_why_a_model_could_not_be_loaded_is_told() -> None:
+    async with Seller(models=("else",)).running() as seller, knowing(seller) as sellers:
+        seller.broken = "model 'm' could not be loaded: no such file"
+        with pytest.raises(Unavailable) as caught:
+            await sellers.choices("m")
+        assert caught.value.code == "model_broken"
+        assert words(caught.value) == seller.broken
+
+
 async def test_the_cheaper_comes_first_and_who_failed_comes_last() -> None:
     async with Seller().running() as dear, Seller().running() as low, knowing(dear, low) as sellers:
         dear.price, low.price = PriceInfo(3, 1), PriceInfo(2, 1)
