@@ -31,12 +31,16 @@ whichever of the two is selected. Without any, it does not connect."""
 
 
 def node_certificate(
-    data_dir: Path, host: str, *, now: datetime | None = None
+    data_dir: Path, host: str, *, also: Sequence[str] = (), now: datetime | None = None
 ) -> tuple[Path, Path]:
     """The node's certificate and key, made when there is none that will do.
 
-    One is made anew when it is missing, unreadable, for another host, or within 30
+    One is made anew when it is missing, unreadable, for other names, or within 30
     days of its end.
+
+    Args:
+        host: the name that it is made out to.
+        also: further names and addresses that the node is reached by.
 
     Returns:
         Paths of ``cert.pem`` and ``key.pem`` in ``data_dir``.
@@ -47,9 +51,9 @@ def node_certificate(
     now = now or datetime.now(UTC)
     cert_path, key_path = data_dir / "cert.pem", data_dir / "key.pem"
     try:
-        if not _will_do(cert_path, key_path, host, now):
+        if not _will_do(cert_path, key_path, _alternative_names(host, also), now):
             data_dir.mkdir(parents=True, exist_ok=True)
-            certificate, key = self_signed(host, now)
+            certificate, key = self_signed(host, now, also)
             # The key first: a certificate in place means that both are.
             cert_path.unlink(missing_ok=True)
             _replace(key_path, key, mode=0o600)
@@ -59,8 +63,8 @@ def node_certificate(
     return cert_path, key_path
 
 
-def self_signed(host: str, now: datetime) -> tuple[bytes, bytes]:
-    """A P-256 certificate for ``host``, and its key, both PEM."""
+def self_signed(host: str, now: datetime, also: Sequence[str] = ()) -> tuple[bytes, bytes]:
+    """A P-256 certificate for ``host`` (and ``also``), and its key, both PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host[:64])])
     public = key.public_key()
@@ -88,7 +92,7 @@ def self_signed(host: str, now: datetime) -> tuple[bytes, bytes]:
             critical=True,
         )
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.SubjectAlternativeName(_alternative_names(host)), critical=False)
+        .add_extension(x509.SubjectAlternativeName(_alternative_names(host, also)), critical=False)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(public), critical=False)
         .sign(key, hashes.SHA256())
@@ -138,15 +142,20 @@ def client_context(*, verify: bool = False, alpn: Sequence[str] = ()) -> ssl.SSL
     return context
 
 
-def _alternative_names(host: str) -> list[x509.GeneralName]:
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return [x509.DNSName(host)]
-    return [x509.DNSName(host), x509.IPAddress(address)]
+def _alternative_names(host: str, also: Sequence[str]) -> list[x509.GeneralName]:
+    names: list[x509.GeneralName] = []
+    for name in dict.fromkeys((host, *also)):
+        names.append(x509.DNSName(name))
+        try:
+            names.append(x509.IPAddress(ip_address(name)))
+        except ValueError:
+            continue
+    return names
 
 
-def _will_do(cert_path: Path, key_path: Path, host: str, now: datetime) -> bool:
+def _will_do(
+    cert_path: Path, key_path: Path, wanted: list[x509.GeneralName], now: datetime
+) -> bool:
     if not (cert_path.is_file() and key_path.is_file()):
         return False
     try:
@@ -157,7 +166,7 @@ def _will_do(cert_path: Path, key_path: Path, host: str, now: datetime) -> bool:
         return False
     return (
         key.public_key() == certificate.public_key()
-        and list(names.value) == _alternative_names(host)
+        and list(names.value) == wanted
         and certificate.not_valid_before_utc <= now
         and now < certificate.not_valid_after_utc - RENEW_BEFORE
     )

@@ -90,6 +90,22 @@ def test_another_host_and_a_foreign_key_get_a_new_one(tmp_path: Path) -> None:
     assert names_of(cert) == ["DNSName b.example"]
 
 
+def test_further_names_are_in_it_once_and_a_change_of_them_makes_a_new_one(tmp_path: Path) -> None:
+    also = ["localhost", "192.0.2.7", "node.example"]
+    cert, _ = node_certificate(tmp_path, "node.example", also=also, now=NOW)
+    assert names_of(cert) == [
+        "DNSName node.example",
+        "DNSName localhost",
+        "DNSName 192.0.2.7",
+        "IPAddress 192.0.2.7",
+    ]
+    first = cert.read_bytes()
+    node_certificate(tmp_path, "node.example", also=also, now=NOW)
+    assert cert.read_bytes() == first
+    node_certificate(tmp_path, "node.example", also=["localhost"], now=NOW)
+    assert names_of(cert) == ["DNSName node.example", "DNSName localhost"]
+
+
 def test_a_folder_that_cannot_be_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="file"):
