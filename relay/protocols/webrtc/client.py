@@ -7,6 +7,7 @@ nothing but the loopback interface up.
 from __future__ import annotations
 
 import asyncio
+import ssl as tls
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -55,14 +56,20 @@ class _Link:
 
 
 async def _begin(
-    url: str, token: str | None, *, send: bool, audio: bool, settings: WebRtc | None
+    url: str,
+    token: str | None,
+    *,
+    send: bool,
+    audio: bool,
+    settings: WebRtc | None,
+    ssl: tls.SSLContext | bool = True,
 ) -> tuple[_Link, str, Offering]:
     """POST the offer; the peer is not yet connecting."""
     chosen = settings or WebRtc(host="::" if "//[" in url else "0.0.0.0", port=0)
     peers = await Peers.open(chosen)
     http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT))
     offering = Offering(peers, send=send, audio=audio)
-    link = _Link(http, peers, Resource(http, url, token), offering.peer)
+    link = _Link(http, peers, Resource(http, url, token, ssl), offering.peer)
     try:
         answer = await link.resource.post(offering.text)
     except BaseException:
@@ -129,13 +136,19 @@ class WhipClient:
         token: str | None = None,
         audio: bool = True,
         settings: WebRtc | None = None,
+        ssl: tls.SSLContext | bool = True,
     ) -> Self:
         """Offer H.264 (and Opus) to a WHIP endpoint, and wait until media can flow.
+
+        Args:
+            ssl: for an https endpoint; True is the system's authorities.
 
         Raises:
             PeerTimeout, PeerRefused, PeerError.
         """
-        link, answer, offering = await _begin(url, token, send=True, audio=audio, settings=settings)
+        link, answer, offering = await _begin(
+            url, token, send=True, audio=audio, settings=settings, ssl=ssl
+        )
         try:
             session = _Sending(link.peer)
             offering.accept(answer)
@@ -283,6 +296,7 @@ class WhepClient:
         token: str | None = None,
         audio: bool = True,
         settings: WebRtc | None = None,
+        ssl: tls.SSLContext | bool = True,
     ) -> Self:
         """Ask a WHEP endpoint for its stream, and wait until media can flow.
 
@@ -295,7 +309,7 @@ class WhepClient:
             PeerTimeout, PeerRefused, PeerError.
         """
         link, answer, offering = await _begin(
-            url, token, send=False, audio=audio, settings=settings
+            url, token, send=False, audio=audio, settings=settings, ssl=ssl
         )
         try:
             offering.accept(answer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import ssl as tls
 from typing import Final
 from urllib.parse import urljoin
 
@@ -17,18 +18,31 @@ _log = logging.getLogger(__name__)
 TIMEOUT: Final = 10.0
 """Seconds for each HTTP request, and for the connection after it."""
 
+GOODBYE: Final = 3.0
+"""Seconds for the DELETE: whoever ends a session need not wait for a server that is lost."""
+
 _SDP: Final = {"Content-Type": "application/sdp"}
 
 
 class Resource:
     """The HTTP side of a session: POST makes it, DELETE ends it.
 
+    Args:
+        ssl: for https addresses; True is the system's authorities.
+
     Attributes:
         location: of the session, None without one.
     """
 
-    def __init__(self, http: aiohttp.ClientSession, url: str, token: str | None) -> None:
+    def __init__(
+        self,
+        http: aiohttp.ClientSession,
+        url: str,
+        token: str | None,
+        ssl: tls.SSLContext | bool = True,
+    ) -> None:
         self._http = http
+        self._ssl = ssl
         self._url = url
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self.location: str | None = None
@@ -39,11 +53,15 @@ class Resource:
         Raises:
             PeerTimeout: no answer in time.
             PeerRefused: another status than 2xx; with the server's own code and reason.
-            PeerError: no connection, or an answer that is too large.
+            PeerError: no connection (``tls_untrusted``: its certificate is none that we
+                trust), or an answer that is too large.
         """
         try:
             async with self._http.post(
-                self._url, data=offer.encode(), headers={**_SDP, **self._headers}
+                self._url,
+                data=offer.encode(),
+                headers={**_SDP, **self._headers},
+                ssl=self._ssl,
             ) as response:
                 body = await response.content.read(MAX_SIZE + 1)
                 if not 200 <= response.status < 300:
@@ -52,7 +70,12 @@ class Resource:
                     self.location = urljoin(str(response.url), location)
         except TimeoutError as error:
             raise PeerTimeout(f"{self._url} did not answer in time") from error
-        except aiohttp.ClientError as error:
+        except aiohttp.ClientConnectorCertificateError as error:
+            why = getattr(error.certificate_error, "verify_message", "") or error.certificate_error
+            raise PeerError(
+                f"{self._url}: its certificate is not trusted: {why}", code="tls_untrusted"
+            ) from error
+        except (aiohttp.ClientError, ValueError) as error:
             raise PeerError(f"{self._url}: {error}") from error
         if len(body) > MAX_SIZE:
             raise PeerError("the answer is too large", code="bad_answer")
@@ -64,7 +87,12 @@ class Resource:
             return
         location, self.location = self.location, None
         try:
-            async with self._http.delete(location, headers=self._headers) as response:
+            async with self._http.delete(
+                location,
+                headers=self._headers,
+                ssl=self._ssl,
+                timeout=aiohttp.ClientTimeout(total=GOODBYE),
+            ) as response:
                 await response.content.read(MAX_SIZE)
         except (TimeoutError, aiohttp.ClientError) as error:
             _log.info("DELETE %s: %s", location, error)
