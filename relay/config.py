@@ -6,8 +6,10 @@ does not exist is refused by name.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -208,11 +210,43 @@ class Settings(BaseSettings):
         try:
             return configured(**overrides)  # type: ignore[no-any-return]
         except ValidationError as error:
-            lines = [
-                f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
-                for item in error.errors()
-            ]
-            raise ConfigError("wrong settings:\n  " + "\n  ".join(lines)) from error
+            raise ConfigError(_in_words(error)) from error
+
+
+def _in_words(error: ValidationError) -> str:
+    unknown, wrong = [], []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            unknown.append(key + did_you_mean(key, known_keys(item["loc"][:-1])))
+        else:
+            wrong.append(f"{key}: {item['msg']}")
+    sentences = []
+    if unknown:
+        keys = ", ".join(unknown)
+        sentences.append(f"unknown keys: {keys} (relay up --print-config shows every key)")
+    if wrong:
+        sentences.append("wrong settings:\n  " + "\n  ".join(wrong))
+    return "; ".join(sentences)
+
+
+def known_keys(section: Sequence[str | int]) -> list[str]:
+    """The keys of a section, from the root on; none where there is no such section."""
+    model: Any = Settings
+    for part in section:
+        if isinstance(part, int):  # an entry of a list
+            model = next(iter(get_args(model)), None)
+            continue
+        field = getattr(model, "model_fields", {}).get(part)
+        model = None if field is None else field.annotation
+    before = "".join(f"{part}." for part in section)
+    return [before + name for name in getattr(model, "model_fields", {})]
+
+
+def did_you_mean(word: str, known: Sequence[str]) -> str:
+    """ " (did you mean ...?)", or nothing when nothing is like it."""
+    found = get_close_matches(word, known, 1)
+    return f" (did you mean {found[0]}?)" if found else ""
 
 
 def _check_file(path: Path) -> None:

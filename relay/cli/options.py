@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel
 
 from relay.cli.printed import MASK
-from relay.config import Gateway, Settings, is_loopback
+from relay.config import Gateway, Settings, did_you_mean, is_loopback
 from relay.errors import ConfigError
 
 PREFIX = "RELAY_"
@@ -92,7 +92,7 @@ def refuse_unknown_environment(environment: Mapping[str, str]) -> None:
     if unknown:
         raise ConfigError(
             "unknown environment variables: "
-            + ", ".join(unknown)
+            + ", ".join(name + did_you_mean(name.upper(), sorted(known)) for name in unknown)
             + " (relay up --print-config shows every key)"
         )
 

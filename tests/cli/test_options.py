@@ -45,6 +45,27 @@ def test_a_wrong_key_is_refused_by_name(assignment: str, named: str) -> None:
         load(None, [assignment])
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("gateway.prot=1", "gateway.prot (did you mean gateway.port?)"),
+        ("gatway.port=1", "gatway (did you mean gateway?)"),
+        ("gateway.webrtc.hots=a", "gateway.webrtc.hots (did you mean gateway.webrtc.host?)"),
+        (
+            "worker.pipelines=[{model_id: a, entri: b}]",
+            "worker.pipelines.0.entri (did you mean worker.pipelines.0.entry?)",
+        ),
+        ("gateway.qqqqqqqqqqqqqqqqqqqqqq=1", "gateway.qqqqqqqqqqqqqqqqqqqqqq (relay up"),
+    ],
+)
+def test_an_unknown_key_is_told_with_its_likeliest_neighbour(text: str, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(None, [text])
+    assert str(caught.value).startswith("unknown keys: ")
+    assert words in str(caught.value)
+    assert "Extra inputs" not in str(caught.value)
+
+
 def test_an_unknown_key_in_the_file_is_refused_by_name(tmp_path: Path) -> None:
     file = tmp_path / "relay.yaml"
     file.write_text("gateway: {webrtc: {prot: 1}}\n")
@@ -89,8 +110,10 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
 
 def test_unknown_environment_variables_are_refused_by_name() -> None:
     refuse_unknown_environment({"RELAY_GATEWAY__WEBRTC__PORT": "1", "RELAY_LOG__LEVEL": "info"})
-    with pytest.raises(ConfigError, match="RELAY_GATEWAY__PROT, RELAY_NOPE"):
+    with pytest.raises(ConfigError, match=r"RELAY_GATEWAY__PROT .*, RELAY_NOPE"):
         refuse_unknown_environment({"RELAY_NOPE": "", "RELAY_GATEWAY__PROT": "1", "HOME": "/"})
+    with pytest.raises(ConfigError, match="did you mean RELAY_GATEWAY__PORT"):
+        refuse_unknown_environment({"RELAY_GATEWAY__PROT": "1"})
 
 
 @pytest.mark.parametrize("key", ["gateway.host", "gateway.webrtc.host"])
