@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping
 from enum import StrEnum
@@ -68,6 +69,12 @@ LevelOption = Annotated[
     Level | None,
     typer.Option("--log-level", help="How much to log.", rich_help_panel=SETTINGS),
 ]
+GatewayPortOption = Annotated[
+    int | None,
+    typer.Option(
+        "--port", help="The gateway's HTTP port; 0 takes a free one.", rich_help_panel=ADDRESS
+    ),
+]
 HostOption = Annotated[
     str | None, typer.Option("--host", help="Address to listen on.", rich_help_panel=ADDRESS)
 ]
@@ -95,6 +102,24 @@ ParamsOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON line for a program.")]
 SupervisedOption = Annotated[int | None, typer.Option("--supervised", hidden=True)]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib import metadata
+
+        print(f"relay {metadata.version('relay-gateway')}")
+        raise typer.Exit(OK)
+
+
+@app.callback()
+def _whole(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print it, and end."),
+    ] = False,
+) -> None:
+    """Live video through AI, by a Livepeer network of your own."""
 
 
 def _settings(
@@ -128,9 +153,12 @@ def _gateway_flags(
 
 
 def _role(name: str, settings: Settings, as_json: bool) -> NoReturn:
-    from relay.cli import nodes, role
+    from relay.cli import nodes, ready, role
 
-    role.leave(role.run(name, nodes.ROLES[name], settings, line=None, as_json=as_json))
+    def on_ready(told: Mapping[str, Any]) -> str:
+        return json.dumps(told) if as_json else ready.role_block(name, settings, told)
+
+    role.leave(role.run(name, nodes.ROLES[name], settings, line=None, on_ready=on_ready))
 
 
 def _supervised(name: str, fd: int) -> NoReturn:
@@ -148,7 +176,7 @@ def _supervised(name: str, fd: int) -> NoReturn:
 @app.command(rich_help_panel=NETWORK)
 def up(
     host: HostOption = None,
-    port: PortOption = None,
+    port: GatewayPortOption = None,
     opened: OpenOption = None,
     self_signed: SelfSignedOption = None,
     config: ConfigOption = None,
@@ -236,13 +264,19 @@ def publish(
     loop: Annotated[bool, typer.Option("--loop", help="Begin again at the end.")] = False,
     model: ModelOption = None,
     params: ParamsOption = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Take any certificate of an https gateway.")
+    ] = False,
+    cacert: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Trust these certificates (PEM).")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Publish a file by WHIP, at its own pace."""
     chosen = _object(params)
     from relay.cli import publish as publishing
 
-    request = publishing.Request(file, to, token, loop, model, chosen, as_json)
+    request = publishing.Request(file, to, token, loop, model, chosen, as_json, insecure, cacert)
     raise typer.Exit(publishing.run(request))
 
 
@@ -266,8 +300,6 @@ def demo(
 
 def _object(text: str | None) -> dict[str, Any] | None:
     """The value of ``--params``."""
-    import json
-
     if text is None:
         return None
     try:
@@ -281,12 +313,20 @@ def _object(text: str | None) -> dict[str, Any] | None:
 
 @app.command(rich_help_panel=NETWORK)
 def health(
-    url: Annotated[str, typer.Argument(help="Such as http://127.0.0.1:9935/readyz")],
+    url: Annotated[
+        str, typer.Argument(help="Such as http://127.0.0.1:9935 or http://127.0.0.1:9935/healthz")
+    ],
+    as_json: JsonOption = False,
 ) -> None:
     """Ask a role whether it is well; for health checks."""
-    from relay.cli.health import ask
+    from relay.cli.health import ask, report
 
-    print(ask(url))
+    if not as_json:
+        print(ask(url))
+        return
+    told = report(url)
+    print(json.dumps(told))
+    raise typer.Exit(OK if told["well"] else FAILED)
 
 
 def main() -> None:

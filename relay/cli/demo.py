@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 import uvloop
 
 from relay.cli import clip, sheet
+from relay.cli.lookout import Place, look
 from relay.cli.network import running_network
 from relay.cli.pace import pace
 from relay.errors import ParseError
@@ -26,6 +27,7 @@ LAST_FRAMES: Final = 1.5
 ENOUGH: Final = 0.8
 """The share of the frames, from the first one back on, that has to come back."""
 NAME: Final = "demo"
+LOG: Final = "demo.log"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,9 @@ class Report:
     video: str = ""
     picture: str = ""
     passed: bool = False
+    log: str = ""
+    state: str = ""
+    """The stream's last state, with its reason."""
 
 
 @dataclass(slots=True)
@@ -61,6 +66,8 @@ class Seen:
     sent: list[float] = field(default_factory=list)
     """When frame n was sent, by its index."""
     units: list[AccessUnit] = field(default_factory=list)
+    states: list[str] = field(default_factory=list)
+    """What the gateway told of the stream, each change."""
 
     def send(self, unit: AccessUnit, client: WhipClient) -> None:
         if unit.is_video:
@@ -84,7 +91,7 @@ async def _demo(request: Request) -> Report:
     say = _silent if request.as_json else _say
     say("making a clip of numbered frames, starting gateway, orchestrator and worker ...")
     making = asyncio.create_task(asyncio.to_thread(clip.encoded, request.seconds))
-    async with running_network(request.folder / "demo.log", {"worker.slots": 1}) as ready:
+    async with running_network(request.folder / LOG, {"worker.slots": 1}) as ready:
         units = await making
         say(f"sending {request.seconds:g} s through model {request.model} by WHIP and WHEP ...")
         seen = await _through(ready["gateway"]["url"], units, request)
@@ -97,10 +104,13 @@ async def _through(base: str, units: Sequence[AccessUnit], request: Request) -> 
     whip = await WhipClient.connect(f"{base}/whip/{NAME}?{query}")
     try:
         whep = await WhepClient.connect(f"{base}/whep/{NAME}", on_unit=seen.units.append)
+        looking = asyncio.create_task(look(Place(base, NAME), seen.states.append))
         try:
             await pace(units, lambda unit: seen.send(unit, whip))
             await asyncio.sleep(LAST_FRAMES)
         finally:
+            looking.cancel()
+            await asyncio.wait({looking})
             await whep.close()
     finally:
         await whip.close()
@@ -160,6 +170,8 @@ def _report(request: Request, seen: Seen, came: dict[int, float]) -> Report:
         audio_packets_out=sum(not unit.is_video for unit in seen.units),
         delay_p50_ms=_percentile(delays, 0.5),
         delay_p95_ms=_percentile(delays, 0.95),
+        log=str(request.folder / LOG),
+        state=seen.states[-1] if seen.states else "",
         first_picture_ms=(round((min(came.values()) - seen.sent[0]) * 1000, 1) if came else None),
     )
     report.passed = len(came) >= ENOUGH * expected and len(came) >= len(seen.sent) / 2
@@ -174,7 +186,8 @@ def _percentile(ordered: Sequence[float], share: float) -> float | None:
 
 def _text(report: Report) -> str:
     if not report.frames_out:
-        return f"  nothing came back of {report.frames_in} frames; see demo.log"
+        state = f"; the stream was last {report.state}" if report.state else ""
+        return f"  nothing came back of {report.frames_in} frames{state}\n  log       {report.log}"
     lines = [
         "",
         f"  frames    {report.frames_in} in, {report.frames_out} out, {report.fps} a second",
@@ -185,7 +198,8 @@ def _text(report: Report) -> str:
         f"  picture   {report.picture}",
     ]
     if not report.passed:
-        lines.append("  too little came back")
+        lines += [f"  state     {report.state}"] if report.state else []
+        lines += [f"  log       {report.log}", "  too little came back"]
     return "\n".join([*lines, ""])
 
 

@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import ssl
 import urllib.error
 import urllib.request
-from typing import Final
+from typing import Any, Final
+from urllib.parse import urlsplit
 
-from relay.errors import BadInput, PeerRefused, PeerTimeout
+from relay.errors import BadInput, NotFound, PeerError, PeerRefused, PeerTimeout
 
 TIMEOUT: Final = 3.0
 MAX_ANSWER: Final = 64 * 1024
+PATHS: Final = ("/readyz", "/healthz", "/health")
+"""Where a role is asked when only its base address is given; the first that it has."""
 WELL: Final = frozenset({"ok", "ready", "idle"})
 
 
+def report(url: str) -> dict[str, Any]:
+    """What ``--json`` tells: the address, whether it is well, and its word or what is wrong.
+
+    Raises:
+        BadInput: no http(s) address.
+    """
+    try:
+        return {"url": url, "well": True, "status": ask(url)}
+    except PeerError as error:
+        return {"url": url, "well": False, "status": error.code, "error": str(error)}
+
+
 def ask(url: str) -> str:
-    """GET a health address; returns its status word.
+    """GET a health address, or that of a base address; returns its status word.
 
     Raises:
         BadInput: no http(s) address.
@@ -25,6 +41,22 @@ def ask(url: str) -> str:
     """
     if not url.startswith(("http://", "https://")):
         raise BadInput(f"{url} is no http:// or https:// address")
+    if urlsplit(url).path not in ("", "/"):
+        try:
+            return _get(url)
+        except NotFound as error:
+            raise PeerRefused(str(error)) from error
+    base = url.rstrip("/")
+    for path in PATHS:
+        try:
+            return _get(base + path)
+        except NotFound:
+            continue
+    raise PeerRefused(f"{base} has none of {', '.join(PATHS)}: it is no role of relay")
+
+
+def _get(url: str) -> str:
+    """Raises as ``ask``, and NotFound at a 404."""
     # A node's own certificate: the question is whether it answers, not who it is.
     context = ssl.create_default_context()
     context.check_hostname = False
@@ -33,8 +65,12 @@ def ask(url: str) -> str:
         with urllib.request.urlopen(url, timeout=TIMEOUT, context=context) as answer:
             body = answer.read(MAX_ANSWER)
     except urllib.error.HTTPError as error:
-        raise PeerRefused(f"{url} answered {error.code}") from error
-    except OSError as error:
+        if error.code == 404:
+            raise NotFound(f"{url} answered 404") from error
+        word = _status(error.read(MAX_ANSWER))
+        said = f": {word}" if word != "ok" else ""
+        raise PeerRefused(f"{url} answered {error.code}{said}") from error
+    except (OSError, http.client.HTTPException) as error:
         raise PeerTimeout(f"{url} does not answer: {error}") from error
     status = _status(body)
     if status.lower() not in WELL:

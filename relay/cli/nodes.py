@@ -7,9 +7,11 @@ import socket
 import ssl
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 from relay.cli.options import refuse_open_door
 from relay.cli.role import Role
+from relay.cli.taken import listening
 from relay.config import Gateway, Settings, is_loopback
 from relay.errors import ConfigError
 
@@ -45,11 +47,14 @@ class GatewayRole:
 
         settings = self._settings
         context = tls_context(settings)
-        await self._node.start()
+        rtc = settings.webrtc
+        with listening("UDP", rtc.host, rtc.port, "gateway.webrtc.port"):
+            await self._node.start()
         self._server = Server(
             build_app(self._node), host=settings.host, port=settings.port, ssl_context=context
         )
-        await self._server.start()
+        with listening("TCP", settings.host, settings.port, "gateway.port"):
+            await self._server.start()
         scheme = "https" if context else "http"
         port = self._server.port
         return {
@@ -74,11 +79,14 @@ class OrchestratorRole:
     def __init__(self, settings: Settings) -> None:
         from relay.orchestrator.node import OrchestratorNode
 
+        self._settings = settings.orchestrator
         self._node = OrchestratorNode(settings.orchestrator)
         self.drain_timeout = settings.orchestrator.drain_timeout
 
     async def start(self) -> Mapping[str, Any]:
-        await self._node.start()
+        settings = self._settings
+        with listening("TCP", settings.host, settings.port, "orchestrator.port"):
+            await self._node.start()
         return {"url": self._node.service_url, "port": self._node.port}
 
     async def ready(self) -> None:
@@ -100,7 +108,9 @@ class WorkerRole:
         self.drain_timeout = settings.worker.drain_timeout
 
     async def start(self) -> Mapping[str, Any]:
-        await self._node.start()
+        settings = self._settings
+        with listening("TCP", settings.host, settings.port, "worker.port"):
+            await self._node.start()
         host = url_host(self._settings.host)
         return {
             "url": f"http://{host}:{self._node.port}",
@@ -155,12 +165,25 @@ def tls_context(gateway: Gateway) -> ssl.SSLContext | None:
 
     tls = gateway.tls
     if tls.cert is not None and tls.key is not None:
+        for name, path in (("cert", tls.cert), ("key", tls.key)):
+            if not path.is_file():
+                raise ConfigError(f"no such file: {path} (gateway.tls.{name})")
         return server_context(tls.cert, tls.key, alpn=("http/1.1",))
     if tls.cert is not None or tls.key is not None:
         raise ConfigError("gateway.tls: cert and key go together")
     if not tls.self_signed:
         return None
-    host = gateway.host if is_loopback(gateway.host) else own_addresses()[0]
+    host, *also = certificate_names(gateway)
     # A folder of its own: an orchestrator beside it keeps a certificate for another name.
-    cert, key = node_certificate(gateway.data_dir / "gateway", host)
+    cert, key = node_certificate(gateway.data_dir / "gateway", host, also=also)
     return server_context(cert, key, alpn=("http/1.1",))
+
+
+def certificate_names(gateway: Gateway) -> list[str]:
+    """Whatever a gateway may be called by those who come to it, the likeliest first."""
+    outside = [] if is_loopback(gateway.host) else own_addresses()
+    chosen = [] if gateway.host in ("0.0.0.0", "::", "") else [gateway.host]
+    told = [*gateway.webrtc.public_addresses, urlsplit(gateway.public_url or "").hostname or ""]
+    names = [*chosen, *outside, *told, "localhost", "127.0.0.1", "::1"]
+    # A name that cannot be written in ASCII cannot be in a certificate.
+    return [name for name in dict.fromkeys(names) if name and name.isascii()]

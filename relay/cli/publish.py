@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl as tls
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlencode
 
 import uvloop
 
+from relay.cli.lookout import Place, look
 from relay.cli.pace import endless, pace, read_ahead
 from relay.cli.role import StopSignals
+from relay.config import WebRtc
+from relay.errors import ConfigError, PeerError
 from relay.media.unit import AccessUnit
 from relay.protocols.webrtc.client import WhipClient
+from relay.rpc.certificate import client_context
 from relay.worker.file import FileSource
+
+CONSENT: Final = 6.0
+"""Seconds without a sign of life from the gateway until it is given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +39,23 @@ class Request:
     model: str | None = None
     params: dict[str, Any] | None = None
     as_json: bool = False
+    insecure: bool = False
+    cacert: Path | None = None
+
+    def tls(self) -> tls.SSLContext | bool:
+        """How the gateway is known.
+
+        Raises:
+            ConfigError: ``cacert`` is no file of certificates.
+        """
+        if self.insecure:
+            return client_context()
+        if self.cacert is None:
+            return True
+        try:
+            return tls.create_default_context(cafile=str(self.cacert))
+        except OSError as error:
+            raise ConfigError(f"--cacert {self.cacert}: {error.strerror or error}") from error
 
     @property
     def url(self) -> str:
@@ -48,7 +73,7 @@ def run(request: Request) -> int:
     """Publish until the file or a signal ends it.
 
     Raises:
-        RelayError: no such file, or the gateway refused, in its words.
+        RelayError: no such file, or the gateway refused or ended it, in its words.
     """
     source = FileSource(request.file)
     sent = uvloop.run(_publish(request, source))
@@ -59,10 +84,14 @@ def run(request: Request) -> int:
 
 async def _publish(request: Request, source: FileSource) -> int:
     signals = StopSignals()
-    client = await WhipClient.connect(request.url, token=request.token, audio=source.has_audio)
+    ssl = request.tls()
+    client = await _connect(request, source.has_audio, ssl)
+    place = Place.of(request.to)
     if not request.as_json:
         how = "as it is" if source.copies_video else "transcoded"
-        print(f"publishing {request.file} ({how}) to {request.to}", file=sys.stderr)
+        _say(f"publishing {request.file} ({how}) to {request.to}")
+        if place is not None:
+            _say(f"watch it at {place.watch}")
     client.on_keyframe_request = source.request_keyframe
     frames = 0
 
@@ -73,16 +102,44 @@ async def _publish(request: Request, source: FileSource) -> int:
 
     sending = asyncio.create_task(pace(_units(request, source), send))
     asked = asyncio.create_task(signals.asked.wait())
+    ended = asyncio.create_task(client.wait_closed())
+    looking: set[asyncio.Task[None]] = set()
+    if place is not None and not request.as_json:
+        looking.add(asyncio.create_task(look(place, _say, token=request.token, ssl=ssl)))
+    tasks = {sending, asked, ended, *looking}
     try:
-        await asyncio.wait({sending, asked}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({sending, asked, ended}, return_when=asyncio.FIRST_COMPLETED)
         if sending.done():
             sending.result()
+        elif ended.done() and not asked.done():
+            raise PeerError(f"the gateway ended the stream: {ended.result()}", code="ended")
     finally:
-        for task in (sending, asked):
+        for task in tasks:
             task.cancel()
-        await asyncio.wait({sending, asked})
+        await asyncio.wait(tasks)
         await client.close()
     return frames
+
+
+async def _connect(request: Request, audio: bool, ssl: tls.SSLContext | bool) -> WhipClient:
+    host = "::" if "//[" in request.to else "0.0.0.0"
+    settings = WebRtc(host=host, port=0, consent_timeout=CONSENT)
+    try:
+        return await WhipClient.connect(
+            request.url, token=request.token, audio=audio, settings=settings, ssl=ssl
+        )
+    except PeerError as error:
+        if error.code != "tls_untrusted":
+            raise
+        raise PeerError(
+            f"{error} (--cacert FILE trusts the gateway's own certificate, "
+            "--insecure does not ask for one)",
+            code=error.code,
+        ) from error
+
+
+def _say(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)
 
 
 def _units(request: Request, source: FileSource) -> AsyncIterator[AccessUnit]:

@@ -74,9 +74,14 @@ def run(
     settings: Settings,
     *,
     line: ChildLine | None,
-    as_json: bool = False,
+    on_ready: Callable[[Mapping[str, Any]], str] = json.dumps,
 ) -> int:
-    """Run a role to its end and return the exit code."""
+    """Run a role to its end and return the exit code.
+
+    Args:
+        line: to ``relay up``, when the role runs under it.
+        on_ready: what a role that runs alone prints once it is ready, made of its addresses.
+    """
     logs.configure(settings.log, name)
     allocator.keep_trimmed()
 
@@ -85,8 +90,7 @@ def run(
             line.send(message)
         elif "ready" in message:
             told = {key: value for key, value in message.items() if key != "ready"}
-            text = f"relay {name} is ready at {told['url']} (pid {told['pid']})"
-            print(json.dumps(told) if as_json else text, flush=True)
+            print(on_ready(told), flush=True)
 
     try:
         uvloop.run(_live(name, make(settings), tell, line))

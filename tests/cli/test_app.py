@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib import metadata
 
 import pytest
 import yaml
@@ -85,3 +86,13 @@ def test_an_unknown_variable_of_ours_ends_with_two() -> None:
     done = relay("worker", RELAY_WORKER__SLOT="1")
     assert done.returncode == 2
     assert "RELAY_WORKER__SLOT" in done.stderr
+
+
+def test_the_version_is_told() -> None:
+    done = relay("--version")
+    assert done.returncode == 0
+    assert done.stdout == f"relay {metadata.version('relay-gateway')}\n"
+
+
+def test_up_says_whose_port_it_takes() -> None:
+    assert "gateway's HTTP port" in relay("up", "--help").stdout

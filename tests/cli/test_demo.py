@@ -8,6 +8,7 @@ import os
 import sys
 from pathlib import Path
 
+import aiohttp
 import cv2
 import pytest
 
@@ -85,6 +86,37 @@ async def test_a_file_goes_round_until_a_signal(tmp_path: Path, clip_file: Path)
         assert process.returncode == 0
         assert json.loads(out)["frames"] > 75
         await viewer.close()
+
+
+async def test_an_end_by_the_gateway_is_an_error_and_its_certificate_can_be_trusted(
+    tmp_path: Path, clip_file: Path
+) -> None:
+    settings = {"gateway__tls__self_signed": True, "gateway__data_dir": str(tmp_path)}
+    async with Network.running(tmp_path, **settings) as network:
+        url = network.whip("over")
+        words = (sys.executable, "-m", "relay", "publish", str(clip_file), "--loop", "--to", url)
+        code, _, errors = await _run(*words)
+        assert code == 1
+        assert "--cacert FILE" in errors
+        assert "--insecure" in errors
+        process = await asyncio.create_subprocess_exec(
+            *(*words, "--model", "passthrough", "--cacert", f"{tmp_path}/gateway/cert.pem"),
+            stderr=asyncio.subprocess.PIPE,
+        )
+        assert process.stderr is not None
+        said: list[str] = []
+        async with asyncio.timeout(30):
+            while "live" not in said:
+                said.append((await process.stderr.readline()).decode().strip())
+        assert f"watch it at {url.replace('/whip/', '/watch/')}" in said
+        async with (
+            aiohttp.ClientSession() as http,
+            http.delete(url.replace("/whip/", "/v1/streams/"), ssl=False) as answer,
+        ):
+            assert answer.status < 300
+        _, errors_left = await asyncio.wait_for(process.communicate(), 10)
+        assert process.returncode == 1
+        assert "error: the gateway ended the stream: " in errors_left.decode()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,86 @@
+"""A role whose address is taken ends with one line that names the key."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from relay.cli.nodes import certificate_names
+from relay.cli.options import load
+from relay.cli.taken import listening
+from relay.errors import ConfigError, Unavailable
+from tests.cli.test_app import relay
+
+MODELS = "--set=orchestrator.models=[{model_id: echo, url: 'http://127.0.0.1:9'}]"
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    """A port that is taken for TCP and for UDP."""
+    with (
+        socket.create_server(("127.0.0.1", 0)) as tcp,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
+    ):
+        port: int = tcp.getsockname()[1]
+        udp.bind(("127.0.0.1", port))
+        yield port
+
+
+@pytest.mark.parametrize(
+    ("role", "transport", "key"),
+    [
+        ("gateway", "TCP", "gateway.port"),
+        ("gateway", "UDP", "gateway.webrtc.port"),
+        ("orchestrator", "TCP", "orchestrator.port"),
+        ("worker", "TCP", "worker.port"),
+    ],
+)
+def test_a_taken_port_is_named_with_its_key(
+    role: str, transport: str, key: str, taken: int, tmp_path: Path
+) -> None:
+    free = [f"--set={name}=0" for name in ("gateway.port", "gateway.webrtc.port") if name != key]
+    words = [*free, MODELS, f"--set={key}={taken}", f"--set=orchestrator.data_dir={tmp_path}"]
+    done = relay(role, "--log-level", "error", *words)
+    assert done.stderr == f"error: {transport} 127.0.0.1:{taken} is in use ({key})\n"
+    assert done.returncode == 1
+
+
+def test_other_failures_pass_as_they_are(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), listening("TCP", "a", 1, "k"):
+        (tmp_path / "nothing").read_bytes()
+    with pytest.raises(ConfigError), listening("TCP", "a", 1, "k"):
+        raise ConfigError("another matter")
+    told = pytest.raises(Unavailable, match=r"TCP \[::1\]:1 cannot be .*\(k\)")
+    with told, listening("TCP", "::1", 1, "k"):
+        raise OSError(13, "Permission denied")
+
+
+@pytest.mark.parametrize("missing", ["cert", "key"])
+def test_a_missing_certificate_is_one_line(missing: str, tmp_path: Path) -> None:
+    files = {name: tmp_path / f"{name}.pem" for name in ("cert", "key")}
+    for name, file in files.items():
+        if name != missing:
+            file.write_text("")
+    words = [f"--set=gateway.tls.{name}={file}" for name, file in files.items()]
+    done = relay("gateway", "--log-level", "error", "--port", "0", *words)
+    named = f"{files[missing]} (gateway.tls.{missing})"
+    assert done.stderr == f"error: no such file: {named}\n"
+    assert done.returncode == 2
+
+
+def test_a_certificate_names_all_that_the_gateway_is_called() -> None:
+    settings = load(
+        None,
+        [
+            "gateway.host=192.0.2.1",
+            "gateway.public_url=https://live.example/under",
+            "gateway.webrtc.public_addresses=[198.51.100.7]",
+        ],
+    ).gateway
+    names = certificate_names(settings)
+    assert names[0] == "192.0.2.1"
+    assert {"live.example", "198.51.100.7", "localhost", "127.0.0.1", "::1"} < set(names)
+    assert "0.0.0.0" not in certificate_names(load(None, ["gateway.host=0.0.0.0"]).gateway)
