@@ -83,7 +83,7 @@ def run(request: Request) -> int:
     """
     request.folder.mkdir(parents=True, exist_ok=True)
     report = uvloop.run(_demo(request))
-    print(json.dumps(asdict(report)) if request.as_json else _text(report))
+    print(json.dumps(asdict(report)) if request.as_json else text(report))
     return 0 if report.passed else 1
 
 
@@ -184,7 +184,7 @@ def _percentile(ordered: Sequence[float], share: float) -> float | None:
     return round(ordered[min(int(len(ordered) * share), len(ordered) - 1)], 1)
 
 
-def _text(report: Report) -> str:
+def text(report: Report) -> str:
     if not report.frames_out:
         state = f"; the stream was last {report.state}" if report.state else ""
         return f"  nothing came back of {report.frames_in} frames{state}\n  log       {report.log}"

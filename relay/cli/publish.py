@@ -76,13 +76,14 @@ def run(request: Request) -> int:
         RelayError: no such file, or the gateway refused or ended it, in its words.
     """
     source = FileSource(request.file)
-    sent = uvloop.run(_publish(request, source))
+    sent = uvloop.run(publish(request, source))
     told = {"file": str(request.file), "frames": sent, "url": request.to}
     print(json.dumps(told) if request.as_json else f"sent {sent} frames to {request.to}")
     return 0
 
 
-async def _publish(request: Request, source: FileSource) -> int:
+async def publish(request: Request, source: FileSource) -> int:
+    """Returns the number of pictures sent; raises like ``run``."""
     signals = StopSignals()
     ssl = request.tls()
     client = await _connect(request, source.has_audio, ssl)

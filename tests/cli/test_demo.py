@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -12,11 +13,12 @@ import aiohttp
 import cv2
 import pytest
 
-from relay.cli import clip
+from relay.cli import clip, demo, publish
+from relay.errors import ConfigError, PeerError
 from relay.media.unit import AccessUnit
 from relay.protocols.webrtc.client import WhepClient
 from relay.worker.file import FileSource, write_file
-from tests.network import ROOT, Network, eventually
+from tests.network import ROOT, Network, Program, eventually
 
 
 async def _run(*words: str) -> tuple[int, str, str]:
@@ -117,6 +119,47 @@ async def test_an_end_by_the_gateway_is_an_error_and_its_certificate_can_be_trus
         _, errors_left = await asyncio.wait_for(process.communicate(), 10)
         assert process.returncode == 1
         assert "error: the gateway ended the stream: " in errors_left.decode()
+
+
+async def test_a_gateway_that_is_lost_is_noticed(
+    tmp_path: Path,
+    clip_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(publish, "CONSENT", 1.0)
+    free = {"gateway.port": 0, "gateway.webrtc.port": 0}
+    gateway = await Program.start("gateway", tmp_path, free)
+    request = publish.Request(clip_file, f"{gateway.url}/whip/lost", None, loop=True)
+    publishing = asyncio.create_task(publish.publish(request, FileSource(clip_file)))
+    said = ""
+    while "watch it at" not in said:
+        assert not publishing.done()
+        await asyncio.sleep(0.05)
+        said += capsys.readouterr().err
+    gateway.send(signal.SIGKILL)
+    async with asyncio.timeout(20):
+        with pytest.raises(PeerError, match="the gateway ended the stream: no sign of life"):
+            await publishing
+    await gateway.stop()
+
+
+def test_files_of_authorities_that_are_none_are_named(tmp_path: Path) -> None:
+    (tmp_path / "garbage").write_text("garbage")
+    for name in ("garbage", "nowhere"):
+        request = publish.Request(
+            Path("a"), "https://b/whip/c", None, False, cacert=tmp_path / name
+        )
+        with pytest.raises(ConfigError, match=name):
+            request.tls()
+
+
+def test_a_demo_of_nothing_says_where_to_look() -> None:
+    report = demo.Report("nope", 90, 0, 0.0, 0, None, None, None)
+    report.log, report.state = "there/demo.log", "starting: nobody offers it"
+    said = demo.text(report)
+    assert "there/demo.log" in said
+    assert "nobody offers it" in said
 
 
 @pytest.mark.parametrize(
