@@ -52,7 +52,7 @@ $(VENV)/bin/python:
 	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
-	@echo "Installing relay and what it stands on (about 100 MB, once) ..."
+	@echo "Installing relay and what it stands on (about 140 MB, once) ..."
 	@$(BIN)/python -m pip install --disable-pip-version-check --editable .
 	@touch $@
 

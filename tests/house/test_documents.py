@@ -24,6 +24,7 @@ from tests.house.sources import ROOT
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 MAKEFILE = (ROOT / "Makefile").read_text()
 WORDS = frozenset(re.findall(r"^([a-z]+):.*## ", MAKEFILE, re.MULTILINE))
+BIN = ".venv/bin/"
 ROLES = ("up", "gateway", "orchestrator", "worker")
 COMMANDS = frozenset({*ROLES, "publish", "demo", "health"})
 
@@ -59,7 +60,7 @@ def _role_commands() -> list[str]:
     found = []
     for block in re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL):
         for line in block.replace("\\\n", " ").splitlines():
-            words = shlex.split(line, comments=True)
+            words = [word.removeprefix(BIN) for word in shlex.split(line, comments=True)]
             if "relay" in words and words[words.index("relay") + 1] in ROLES:
                 found.append(line)
     return found
@@ -68,7 +69,7 @@ def _role_commands() -> list[str]:
 @pytest.mark.parametrize("line", _role_commands(), ids=lambda line: line.split("#")[0][:40])
 def test_the_role_commands_of_the_readme_are_taken(line: str, tmp_path: Path) -> None:
     (tmp_path / "relay.yaml").write_text("gateway: {port: 9000}\n")
-    words = shlex.split(line, comments=True)
+    words = [word.removeprefix(BIN) for word in shlex.split(line, comments=True)]
     start = words.index("relay")
     environment = dict(word.split("=", 1) for word in words[:start])
     done = subprocess.run(
