@@ -5,11 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from random import Random
-from typing import ParamSpec
 
 from relay.protocols.webrtc.peer import Peer
-
-P = ParamSpec("P")
 
 
 class BadLink:
