@@ -28,7 +28,7 @@ from relay.protocols.webrtc.client import WhepClient, WhipClient
 MAX_GROWTH: Final = 1.0
 """MiB a minute, of each process, after the warm-up."""
 MAX_GAP: Final = 1.0
-ENOUGH: Final = 0.9
+ENOUGH: Final = 0.98
 """The share of pictures that come back: on a busy machine the worker leaves older ones out."""
 PLI_EVERY: Final = 0.1
 SETTLE: Final = 35.0
