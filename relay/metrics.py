@@ -60,13 +60,13 @@ JOB_FAILURES = Counter(
 )
 JOB_CONNECT = Histogram(
     "relay_job_connect_seconds",
-    "From asking for an orchestrator until the job's channels are open.",
+    "From posting a job until an orchestrator has accepted it.",
     registry=registry,
     buckets=_SETUP,
 )
 JOB_GAP = Histogram(
     "relay_job_gap_seconds",
-    "From the last picture of one job to the first of the next.",
+    "From the end of one job to the first picture of the next.",
     registry=registry,
     buckets=_SETUP,
 )
