@@ -266,10 +266,11 @@ class Live:
         except RelayError as error:
             return Ending("open_failed", f"its channels could not be opened: {error}")
         finally:
+            # First of all: whatever else fails, the orchestrator learns of the end.
+            self._set_aside(session.close())
             self._session = None
             self.serving = None
             self._rendition.interrupt()
-            self._set_aside(session.close())
 
     async def _until_end(
         self, session: OrchestratorSession, judging: asyncio.Task[Ending]

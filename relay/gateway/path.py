@@ -326,6 +326,7 @@ class Path:
         """
         await self.stop_publisher(reason)
         self._leave_publisher()
+        self.rendition.close()
         self.moved(S.ENDED, "ended", reason)
         await self._egress.close(self._key, reason)
         closing = [*self._closing]

@@ -70,6 +70,7 @@ class Rendition:
         self.stuck = False
         """New pictures come, and none with which a viewer can begin."""
         self._feeding = False
+        self._closed = False
         self._last_video = -1
         self._last_audio = -1
         self._last_output_audio = 0.0
@@ -97,8 +98,15 @@ class Rendition:
         self._needs_keyframe = True
         self._flush_source_audio()
 
+    def close(self) -> None:
+        """Nothing is sent on from here: the viewers are gone, a job may still be ending."""
+        self._closed = True
+        self._source_audio.clear()
+
     def source(self, unit: AccessUnit) -> None:
         """One unit of the publisher, on the path's clock."""
+        if self._closed:
+            return
         if unit.is_video:
             self._newest_input = unit.pts
             self._arrivals[unit.pts] = unit.arrival
@@ -117,6 +125,8 @@ class Rendition:
         Returns:
             Whether it was sent on: late, foreign and undecodable units are not.
         """
+        if self._closed:
+            return False
         pts = lift(unit.pts + self._offset, self._newest_input)
         if unit.is_video and not self._placed:
             pts = self._place(pts)

@@ -282,3 +282,24 @@ async def test_answering_takes_no_name_from_a_stopped_stream() -> None:
             await path.publish("v=0", model="m", params={}, stream_id="s")
         async with desk.watching():
             assert desk.stream.viewers == 1
+
+
+# --- the end -----------------------------------------------------------------------------
+
+
+async def test_a_stop_ends_the_job_when_sound_of_the_source_still_waits() -> None:
+    async with (
+        Seller().running() as seller,
+        gateway(seller) as desk,
+        desk.filming(audio=True),
+    ):
+        await desk.reaches(StreamState.LIVE)
+        path = desk.path
+
+        def sound_waits() -> bool:
+            return len(path.rendition._source_audio) > 0
+
+        await eventually(sound_waits, every=0)
+        await desk.node.stop_stream(NAME)
+        await asyncio.wait_for(seller.jobs[0].over.wait(), 3)
+        assert len(seller.jobs) == 1

@@ -108,6 +108,20 @@ def test_a_session_without_sound_gets_the_sources(recorder: Recorder) -> None:
     assert recorder.audio == sorted(set(recorder.audio))
 
 
+def test_a_closed_rendition_sends_nothing_more(recorder: Recorder) -> None:
+    rendition = make(recorder)
+    rendition.begin()
+    rendition.output(picture(0, keyframe=True))
+    rendition.output(sound(0))
+    rendition.source(sound(1))
+    before = len(recorder.video), len(recorder.audio)
+    rendition.close()
+    rendition.interrupt()
+    rendition.source(sound(FRAME))
+    assert not rendition.output(picture(FRAME))
+    assert (len(recorder.video), len(recorder.audio)) == before
+
+
 def test_a_short_silence_of_the_output_is_not_filled(recorder: Recorder) -> None:
     rendition = make(recorder)
     rendition.begin()
