@@ -14,13 +14,12 @@ import aiohttp
 
 from relay.config import Gateway
 from relay.errors import PeerError, PeerRefused, PeerTimeout, RelayError, Unavailable
+from relay.gateway.finder import ASK_TIMEOUT, Answered, Finder
 from relay.gateway.status import ModelOffer
-from relay.market.discovery import Answer, Discovery
 from relay.market.offer import Offer
 from relay.market.selector import Choice, Suspensions, rank
 from relay.rpc.capabilities import LIVE_PIPELINE, ModelConstraint
 from relay.rpc.certificate import client_context
-from relay.rpc.client import get_orchestrator
 from relay.rpc.live_job import LiveJobAnswer, LiveJobRequest, start_live_job
 from relay.rpc.orchestrator_info import OrchestratorInfo
 from relay.rpc.orchestrator_request import OrchestratorRequest
@@ -28,7 +27,6 @@ from relay.rpc.schema import RunnerSchema, fetch_schema
 
 log = logging.getLogger(__name__)
 
-ASK_TIMEOUT: Final = 2.0
 START_TIMEOUT: Final = 5.0
 REFRESH: Final = 10.0
 MAX_SCHEMAS: Final = 64
@@ -73,11 +71,10 @@ class Sellers:
         self._http = http
         verify = settings.verify_orchestrator_tls
         self.tls: ssl.SSLContext = client_context(verify=verify)
-        self._grpc_tls = client_context(verify=verify, alpn=("h2",))
+        self._finder = Finder(settings, client_context(verify=verify, alpn=("h2",)))
         self._suspensions = Suspensions()
         self._catalogue = Catalogue()
         self._infos: dict[str, OrchestratorInfo] = {}
-        self._failures: dict[str, str] = {}
         self.heard = False
         """Somebody answered at least once."""
 
@@ -90,9 +87,7 @@ class Sellers:
             await asyncio.sleep(REFRESH if self.heard else 0.5)
 
     async def refresh(self) -> None:
-        discovery = self._discovery(OrchestratorRequest())
-        answers = await discovery.find()
-        self._note_failures(discovery.failures)
+        answers, _ = await self._finder.find(OrchestratorRequest())
         offers: dict[str, list[Offer]] = {}
         for answer in answers:
             for model in _models(answer.node):
@@ -101,24 +96,9 @@ class Sellers:
         self.heard = self.heard or bool(answers)
         await self._refresh_schemas()
 
-    def _note_failures(self, failures: Mapping[str, RelayError]) -> None:
-        """Log who cannot be had, once for each change of it."""
-        told = {url: str(error) for url, error in failures.items()}
-        for url, why in told.items():
-            if self._failures.get(url) != why:
-                log.warning("orchestrator %s cannot be had: %s", url, why)
-        for url in self._failures.keys() - told.keys():
-            log.info("orchestrator %s answers again", url)
-        self._failures = told
-
     def silence(self) -> str:
         """Why nobody sells, in words."""
-        if not self._settings.orchestrators:
-            return "no orchestrator is configured (gateway.orchestrators)"
-        if not self._failures:
-            return "no orchestrator has answered yet"
-        first = list(self._failures.items())[:3]
-        return "no orchestrator answers: " + "; ".join(f"{url}: {why}" for url, why in first)
+        return self._finder.silence()
 
     async def _refresh_schemas(self) -> None:
         wanted = {
@@ -198,25 +178,23 @@ class Sellers:
         """
         now = time.monotonic()
 
-        def wanted(answer: Answer[OrchestratorInfo]) -> bool:
+        def wanted(answer: Answered) -> bool:
             return (
                 model in _models(answer.node)
                 and answer.url not in refused
                 and not self._suspensions.suspended_until(answer.url, now)
             )
 
-        discovery = self._discovery(OrchestratorRequest.for_live(model))
-        answers = await discovery.find(wanted)
+        question = OrchestratorRequest.for_live(model)
+        answers, failures = await self._finder.find(question, wanted)
         for answer in answers:
             self._infos[answer.url] = answer.node
         offers = [_offer(answer, model) for answer in answers if model in _models(answer.node)]
         if not offers:
-            raise await self._broken(model, answers) or _nobody(model, discovery.failures)
+            raise await self._broken(model, answers) or _nobody(model, failures)
         return rank(offers, self._suspensions, time.monotonic())
 
-    async def _broken(
-        self, model: str, answers: Sequence[Answer[OrchestratorInfo]]
-    ) -> Unavailable | None:
+    async def _broken(self, model: str, answers: Sequence[Answered]) -> Unavailable | None:
         """What a seller says of a model that it has, and that could not be loaded."""
         for answer in answers[:MAX_ASKED_WHY]:
             try:
@@ -251,7 +229,7 @@ class Sellers:
                 raise
             # It was started again since it was asked.
             question = OrchestratorRequest.for_live(request.model_id)
-            info = self._infos[url] = await self._ask(url, question)
+            info = self._infos[url] = await self._finder.ask(url, question)
             answer = await self._post(url, info.transcoder, request)
         return Started(choice, params, answer, (time.monotonic() - began) * 1000)
 
@@ -268,25 +246,12 @@ class Sellers:
             timeout=START_TIMEOUT,
         )
 
-    async def _ask(self, url: str, request: OrchestratorRequest) -> OrchestratorInfo:
-        info = await get_orchestrator(url, request, timeout=ASK_TIMEOUT, ssl_context=self._grpc_tls)
-        if not info.transcoder:
-            raise PeerError(f"{url} is not doing work")
-        if info.price_info is not None and info.price_info.pixels_per_unit <= 0:
-            raise PeerError(f"{url} names a price for no pixels")
-        return info
-
-    def _discovery(self, request: OrchestratorRequest) -> Discovery[OrchestratorInfo]:
-        return Discovery(
-            self._settings.orchestrators, lambda url: self._ask(url, request), timeout=ASK_TIMEOUT
-        )
-
 
 def _models(info: OrchestratorInfo) -> Mapping[str, ModelConstraint]:
     return info.capabilities.models() if info.capabilities is not None else {}
 
 
-def _offer(answer: Answer[OrchestratorInfo], model: str) -> Offer:
+def _offer(answer: Answered, model: str) -> Offer:
     constraint = _models(answer.node)[model]
     price = answer.node.price_info
     return Offer(
