@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -22,6 +22,9 @@ from pydantic_settings import (
 
 from relay.errors import ConfigError
 
+HTTP_URL = r"^https?://[^\s@]+$"
+VERSION = r"^(v?\d{1,9}(\.\d{1,9}){0,2}([-+].*)?)?$"
+PRICE = r"^\d{1,30}(\.\d{1,18}|/[1-9]\d{0,29})?$"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -69,6 +72,44 @@ class Gateway(Section):
     orchestrators: list[str] = Field(
         default_factory=lambda: ["https://127.0.0.1:8935"],
         description="Orchestrators, best first when all else is equal.",
+    )
+    orchestrator_webhook: str | None = Field(
+        None,
+        pattern=HTTP_URL,
+        description="Address of a list of more orchestrators: [{address, score}].",
+    )
+    orchestrator_webhook_headers: dict[str, str] = Field(
+        default_factory=dict, description="Sent along to orchestrator_webhook."
+    )
+    remote_signer: str | None = Field(
+        None,
+        pattern=HTTP_URL,
+        description="Base address of a remote signer; its /discover-orchestrators is asked.",
+    )
+    remote_signer_headers: dict[str, str] = Field(
+        default_factory=dict, description="Sent along to remote_signer."
+    )
+    discovery_models: list[str] = Field(
+        default_factory=list,
+        description="Ask the remote signer for orchestrators of these models only.",
+    )
+    extra_nodes: int = Field(
+        0,
+        ge=0,
+        le=100,
+        description="Further addresses that are asked of those that an orchestrator names.",
+    )
+    min_orchestrator_version: str = Field(
+        "", pattern=VERSION, description="Oldest version of an orchestrator that is bought from."
+    )
+    min_runner_version: dict[str, Annotated[str, Field(pattern=VERSION)]] = Field(
+        default_factory=dict, description="Oldest version of a runner by model."
+    )
+    max_price: str | None = Field(
+        None,
+        pattern=PRICE,
+        coerce_numbers_to_str=True,
+        description="Most that is paid, in wei a pixel, exact: 1200, 0.5 or 3/7.",
     )
     publish_key: str | None = Field(None, description="Bearer token that publishing needs.")
     open: bool = Field(False, description="Let anyone publish, also on a public address.")

@@ -1,83 +1,335 @@
-"""Finds orchestrators: asks those that are known what they offer."""
+"""Finds orchestrators: gathers who is known, and asks them what they offer."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import random
 import ssl
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final
 
+import aiohttp
+
 from relay.config import Gateway
-from relay.errors import PeerError, RelayError
-from relay.market.discovery import Answer, Discovery
+from relay.errors import BadInput, PeerError, RelayError
+from relay.market.discovery import AT_ONCE, Answer, Discovery
+from relay.market.selector import Suspensions
+from relay.market.sources import MAX_LISTED, Polled, merge
+from relay.rpc.address import NodeAddress
+from relay.rpc.capabilities import LIVE_PIPELINE, Capabilities, ModelConstraint
 from relay.rpc.client import get_orchestrator
+from relay.rpc.compatibility import INCOMPATIBLE, check_node
 from relay.rpc.orchestrator_info import OrchestratorInfo
 from relay.rpc.orchestrator_request import OrchestratorRequest
+from relay.rpc.orchestrator_webhook import fetch_list
+from relay.rpc.remote_discovery import discover
 
 log = logging.getLogger(__name__)
 
 ASK_TIMEOUT: Final = 2.0
 """Seconds that one orchestrator may take to answer."""
+ROUND: Final = 6.0
+"""Seconds after which a round ends with what there is (a stock gateway's bound too)."""
+CAPPED: Final = "orchestrator_capped"
+ALIVE: Final = frozenset({CAPPED, INCOMPATIBLE})
+"""Refusals of an orchestrator that is there."""
+FIRST_SILENCE: Final = 1.0
+LONGEST_SILENCE: Final = 300.0
+MAX_TOLD: Final = 20
+"""Lines that the log gets of one round."""
 
 Answered = Answer[OrchestratorInfo]
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a round brought.
+
+    Attributes:
+        answers: by place in the list.
+        failures: of those that were asked and cannot be had, why.
+    """
+
+    answers: list[Answered] = field(default_factory=list)
+    failures: dict[str, RelayError] = field(default_factory=dict)
+
+
 class Finder:
-    """Asks every orchestrator that is known; remembers who cannot be had, and why.
+    """Knows the orchestrators of all lists, asks them, and leaves the silent alone for a while.
 
     Args:
+        http: the gateway's client session; for lists only.
         tls: the context of gRPC calls, with ALPN ``h2``.
     """
 
-    def __init__(self, settings: Gateway, tls: ssl.SSLContext) -> None:
+    def __init__(
+        self,
+        settings: Gateway,
+        http: aiohttp.ClientSession,
+        tls: ssl.SSLContext,
+        *,
+        seed: int | None = None,
+    ) -> None:
         self._settings = settings
         self._tls = tls
+        self._random = random.Random(seed)
+        self._lists = _lists(settings, http)
+        self._silent = Suspensions(
+            first=FIRST_SILENCE,
+            longest=LONGEST_SILENCE,
+            forgiven_after=4 * LONGEST_SILENCE,
+            one_at_a_time=True,
+        )
+        self._answered: set[str] = set()
         self._failures: dict[str, str] = {}
+        # A round of refreshing never keeps a stream from asking.
+        self._starting = asyncio.Semaphore(AT_ONCE)
+        self._refreshing = asyncio.Semaphore(AT_ONCE)
+        self.changed = asyncio.Event()
+        """Set when a list has become another one."""
+
+    # --- who is known ---------------------------------------------------------------
+
+    @property
+    def urls(self) -> list[str]:
+        """Everyone of all lists, best first: the operator's own, then by score."""
+        fetched = ([entry.address for entry in one.roll.entries] for one in self._lists)
+        return merge([_own(self._settings), *fetched], lambda url: _same(url) or url)
+
+    async def follow(self) -> None:
+        """Fetch the lists again when they are due, for as long as the gateway lives."""
+        await asyncio.gather(*(self._follow(one) for one in self._lists))
+
+    async def _follow(self, polled: Polled) -> None:
+        while True:
+            await self.poll(polled)
+            await asyncio.sleep(max(0.1, polled.wait(time.monotonic())))
+
+    async def poll(self, polled: Polled) -> None:
+        before = polled.failure
+        if await polled.poll(time.monotonic()):
+            roll = polled.roll
+            log.info(
+                "%s lists %d orchestrators, %d entries skipped",
+                polled.name,
+                len(roll.entries),
+                roll.skipped,
+            )
+            self.changed.set()
+        if polled.failure and polled.failure != before:
+            log.warning("%s cannot be had: %s", polled.name, polled.failure)
+
+    # --- asking ---------------------------------------------------------------------
+
+    def request(self, *models: str) -> OrchestratorRequest:
+        """What to ask for: the models by name, or without any everything there is."""
+        if not models:
+            return OrchestratorRequest()
+        wanted = {model: self.minimum(model) for model in models}
+        return OrchestratorRequest(capabilities=self._ours(wanted))
+
+    def minimum(self, model: str) -> ModelConstraint:
+        version = self._settings.min_runner_version.get(model, "")
+        return ModelConstraint(runner_version=version)
+
+    def _ours(self, models: Mapping[str, ModelConstraint]) -> Capabilities:
+        return replace(
+            Capabilities.live(models), min_version=self._settings.min_orchestrator_version
+        )
 
     async def find(
-        self, request: OrchestratorRequest, wanted: Callable[[Answered], bool] | None = None
-    ) -> tuple[list[Answered], Mapping[str, RelayError]]:
-        """Who answers ``request``, by place in the list, and why the others did not.
+        self,
+        request: OrchestratorRequest,
+        wanted: Callable[[Answered], bool] | None = None,
+        heard: Callable[[Answered], None] | None = None,
+        enough: Callable[[Answered], bool] | None = None,
+    ) -> Found:
+        """Who answers ``request``, and why the others do not.
+
+        Who was silent lately is asked only when nobody else does it: the longest silent
+        first, ``AT_ONCE`` of them.
 
         Args:
             wanted: which answer is good enough to wait only a little for the others;
                 None waits for all.
+            heard: called with each answer as it comes.
+            enough: which answer is good enough to leave the silent alone; any by default.
         """
-        discovery = Discovery(
-            self._settings.orchestrators, lambda url: self.ask(url, request), timeout=ASK_TIMEOUT
-        )
-        answers = await discovery.find(wanted)
+        urls = self.urls
+        standing, silent = self._order(urls, request)
+        found = Found()
+        for order in (standing, silent):
+            await self._wave(found, urls, order, request, wanted, heard)
+            if any(enough is None or enough(answer) for answer in found.answers):
+                break
         if wanted is None:
-            self._note_failures(discovery.failures)
-        return answers, discovery.failures
+            self._note_failures(urls, found)
+        found.answers.sort(key=lambda answer: answer.rank)
+        return found
+
+    async def _wave(
+        self,
+        found: Found,
+        urls: Sequence[str],
+        order: Sequence[str],
+        request: OrchestratorRequest,
+        wanted: Callable[[Answered], bool] | None,
+        heard: Callable[[Answered], None] | None,
+    ) -> None:
+        discovery = Discovery(
+            urls,
+            lambda url: self.ask(url, request),
+            timeout=ASK_TIMEOUT,
+            order=order,
+            gate=self._refreshing if wanted is None else self._starting,
+            more=self._neighbours(urls) if self._settings.extra_nodes else None,
+        )
+        try:
+            found.answers.extend(await discovery.find(wanted, heard=heard, limit=ROUND))
+        finally:
+            now = time.monotonic()
+            for url, error in discovery.failures.items():
+                if error.code not in ALIVE:
+                    self._silent.fail(url, now)
+                    self._answered.discard(url)
+            found.failures.update(discovery.failures)
+        for answer in found.answers:
+            self._silent.succeed(answer.url)
+            self._answered.add(answer.url)
+        if len(self._answered) > 2 * MAX_LISTED:
+            self._answered.intersection_update(urls)
+
+    def _order(
+        self, urls: Sequence[str], request: OrchestratorRequest
+    ) -> tuple[list[str], list[str]]:
+        """Whom to ask and in what order, and whom only when nobody of those will do.
+
+        Who answered before comes first. The order of the others is by chance, so that no
+        list decides how long the dead hide the living.
+        """
+        now = time.monotonic()
+        silent = [url for url in urls if self._silent.suspended_until(url, now)]
+        silent.sort(key=self._silent.last)
+        standing = [url for url in urls if not self._silent.suspended_until(url, now)]
+        named = self._named(request)
+        known = [url for url in standing if url in self._answered]
+        others = [url for url in standing if url not in self._answered]
+        self._random.shuffle(others)
+        others.sort(key=lambda url: url not in named)
+        return known + others, silent[:AT_ONCE]
+
+    def _named(self, request: OrchestratorRequest) -> set[str]:
+        """Who, by the lists, has what is asked for."""
+        models = request.capabilities.models() if request.capabilities else {}
+        wanted = {f"{LIVE_PIPELINE}/{model}" for model in models}
+        return {
+            entry.address
+            for one in self._lists
+            for entry in one.roll.entries
+            if wanted and not wanted.isdisjoint(entry.capabilities)
+        }
+
+    def _neighbours(self, urls: Sequence[str]) -> Callable[[Answered], Iterable[str]]:
+        """The further addresses of an operator that an answer names, each once a round."""
+        seen = {_same(url) for url in urls}
+
+        def more(answer: Answered) -> list[str]:
+            now, result = time.monotonic(), []
+            for url in answer.node.nodes[: self._settings.extra_nodes]:
+                name = _same(url)
+                if name is None or name in seen or self._silent.suspended_until(url, now):
+                    continue
+                seen.add(name)
+                result.append(url)
+            return result
+
+        return more
 
     async def ask(self, url: str, request: OrchestratorRequest) -> OrchestratorInfo:
         """
         Raises:
+            PeerRefused: it refuses, or does not fit (``orchestrator_incompatible``).
             PeerError: it cannot be reached, does no work, or names a price that is none.
         """
         info = await get_orchestrator(url, request, timeout=ASK_TIMEOUT, ssl_context=self._tls)
         if not info.transcoder:
             raise PeerError(f"{url} is not doing work")
-        if info.price_info is not None and info.price_info.pixels_per_unit <= 0:
-            raise PeerError(f"{url} names a price for no pixels")
+        price = info.price_info
+        if price is not None and (price.pixels_per_unit <= 0 or price.price_per_unit < 0):
+            raise PeerError(f"{url} names a price that is none")
+        check_node(request.capabilities or self._ours({}), info.capabilities)
         return info
+
+    # --- what people are told ---------------------------------------------------------
 
     def silence(self) -> str:
         """Why nobody sells, in words."""
-        if not self._settings.orchestrators:
+        trouble = [f"{one.name}: {one.failure}" for one in self._lists if one.failure]
+        if not self.urls:
+            if trouble:
+                return "no list of orchestrators can be had: " + "; ".join(trouble)
+            if self._lists:
+                return "no list of orchestrators has named one yet"
             return "no orchestrator is configured (gateway.orchestrators)"
         if not self._failures:
             return "no orchestrator has answered yet"
         first = list(self._failures.items())[:3]
         return "no orchestrator answers: " + "; ".join(f"{url}: {why}" for url, why in first)
 
-    def _note_failures(self, failures: Mapping[str, RelayError]) -> None:
+    def _note_failures(self, urls: Sequence[str], found: Found) -> None:
         """Log who cannot be had, once for each change of it."""
-        told = {url: str(error) for url, error in failures.items()}
-        for url, why in told.items():
-            if self._failures.get(url) != why:
-                log.warning("orchestrator %s cannot be had: %s", url, why)
-        for url in self._failures.keys() - told.keys():
+        told = {url: str(error) for url, error in found.failures.items()}
+        new = [(url, why) for url, why in told.items() if self._failures.get(url) != why]
+        for url, why in new[:MAX_TOLD]:
+            log.warning("orchestrator %s cannot be had: %s", url, why)
+        if len(new) > MAX_TOLD:
+            log.warning("and %d more orchestrators cannot be had", len(new) - MAX_TOLD)
+        back = [answer.url for answer in found.answers if answer.url in self._failures]
+        for url in back[:MAX_TOLD]:
             log.info("orchestrator %s answers again", url)
-        self._failures = told
+        known = set(urls) - set(back)
+        kept = {url: why for url, why in self._failures.items() if url in known}
+        self._failures = kept | told
+
+
+def _own(settings: Gateway) -> list[str]:
+    """The operator's own list; its default, this machine, only while there is no other list."""
+    elsewhere = settings.orchestrator_webhook or settings.remote_signer
+    if elsewhere and "orchestrators" not in settings.model_fields_set:
+        return []
+    return settings.orchestrators
+
+
+def _lists(settings: Gateway, http: aiohttp.ClientSession) -> list[Polled]:
+    lists = []
+    if (webhook := settings.orchestrator_webhook) is not None:
+        headers = settings.orchestrator_webhook_headers
+        lists.append(
+            Polled(
+                "gateway.orchestrator_webhook", lambda: fetch_list(http, webhook, headers=headers)
+            )
+        )
+    if (signer := settings.remote_signer) is not None:
+        lists.append(
+            Polled(
+                "gateway.remote_signer",
+                lambda: discover(
+                    http,
+                    signer,
+                    models=settings.discovery_models,
+                    headers=settings.remote_signer_headers,
+                ),
+            )
+        )
+    return lists
+
+
+def _same(url: str) -> str | None:
+    """One spelling for each address; None for what is none."""
+    try:
+        return NodeAddress.parse(url).url.lower()
+    except BadInput:
+        return None

@@ -7,22 +7,27 @@ import logging
 import ssl
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from typing import Any, Final
 
 import aiohttp
 
 from relay.config import Gateway
 from relay.errors import PeerError, PeerRefused, PeerTimeout, RelayError, Unavailable
-from relay.gateway.finder import ASK_TIMEOUT, Answered, Finder
+from relay.gateway.finder import ASK_TIMEOUT, CAPPED, Answered, Finder
 from relay.gateway.status import ModelOffer
 from relay.market.offer import Offer
+from relay.market.price import Prices, leaps, parse_price
 from relay.market.selector import Choice, Suspensions, rank
-from relay.rpc.capabilities import LIVE_PIPELINE, ModelConstraint
+from relay.market.sources import MAX_LISTED
+from relay.rpc.capabilities import LIVE_PIPELINE, LIVE_VIDEO_TO_VIDEO, ModelConstraint
 from relay.rpc.certificate import client_context
+from relay.rpc.compatibility import fits
 from relay.rpc.live_job import LiveJobAnswer, LiveJobRequest, start_live_job
 from relay.rpc.orchestrator_info import OrchestratorInfo
-from relay.rpc.orchestrator_request import OrchestratorRequest
+from relay.rpc.price_info import PriceInfo
 from relay.rpc.schema import RunnerSchema, fetch_schema
 
 log = logging.getLogger(__name__)
@@ -33,7 +38,9 @@ MAX_SCHEMAS: Final = 64
 """Schemas asked of one seller in one round: it may name any number of models."""
 MAX_ASKED_WHY: Final = 3
 """Sellers that are asked why they do not offer a model, when nobody does."""
-CAPPED: Final = "orchestrator_capped"
+SCHEMAS_AT_ONCE: Final = 50
+FULL_FOR: Final = 2.0
+"""Seconds that one which took no job though it had offered comes last at first."""
 BROKEN: Final = "model_broken"
 BAD_REQUEST: Final = "orchestrator_bad_request"
 TOKEN: Final = "orchestrator_token"
@@ -71,8 +78,12 @@ class Sellers:
         self._http = http
         verify = settings.verify_orchestrator_tls
         self.tls: ssl.SSLContext = client_context(verify=verify)
-        self._finder = Finder(settings, client_context(verify=verify, alpn=("h2",)))
+        self._finder = Finder(settings, http, client_context(verify=verify, alpn=("h2",)))
         self._suspensions = Suspensions()
+        self._full = Suspensions(first=FULL_FOR, one_at_a_time=True)
+        self._prices = Prices()
+        self._max_price = parse_price(settings.max_price) if settings.max_price else None
+        self._schema_gate = asyncio.Semaphore(SCHEMAS_AT_ONCE)
         self._catalogue = Catalogue()
         self._infos: dict[str, OrchestratorInfo] = {}
         self.heard = False
@@ -82,19 +93,48 @@ class Sellers:
 
     async def watch(self) -> None:
         """Refresh the catalogue for as long as the gateway lives."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._finder.follow())
+            group.create_task(self._keep_fresh())
+
+    async def _keep_fresh(self) -> None:
         while True:
+            self._finder.changed.clear()
             await self.refresh()
-            await asyncio.sleep(REFRESH if self.heard else 0.5)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(REFRESH if self.heard else 0.5):
+                    await self._finder.changed.wait()
 
     async def refresh(self) -> None:
-        answers, _ = await self._finder.find(OrchestratorRequest())
+        """Ask everyone what there is; the first answers ever count as they come."""
         offers: dict[str, list[Offer]] = {}
-        for answer in answers:
-            for model in _models(answer.node):
-                offers.setdefault(model, []).append(_offer(answer, model))
+        if not self.heard:
+            self._catalogue.offers = offers
+
+        def heard(answer: Answered) -> None:
+            self.heard = True
+            for model, constraint in _models(answer.node).items():
+                if fits(self._finder.minimum(model), constraint):
+                    offer = _offer(answer, model)
+                    offers.setdefault(model, []).append(offer)
+                    self._note_price(offer, "listed")
+
+        await self._finder.find(self._finder.request(), heard=heard)
+        for listed in offers.values():
+            listed.sort(key=lambda offer: offer.rank)
         self._catalogue.offers = offers
-        self.heard = self.heard or bool(answers)
         await self._refresh_schemas()
+
+    def _note_price(self, offer: Offer, told: str) -> None:
+        """Who asks for more than twice what it asked before is logged, and not followed."""
+        key = (offer.url, offer.model, told)
+        if self._prices.note(key, offer.price, time.monotonic()):
+            log.warning(
+                "%s now asks %s wei a pixel for %s, more than twice as much as before",
+                offer.url,
+                offer.price,
+                offer.model,
+            )
 
     def silence(self) -> str:
         """Why nobody sells, in words."""
@@ -114,9 +154,10 @@ class Sellers:
         await asyncio.gather(*(self._load_schemas(*item) for item in models.items()))
 
     async def _load_schemas(self, transcoder: str, models: Sequence[str]) -> None:
-        for model in models[:MAX_SCHEMAS]:
-            if not await self.load_schema(transcoder, model):
-                return
+        async with self._schema_gate:
+            for model in models[:MAX_SCHEMAS]:
+                if not await self.load_schema(transcoder, model):
+                    return
 
     async def load_schema(self, transcoder: str, model: str) -> bool:
         """Fetch the parameters' schema; False when the seller does not answer in time."""
@@ -170,29 +211,70 @@ class Sellers:
 
         Args:
             refused: whose quick answer is not enough to do without the slower ones,
-                since they refused a moment ago. Nor is that of who failed us lately.
+                since they refused a moment ago. Nor is that of who failed us lately, was
+                full, or has leapt in price.
 
         Raises:
             Unavailable: nobody does. Code ``orchestrator_capped`` when some are only full,
-                ``model_broken`` when it could not be loaded, else ``no_orchestrator``.
+                ``model_broken`` when it could not be loaded, ``price_too_high`` when all
+                ask for more than the operator pays, else ``no_orchestrator``.
         """
         now = time.monotonic()
 
+        def serves(answer: Answered) -> bool:
+            return self._serves(answer.node, model)
+
+        def untried(answer: Answered) -> bool:
+            affordable = serves(answer) and self._affords(_offer(answer, model))
+            return affordable and answer.url not in refused
+
         def wanted(answer: Answered) -> bool:
             return (
-                model in _models(answer.node)
-                and answer.url not in refused
+                untried(answer)
                 and not self._suspensions.suspended_until(answer.url, now)
+                and not self._burden(answer.url, model, now)
             )
 
-        question = OrchestratorRequest.for_live(model)
-        answers, failures = await self._finder.find(question, wanted)
-        for answer in answers:
-            self._infos[answer.url] = answer.node
-        offers = [_offer(answer, model) for answer in answers if model in _models(answer.node)]
+        found = await self._finder.find(self._finder.request(model), wanted, enough=untried)
+        offers = [_offer(answer, model) for answer in found.answers if serves(answer)]
         if not offers:
-            raise await self._broken(model, answers) or _nobody(model, failures)
-        return rank(offers, self._suspensions, time.monotonic())
+            raise await self._broken(model, found.answers) or _nobody(model, found.failures)
+        for answer in found.answers:
+            self._remember(answer.url, answer.node)
+        for offer in offers:
+            self._note_price(offer, "offered")
+        offers = [offer for offer in offers if self._affords(offer)]
+        if not offers:
+            raise Unavailable(
+                f"every orchestrator asks for more than gateway.max_price for “{model}”",
+                code="price_too_high",
+            )
+        now = time.monotonic()
+        burdens = {offer.url: self._burden(offer.url, model, now) for offer in offers}
+        told = {url: words for url, words in burdens.items() if words}
+        return rank(offers, self._suspensions, now, told)
+
+    def _serves(self, info: OrchestratorInfo, model: str) -> bool:
+        constraint = _models(info).get(model)
+        return constraint is not None and fits(self._finder.minimum(model), constraint)
+
+    def _affords(self, offer: Offer) -> bool:
+        return self._max_price is None or offer.price <= self._max_price
+
+    def _burden(self, url: str, model: str, now: float) -> str:
+        """What speaks against buying at ``url`` for now, in words; empty when nothing does."""
+        if self._full.suspended_until(url, now):
+            return "was full a moment ago"
+        if any(self._prices.leapt((url, model, told)) for told in ("listed", "offered")):
+            return "its price more than doubled"
+        return ""
+
+    def _remember(self, url: str, info: OrchestratorInfo) -> None:
+        """Keep what a job needs of an answer: the newest of each of so many."""
+        self._infos.pop(url, None)
+        if len(self._infos) >= MAX_LISTED:
+            del self._infos[next(iter(self._infos))]
+        self._infos[url] = replace(info, capabilities=None, hardware=(), capabilities_prices=())
 
     async def _broken(self, model: str, answers: Sequence[Answered]) -> Unavailable | None:
         """What a seller says of a model that it has, and that could not be loaded."""
@@ -223,15 +305,27 @@ class Sellers:
         )
         began = time.monotonic()
         try:
-            answer = await self._post(url, choice.offer.transcoder, request)
+            answer = await self._post_anew(choice.offer, request)
+        except PeerRefused as error:
+            if error.code == CAPPED:
+                # It said that it had room.
+                self._full.fail(url, time.monotonic())
+            raise
+        self._full.succeed(url)
+        return Started(choice, params, answer, (time.monotonic() - began) * 1000)
+
+    async def _post_anew(self, offer: Offer, request: LiveJobRequest) -> LiveJobAnswer:
+        try:
+            return await self._post(offer.url, offer.transcoder, request)
         except PeerRefused as error:
             if error.code != TOKEN:
                 raise
-            # It was started again since it was asked.
-            question = OrchestratorRequest.for_live(request.model_id)
-            info = self._infos[url] = await self._finder.ask(url, question)
-            answer = await self._post(url, info.transcoder, request)
-        return Started(choice, params, answer, (time.monotonic() - began) * 1000)
+        # It was started again since it was asked.
+        info = await self._finder.ask(offer.url, self._finder.request(offer.model))
+        if leaps(offer.price, _price(info, offer.model)):
+            raise PeerError(f"{offer.url} has more than doubled its price", code="price_leapt")
+        self._remember(offer.url, info)
+        return await self._post(offer.url, info.transcoder, request)
 
     async def _post(self, url: str, transcoder: str, request: LiveJobRequest) -> LiveJobAnswer:
         token = self._infos[url].auth_token
@@ -251,17 +345,31 @@ def _models(info: OrchestratorInfo) -> Mapping[str, ModelConstraint]:
     return info.capabilities.models() if info.capabilities is not None else {}
 
 
+def _price_info(info: OrchestratorInfo, model: str) -> PriceInfo:
+    """What it asks for ``model``: its own price where prices are listed, else the one for all."""
+    for price in info.capabilities_prices:
+        sound = price.pixels_per_unit > 0 and price.price_per_unit >= 0
+        if price.capability == LIVE_VIDEO_TO_VIDEO and price.constraint == model and sound:
+            return price
+    return info.price_info or PriceInfo(0, 1)
+
+
+def _price(info: OrchestratorInfo, model: str) -> Fraction:
+    price = _price_info(info, model)
+    return Fraction(price.price_per_unit, price.pixels_per_unit)
+
+
 def _offer(answer: Answered, model: str) -> Offer:
     constraint = _models(answer.node)[model]
-    price = answer.node.price_info
+    price = _price_info(answer.node, model)
     return Offer(
         url=answer.url,
         transcoder=answer.node.transcoder,
         model=model,
         version=constraint.runner_version,
         warm=constraint.warm,
-        price_per_unit=price.price_per_unit if price else 0,
-        pixels_per_unit=price.pixels_per_unit if price else 1,
+        price_per_unit=price.price_per_unit,
+        pixels_per_unit=price.pixels_per_unit,
         latency=answer.latency,
         rank=answer.rank,
     )
