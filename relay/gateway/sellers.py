@@ -8,37 +8,35 @@ import ssl
 import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from fractions import Fraction
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import aiohttp
 
 from relay.config import Gateway
-from relay.errors import PeerError, PeerRefused, PeerTimeout, RelayError, Unavailable
+from relay.errors import PeerError, PeerRefused, RelayError, Unavailable
+from relay.gateway.catalogue import Catalogue
 from relay.gateway.finder import ASK_TIMEOUT, CAPPED, Answered, Finder
+from relay.gateway.offers import models_of, offer_of, price_of, prices_of
 from relay.gateway.status import ModelOffer
 from relay.market.offer import Offer
 from relay.market.price import Prices, leaps, parse_price
 from relay.market.selector import Choice, Suspensions, rank
 from relay.market.sources import MAX_LISTED
-from relay.rpc.capabilities import LIVE_PIPELINE, LIVE_VIDEO_TO_VIDEO, ModelConstraint
 from relay.rpc.certificate import client_context
 from relay.rpc.compatibility import fits
 from relay.rpc.live_job import LiveJobAnswer, LiveJobRequest, start_live_job
 from relay.rpc.orchestrator_info import OrchestratorInfo
-from relay.rpc.price_info import PriceInfo
 from relay.rpc.schema import RunnerSchema, fetch_schema
 
 log = logging.getLogger(__name__)
 
 START_TIMEOUT: Final = 5.0
 REFRESH: Final = 10.0
-MAX_SCHEMAS: Final = 64
-"""Schemas asked of one seller in one round: it may name any number of models."""
 MAX_ASKED_WHY: Final = 3
 """Sellers that are asked why they do not offer a model, when nobody does."""
-SCHEMAS_AT_ONCE: Final = 50
+MAX_PRICED: Final = 64
+"""Models of one seller whose listed prices are watched: it may name any number of them."""
 FULL_FOR: Final = 2.0
 """Seconds that one which took no job though it had offered comes last at first."""
 BROKEN: Final = "model_broken"
@@ -58,14 +56,6 @@ class Started:
     connect_ms: float
 
 
-@dataclass(slots=True)
-class Catalogue:
-    """What was last heard from everyone, by model."""
-
-    offers: dict[str, list[Offer]] = field(default_factory=dict)
-    schemas: dict[tuple[str, str], RunnerSchema] = field(default_factory=dict)
-
-
 class Sellers:
     """Asks, ranks, and starts jobs; remembers who failed.
 
@@ -83,8 +73,7 @@ class Sellers:
         self._full = Suspensions(first=FULL_FOR, one_at_a_time=True)
         self._prices = Prices()
         self._max_price = parse_price(settings.max_price) if settings.max_price else None
-        self._schema_gate = asyncio.Semaphore(SCHEMAS_AT_ONCE)
-        self._catalogue = Catalogue()
+        self._catalogue = Catalogue(http, self.tls)
         self._infos: dict[str, OrchestratorInfo] = {}
         self.heard = False
         """Somebody answered at least once."""
@@ -113,17 +102,19 @@ class Sellers:
 
         def heard(answer: Answered) -> None:
             self.heard = True
-            for model, constraint in _models(answer.node).items():
-                if fits(self._finder.minimum(model), constraint):
-                    offer = _offer(answer, model)
-                    offers.setdefault(model, []).append(offer)
+            prices = prices_of(answer.node)
+            told = [model for model in models_of(answer.node) if self._serves(answer.node, model)]
+            for index, model in enumerate(told):
+                offer = offer_of(answer, model, prices)
+                offers.setdefault(model, []).append(offer)
+                if index < MAX_PRICED:
                     self._note_price(offer, "listed")
 
         await self._finder.find(self._finder.request(), heard=heard)
         for listed in offers.values():
             listed.sort(key=lambda offer: offer.rank)
         self._catalogue.offers = offers
-        await self._refresh_schemas()
+        await self._catalogue.refresh_schemas()
 
     def _note_price(self, offer: Offer, told: str) -> None:
         """Who asks for more than twice what it asked before is logged, and not followed."""
@@ -140,65 +131,20 @@ class Sellers:
         """Why nobody sells, in words."""
         return self._finder.silence()
 
-    async def _refresh_schemas(self) -> None:
-        wanted = {
-            (offer.transcoder, offer.model)
-            for offers in self._catalogue.offers.values()
-            for offer in offers
-        }
-        kept = {key: value for key, value in self._catalogue.schemas.items() if key in wanted}
-        self._catalogue.schemas = kept
-        models: dict[str, list[str]] = {}
-        for transcoder, model in sorted(wanted):
-            models.setdefault(transcoder, []).append(model)
-        await asyncio.gather(*(self._load_schemas(*item) for item in models.items()))
-
-    async def _load_schemas(self, transcoder: str, models: Sequence[str]) -> None:
-        async with self._schema_gate:
-            for model in models[:MAX_SCHEMAS]:
-                if not await self.load_schema(transcoder, model):
-                    return
-
     async def load_schema(self, transcoder: str, model: str) -> bool:
         """Fetch the parameters' schema; False when the seller does not answer in time."""
-        try:
-            schema = await fetch_schema(
-                self._http, transcoder, model, ssl=self.tls, timeout=ASK_TIMEOUT
-            )
-        except PeerError as error:
-            log.debug("no schema of %s from %s: %s", model, transcoder, error)
-            return not isinstance(error, PeerTimeout)
-        if schema is not None:
-            self._catalogue.schemas[transcoder, model] = schema
-        return True
+        return await self._catalogue.load_schema(transcoder, model)
 
     def schema(self, transcoder: str | None, model: str) -> RunnerSchema | None:
         """The schema of ``model`` at ``transcoder``; with None, at anyone."""
-        if transcoder is not None:
-            return self._catalogue.schemas.get((transcoder, model))
-        for (_, name), schema in self._catalogue.schemas.items():
-            if name == model:
-                return schema
-        return None
+        return self._catalogue.schema(transcoder, model)
 
     def offers(self, model: str) -> bool:
         """Somebody offered ``model`` when last asked."""
         return model in self._catalogue.offers
 
     def models(self) -> list[ModelOffer]:
-        result = []
-        for model, offers in sorted(self._catalogue.offers.items()):
-            schema = self.schema(None, model)
-            result.append(
-                ModelOffer(
-                    model=model,
-                    pipeline=LIVE_PIPELINE,
-                    orchestrators=len(offers),
-                    version=schema.version if schema else (offers[0].version or None),
-                    schema=schema.schema if schema else None,
-                )
-            )
-        return result
+        return self._catalogue.models()
 
     # --- buying ------------------------------------------------------------------
 
@@ -225,7 +171,7 @@ class Sellers:
             return self._serves(answer.node, model)
 
         def untried(answer: Answered) -> bool:
-            affordable = serves(answer) and self._affords(_offer(answer, model))
+            affordable = serves(answer) and self._affords(offer_of(answer, model))
             return affordable and answer.url not in refused
 
         def wanted(answer: Answered) -> bool:
@@ -236,7 +182,7 @@ class Sellers:
             )
 
         found = await self._finder.find(self._finder.request(model), wanted, enough=untried)
-        offers = [_offer(answer, model) for answer in found.answers if serves(answer)]
+        offers = [offer_of(answer, model) for answer in found.answers if serves(answer)]
         if not offers:
             raise await self._broken(model, found.answers) or _nobody(model, found.failures)
         for answer in found.answers:
@@ -255,7 +201,7 @@ class Sellers:
         return rank(offers, self._suspensions, now, told)
 
     def _serves(self, info: OrchestratorInfo, model: str) -> bool:
-        constraint = _models(info).get(model)
+        constraint = models_of(info).get(model)
         return constraint is not None and fits(self._finder.minimum(model), constraint)
 
     def _affords(self, offer: Offer) -> bool:
@@ -322,7 +268,7 @@ class Sellers:
                 raise
         # It was started again since it was asked.
         info = await self._finder.ask(offer.url, self._finder.request(offer.model))
-        if leaps(offer.price, _price(info, offer.model)):
+        if leaps(offer.price, price_of(info)):
             raise PeerError(f"{offer.url} has more than doubled its price", code="price_leapt")
         self._remember(offer.url, info)
         return await self._post(offer.url, info.transcoder, request)
@@ -339,40 +285,6 @@ class Sellers:
             ssl=self.tls,
             timeout=START_TIMEOUT,
         )
-
-
-def _models(info: OrchestratorInfo) -> Mapping[str, ModelConstraint]:
-    return info.capabilities.models() if info.capabilities is not None else {}
-
-
-def _price_info(info: OrchestratorInfo, model: str) -> PriceInfo:
-    """What it asks for ``model``: its own price where prices are listed, else the one for all."""
-    for price in info.capabilities_prices:
-        sound = price.pixels_per_unit > 0 and price.price_per_unit >= 0
-        if price.capability == LIVE_VIDEO_TO_VIDEO and price.constraint == model and sound:
-            return price
-    return info.price_info or PriceInfo(0, 1)
-
-
-def _price(info: OrchestratorInfo, model: str) -> Fraction:
-    price = _price_info(info, model)
-    return Fraction(price.price_per_unit, price.pixels_per_unit)
-
-
-def _offer(answer: Answered, model: str) -> Offer:
-    constraint = _models(answer.node)[model]
-    price = _price_info(answer.node, model)
-    return Offer(
-        url=answer.url,
-        transcoder=answer.node.transcoder,
-        model=model,
-        version=constraint.runner_version,
-        warm=constraint.warm,
-        price_per_unit=price.price_per_unit,
-        pixels_per_unit=price.pixels_per_unit,
-        latency=answer.latency,
-        rank=answer.rank,
-    )
 
 
 def _nobody(model: str, failures: Mapping[str, RelayError]) -> Unavailable:

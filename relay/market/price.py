@@ -15,7 +15,7 @@ LEAP: Final = 2
 """Times the earlier price that a later one may be (stock gateways hold a session to it too)."""
 HELD: Final = 600.0
 """Seconds that a leap is held against an orchestrator."""
-MAX_PRICES: Final = 10_000
+MAX_PRICES: Final = 100_000
 
 Key = tuple[str, ...]
 

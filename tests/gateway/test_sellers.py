@@ -13,7 +13,7 @@ from aiohttp import web
 
 from relay.config import Gateway
 from relay.errors import PeerError, PeerRefused, Unavailable
-from relay.gateway import live
+from relay.gateway import catalogue, live
 from relay.gateway import sellers as module
 from relay.gateway.sellers import Sellers, words
 from relay.gateway.status import StreamState
@@ -147,7 +147,7 @@ async def test_a_seller_that_refuses_every_token_is_not_asked_for_ever() -> None
 async def test_a_schema_that_does_not_come_holds_up_nobody_elses(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "ASK_TIMEOUT", 0.4)
+    monkeypatch.setattr(catalogue, "ASK_TIMEOUT", 0.4)
     names = tuple(f"model{n}" for n in range(20))
     async with (
         Seller(models=names).running() as stuck,
@@ -167,7 +167,7 @@ async def test_a_schema_that_does_not_come_holds_up_nobody_elses(
 async def test_a_seller_with_any_number_of_models_is_not_asked_for_all_their_schemas(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "MAX_SCHEMAS", 8)
+    monkeypatch.setattr(catalogue, "MAX_SCHEMAS", 8)
     names = tuple(f"model{n}" for n in range(100))
     async with Seller(models=names).running() as seller, knowing(seller) as sellers:
         await sellers.refresh()

@@ -1,0 +1,94 @@
+"""The catalogue: what was last heard from everyone, by model, and the models' schemas."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Sequence
+from typing import Final
+
+import aiohttp
+
+from relay.errors import PeerError, PeerTimeout
+from relay.gateway.finder import ASK_TIMEOUT
+from relay.gateway.status import ModelOffer
+from relay.market.offer import Offer
+from relay.rpc.capabilities import LIVE_PIPELINE
+from relay.rpc.schema import RunnerSchema, fetch_schema
+
+log = logging.getLogger(__name__)
+
+MAX_SCHEMAS: Final = 64
+"""Schemas asked of one seller in one round: it may name any number of models."""
+SCHEMAS_AT_ONCE: Final = 50
+"""Sellers that are asked for their schemas at the same time."""
+
+
+class Catalogue:
+    """
+    Attributes:
+        offers: by model, best first.
+    """
+
+    def __init__(self, http: aiohttp.ClientSession, tls: ssl.SSLContext) -> None:
+        self._http = http
+        self._tls = tls
+        self._gate = asyncio.Semaphore(SCHEMAS_AT_ONCE)
+        self.offers: dict[str, list[Offer]] = {}
+        self.schemas: dict[tuple[str, str], RunnerSchema] = {}
+
+    async def refresh_schemas(self) -> None:
+        """Fetch the schemas of everything that is offered; forget those of what is not."""
+        wanted = {
+            (offer.transcoder, offer.model) for offers in self.offers.values() for offer in offers
+        }
+        kept = {key: value for key, value in self.schemas.items() if key in wanted}
+        self.schemas = kept
+        models: dict[str, list[str]] = {}
+        for transcoder, model in sorted(wanted):
+            models.setdefault(transcoder, []).append(model)
+        await asyncio.gather(*(self._load_schemas(*item) for item in models.items()))
+
+    async def _load_schemas(self, transcoder: str, models: Sequence[str]) -> None:
+        async with self._gate:
+            for model in models[:MAX_SCHEMAS]:
+                if not await self.load_schema(transcoder, model):
+                    return
+
+    async def load_schema(self, transcoder: str, model: str) -> bool:
+        """Fetch the parameters' schema; False when the seller does not answer in time."""
+        try:
+            schema = await fetch_schema(
+                self._http, transcoder, model, ssl=self._tls, timeout=ASK_TIMEOUT
+            )
+        except PeerError as error:
+            log.debug("no schema of %s from %s: %s", model, transcoder, error)
+            return not isinstance(error, PeerTimeout)
+        if schema is not None:
+            self.schemas[transcoder, model] = schema
+        return True
+
+    def schema(self, transcoder: str | None, model: str) -> RunnerSchema | None:
+        """The schema of ``model`` at ``transcoder``; with None, at anyone."""
+        if transcoder is not None:
+            return self.schemas.get((transcoder, model))
+        for (_, name), schema in self.schemas.items():
+            if name == model:
+                return schema
+        return None
+
+    def models(self) -> list[ModelOffer]:
+        result = []
+        for model, offers in sorted(self.offers.items()):
+            schema = self.schema(None, model)
+            result.append(
+                ModelOffer(
+                    model=model,
+                    pipeline=LIVE_PIPELINE,
+                    orchestrators=len(offers),
+                    version=schema.version if schema else (offers[0].version or None),
+                    schema=schema.schema if schema else None,
+                )
+            )
+        return result
