@@ -65,6 +65,18 @@ class Tls(Section):
     self_signed: bool = Field(False, description="Make a certificate at start (phones need HTTPS).")
 
 
+class Kafka(Section):
+    """A topic that the network's events go to; needs the extra ``kafka``."""
+
+    servers: list[str] = Field(min_length=1, description="Brokers, host:port.")
+    topic: str = Field(min_length=1, description="Topic of all events.")
+    user: str | None = Field(None, description="SASL/PLAIN user; turns TLS on.")
+    password: str | None = Field(None, description="Its password.")
+
+
+HttpUrl = Annotated[str, Field(pattern=r"^https?://[^\s]+$")]
+
+
 class Gateway(Section):
     host: str = Field("127.0.0.1", description="HTTP address.")
     port: int = Field(9935, ge=0, le=65535, description="HTTP port; 0 takes a free one.")
@@ -136,6 +148,26 @@ class Gateway(Section):
         False, description="Verify orchestrators against the system's authorities."
     )
     data_dir: Path = Field(Path(".relay"), description="Where a self-signed certificate is kept.")
+    auth_webhook: HttpUrl | None = Field(
+        None, description="Asked about each publisher before it is let in."
+    )
+    auth_webhook_key: str | None = Field(
+        None, description="Sent to the webhook as x-api-key and Authorization."
+    )
+    heartbeat_url: HttpUrl | None = Field(
+        None, description="Told the ids of live streams; its answer may end some."
+    )
+    heartbeat_interval: float = Field(5.0, ge=0.1, description="Seconds between heartbeats.")
+    heartbeat_headers: dict[str, str] = Field(
+        default_factory=dict, description="Headers of each heartbeat."
+    )
+    events_webhook: HttpUrl | None = Field(
+        None, description="Gets the network's events, as JSON lists of envelopes."
+    )
+    events_secret: str | None = Field(
+        None, description="Signs what the events webhook gets (HMAC-SHA256)."
+    )
+    kafka: Kafka | None = Field(None, description="Topic that the network's events go to.")
     webrtc: WebRtc = WebRtc()
     tls: Tls = Tls()
 

@@ -15,6 +15,7 @@
     ├── Unprocessable         422  understood, and cannot be served
     ├── PreconditionRequired  428  an If-Match header is needed
     ├── RateLimited           429  too often
+    ├── NotOffered            501  known to the network, and not done here
     ├── Unavailable           503  no capacity, or going away
     ├── ConfigError                a setting is wrong (command line exit 2)
     └── PeerError             502  another node failed us
@@ -108,6 +109,11 @@ class PreconditionRequired(RelayError):
 class RateLimited(RelayError):
     status = 429
     default_code = "rate_limited"
+
+
+class NotOffered(RelayError):
+    status = 501
+    default_code = "not_offered"
 
 
 class Unavailable(RelayError):

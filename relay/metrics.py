@@ -44,6 +44,13 @@ PARAMETER_UPDATES = Counter(
     "relay_parameter_updates_total", "Parameter updates that were taken.", registry=registry
 )
 
+EVENTS = Counter(
+    "relay_events_total",
+    "The network's events, by where they go and what came of it.",
+    ["sink", "result"],
+    registry=registry,
+)
+
 # ------------------------------------------------------------------ jobs of a gateway
 
 JOB_SWAPS = Counter(

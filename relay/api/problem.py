@@ -79,7 +79,7 @@ def from_relay(error: RelayError, *, credential: bool = False) -> web.Response:
     if error.status == 401:
         challenge = 'Bearer realm="relay"'
         headers["WWW-Authenticate"] = challenge + (', error="invalid_token"' if credential else "")
-    if error.status >= 500 and error.status not in (502, 503, 504):
+    if error.status >= 500 and error.status not in (501, 502, 503, 504):
         return unexpected(error)
     return problem(error.status, error.code, str(error), headers=headers)
 

@@ -1,0 +1,90 @@
+"""Asks the operator's authentication webhook about a publisher, before it is let in.
+
+It fails closed: what cannot be asked, and what is answered badly, is refused.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from relay.errors import Forbidden, ParseError, PeerError
+from relay.gateway import places
+from relay.policy.webhook import BAD_ANSWER, Permit, Question, headers
+from relay.rpc.http import HttpAnswer, call
+from relay.rpc.json_body import load_object
+
+log = logging.getLogger(__name__)
+
+TIMEOUT: Final = 5.0
+MAX_ANSWER: Final = 64 << 10
+REFUSED: Final = "auth_webhook_refused"
+FAILED: Final = "auth_webhook_failed"
+
+
+class Doorman:
+    """
+    Args:
+        url: the webhook; None lets everyone pass as they are.
+        key: what it knows us by.
+    """
+
+    def __init__(self, http: aiohttp.ClientSession, url: str | None, key: str | None) -> None:
+        self._http = http
+        self._url = url
+        self._key = key
+
+    async def ask(
+        self, name: str, *, query: str, base: str, stream_id: str, request_id: str
+    ) -> Permit:
+        """What this publisher may have.
+
+        Args:
+            query: the raw query of its address.
+            base: where clients reach this gateway.
+
+        Raises:
+            Forbidden: the webhook says no; code ``auth_webhook_refused``.
+            PeerError: it cannot be asked, or its answer is none; a code of its own.
+        """
+        if self._url is None:
+            return Permit()
+        question = Question(
+            stream=name,
+            query=query,
+            host=urlsplit(base).netloc,
+            whep_url=places.playback(base, name, request_id),
+            status_url=places.status(base, stream_id),
+            update_url=places.update(base, name),
+        )
+        try:
+            answer = await call(
+                self._http,
+                "POST",
+                self._url,
+                timeout=TIMEOUT,
+                limit=MAX_ANSWER,
+                headers=headers(self._key),
+                body=question.body(),
+            )
+            return self._read(answer)
+        except PeerError as error:
+            log.warning("stream %s: the authentication webhook: %s", name, error)
+            # Where it is and how it fails is the operator's business, not the publisher's.
+            words = "the authentication webhook cannot be asked at the moment"
+            code = error.code if error.code == BAD_ANSWER else FAILED
+            raise type(error)(words, code=code, retry_after=5) from error
+
+    def _read(self, answer: HttpAnswer) -> Permit:
+        if 400 <= answer.status < 500:
+            raise Forbidden("the authentication webhook refuses this publisher", code=REFUSED)
+        if not 200 <= answer.status < 300:
+            raise PeerError(f"it answered {answer.status}")
+        try:
+            fields = load_object(answer.body, what="the answer", limit=MAX_ANSWER)
+        except ParseError as error:
+            raise PeerError(str(error), code=BAD_ANSWER) from error
+        return Permit.read(fields)
