@@ -19,6 +19,9 @@ HEADERS: Final = 0x1
 RST_STREAM: Final = 0x3
 CONTINUATION: Final = 0x9
 
+SMALL: Final = 64
+"""Bytes of a DATA payload under which the frame costs more than it brings."""
+
 
 class _Budget:
     """So many at once, and so many a second."""
@@ -61,7 +64,8 @@ class FrameMeter:
         """
         Raises:
             TooLarge: a frame says that it is longer than was allowed.
-            RateLimited: streams are reset, or control frames sent, too fast.
+            RateLimited: streams are reset, or control frames or crumbs of data sent,
+                too fast.
         """
         offset = 0
         while offset < len(data):
@@ -86,8 +90,23 @@ class FrameMeter:
             # A call brings a few control frames of its own with it.
             self._control.give(4)
         elif kind == RST_STREAM:
-            if not self._resets.take(now):
-                raise RateLimited("streams are reset too fast")
-        elif not (kind in (DATA, CONTINUATION) and length) and not self._control.take(now):
+            self.reset(now)
+        elif not _brings_something(kind, length) and not self._control.take(now):
             raise RateLimited("control frames come too fast")
         return length
+
+    def reset(self, now: float) -> None:
+        """A stream was reset: by the peer, or by us since the peer broke its rules.
+
+        Both end work that was begun, and a peer that makes us reset needs no RST_STREAM
+        of its own.
+
+        Raises:
+            RateLimited: too many of them.
+        """
+        if not self._resets.take(now):
+            raise RateLimited("streams are reset too fast")
+
+
+def _brings_something(kind: int, length: int) -> bool:
+    return length >= SMALL if kind == DATA else kind == CONTINUATION and length > 0

@@ -154,7 +154,7 @@ class _Opening(asyncio.Protocol):
             self._timer.cancel()
 
     def _hand_over_to_grpc(self) -> None:
-        if len(self._front.grpc.connections) >= MAX_GRPC:
+        if not self._front.grpc.make_room(MAX_GRPC):
             log.warning("too many gRPC connections: one more is cut")
             self._hand_over(None)
         else:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Final, cast
 
 import h2.config
@@ -18,58 +17,18 @@ import h2.settings
 
 from relay.errors import BadInput, ParseError, RateLimited, RelayError, TooLarge
 from relay.rpc.frame_meter import FrameMeter
-from relay.rpc.grpc import (
-    CONTENT_TYPE,
-    MessageReader,
-    Status,
-    encode_text,
-    frame,
-    parse_timeout,
-)
+from relay.rpc.grpc import CONTENT_TYPE, Status, encode_text, frame
+from relay.rpc.grpc_call import Call, open_call
+from relay.rpc.grpc_call import Handler as Handler
+from relay.rpc.grpc_call import Limits as Limits
 
 log = logging.getLogger(__name__)
-
-Handler = Callable[[bytes], Awaitable[bytes]]
-"""One unary call: the request's bytes in, the answer's bytes out. A RelayError that it
-raises goes to the caller as status 2 with its text, as stock nodes do it."""
 
 STREAM_GONE: Final = (h2.exceptions.NoSuchStreamError, h2.exceptions.StreamIDTooLowError)
 """What h2 raises for a stream that the peer has reset, in its two forms."""
 
 CLOSE_GRACE: Final = 5.0
 """Seconds that a closing connection gets to take its last bytes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one connection may hold and how long it may take.
-
-    Attributes:
-        streams: calls at once.
-        header_list: bytes of one request's headers (RFC 9113 6.5.2 counts them).
-        message: bytes of one request.
-        buffered: bytes of all requests of a connection that are not whole yet.
-        call_timeout: seconds for a call, from its headers to its last byte out.
-        idle_timeout: seconds that a connection stays open without a call.
-    """
-
-    streams: int = 100
-    header_list: int = 16 << 10
-    message: int = 256 << 10
-    buffered: int = 512 << 10
-    call_timeout: float = 10.0
-    idle_timeout: float = 60.0
-
-
-@dataclass(slots=True)
-class _Call:
-    stream: int
-    path: str
-    reader: MessageReader
-    deadline: float
-    messages: list[bytes] = field(default_factory=list)
-    task: asyncio.Task[bytes] | None = None
-    answer: bytearray | None = None  # what of it is not sent yet
 
 
 class GrpcServer:
@@ -79,6 +38,22 @@ class GrpcServer:
         self.handlers = dict(handlers)
         self.limits = limits or Limits()
         self.connections: set[GrpcConnection] = set()
+        self.held = 0  # bytes of requests, of all connections
+
+    def make_room(self, limit: int) -> bool:
+        """Whether one more connection is under ``limit``.
+
+        Where it is not, the one that has been without a call for longest is let go for
+        it: whoever opens connections and calls nothing keeps nobody else out.
+        """
+        if len(self.connections) < limit:
+            return True
+        idle = [item for item in self.connections if item.idle_since is not None]
+        # Those that were let go stay a little, until their goodbye is out.
+        if not idle or len(self.connections) >= 2 * limit:
+            return False
+        min(idle, key=lambda item: item.idle_since or 0.0).close()
+        return True
 
     async def stop(self, grace: float) -> None:
         """Let the running calls end for ``grace`` seconds, then close every connection."""
@@ -98,9 +73,10 @@ class GrpcConnection(asyncio.Protocol):
         self._server = server
         self._limits = server.limits
         self._meter = FrameMeter(preface=True)
-        self._calls: dict[int, _Call] = {}
+        self._calls: dict[int, Call] = {}
         self._paused = False
-        self._last_activity = time.monotonic()
+        self._last_call = time.monotonic()
+        self._held = 0
         self._transport: asyncio.Transport
         self._timer: asyncio.TimerHandle | None = None
         self._closing = False
@@ -122,6 +98,18 @@ class GrpcConnection(asyncio.Protocol):
         """The calls that run now."""
         return [call.task for call in self._calls.values() if call.task is not None]
 
+    @property
+    def waiting(self) -> int:
+        """Bytes that the peer has not taken yet."""
+        return self._transport.get_write_buffer_size()
+
+    @property
+    def idle_since(self) -> float | None:
+        """When its last call ended, monotonic seconds; None while there is one, and once
+        it closes. Only calls count: pings keep no connection open.
+        """
+        return None if self._calls or self._closing else self._last_call
+
     def close(self) -> None:
         """Say goodbye and close; the calls that still run are cancelled."""
         self._goodbye(h2.errors.ErrorCodes.NO_ERROR)
@@ -138,9 +126,8 @@ class GrpcConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._closing:
             return
-        self._last_activity = time.monotonic()
         try:
-            self._meter.feed(data, self._last_activity)
+            self._meter.feed(data, time.monotonic())
             for event in self._h2.receive_data(data):
                 self._event(event)
         except (TooLarge, RateLimited) as error:
@@ -187,7 +174,10 @@ class GrpcConnection(asyncio.Protocol):
             case h2.events.StreamEnded():
                 self._ended(event.stream_id)
             case h2.events.StreamReset():
-                self._drop(event.stream_id)
+                self._forget(event.stream_id)
+                if not event.remote_reset:
+                    # h2 resets what breaks the rules of its stream.
+                    self._meter.reset(time.monotonic())
             case h2.events.WindowUpdated() | h2.events.RemoteSettingsChanged():
                 self._pump_all()
             case h2.events.ConnectionTerminated():
@@ -195,37 +185,19 @@ class GrpcConnection(asyncio.Protocol):
                 self._goodbye(None)
 
     def _request(self, event: h2.events.RequestReceived) -> None:
-        headers = {
-            bytes(name).decode("latin-1"): bytes(value).decode("latin-1")
-            for name, value in event.headers
-        }
-        stream = event.stream_id
-        if headers.get(":method") != "POST":
-            self._refuse_http(stream, "405")
-            return
-        if not headers.get("content-type", "").startswith(CONTENT_TYPE):
-            self._refuse_http(stream, "415")
-            return
-        timeout = self._limits.call_timeout
-        if "grpc-timeout" in headers:
-            try:
-                timeout = min(timeout, parse_timeout(headers["grpc-timeout"]))
-            except ParseError as error:
-                self._refuse(stream, Status.INTERNAL, str(error))
-                return
-        path = headers.get(":path", "")
-        if path not in self._server.handlers:
-            self._refuse(stream, Status.UNIMPLEMENTED, self._unknown(path))
-            return
-        self._calls[stream] = _Call(
-            stream, path, MessageReader(self._limits.message), time.monotonic() + timeout
+        call = open_call(
+            event.stream_id,
+            event.headers,
+            self._server.handlers,
+            self._limits,
+            time.monotonic(),
         )
-
-    def _unknown(self, path: str) -> str:
-        service, _, method = path.lstrip("/").rpartition("/")
-        if any(name.startswith(f"/{service}/") for name in self._server.handlers):
-            return f"unknown method {method} for service {service}"
-        return f"unknown service {service}"
+        if isinstance(call, Call):
+            self._calls[call.stream] = call
+        elif call.http:
+            self._end_stream(event.stream_id, [(":status", call.http)])
+        else:
+            self._refuse(event.stream_id, call.status, call.text)
 
     def _data(self, event: h2.events.DataReceived) -> None:
         self._h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
@@ -242,10 +214,10 @@ class GrpcConnection(asyncio.Protocol):
         except TooLarge as error:
             self._refuse(call.stream, Status.RESOURCE_EXHAUSTED, str(error))
             return
-        buffered = sum(item.reader.buffered for item in self._calls.values())
+        self._weigh()
         if len(call.messages) > 1:
             self._refuse(call.stream, Status.INTERNAL, "more than one message in a unary call")
-        elif buffered > self._limits.buffered:
+        elif self._held > self._limits.buffered or self._server.held > self._limits.total:
             self._refuse(call.stream, Status.RESOURCE_EXHAUSTED, "too much at once")
 
     def _ended(self, stream: int) -> None:
@@ -258,11 +230,11 @@ class GrpcConnection(asyncio.Protocol):
         call.task = asyncio.get_running_loop().create_task(self._run(call))
         call.task.add_done_callback(lambda task: self._finished(call, task))
 
-    async def _run(self, call: _Call) -> bytes:
+    async def _run(self, call: Call) -> bytes:
         async with asyncio.timeout(call.deadline - time.monotonic()):
             return await self._server.handlers[call.path](call.messages[0])
 
-    def _finished(self, call: _Call, task: asyncio.Task[bytes]) -> None:
+    def _finished(self, call: Call, task: asyncio.Task[bytes]) -> None:
         if task.cancelled():
             return
         error = task.exception()
@@ -283,7 +255,7 @@ class GrpcConnection(asyncio.Protocol):
 
     # answers
 
-    def _answer(self, call: _Call, message: bytes) -> None:
+    def _answer(self, call: Call, message: bytes) -> None:
         call.answer = bytearray(frame(message))
         headers = [(":status", "200"), ("content-type", CONTENT_TYPE)]
         self._send_headers(call.stream, headers, end=False)
@@ -293,7 +265,7 @@ class GrpcConnection(asyncio.Protocol):
         for call in list(self._calls.values()):
             self._pump(call)
 
-    def _pump(self, call: _Call) -> None:
+    def _pump(self, call: Call) -> None:
         """Send what the peer's window and the socket take."""
         if call.answer is None or self._closing:
             return
@@ -305,11 +277,13 @@ class GrpcConnection(asyncio.Protocol):
                     return
                 self._h2.send_data(call.stream, bytes(call.answer[:size]))
                 del call.answer[:size]
+                # The socket says when it is full, and only of what it has got.
+                self._flush()
         except STREAM_GONE:
-            self._drop(call.stream)
+            self._forget(call.stream)
             return
         self._send_headers(call.stream, [("grpc-status", "0")], end=True)
-        del self._calls[call.stream]
+        self._forget(call.stream)
 
     def _refuse(self, stream: int, status: Status, text: str) -> None:
         """An error in trailers only: one HEADERS frame, as stock nodes expect it."""
@@ -323,13 +297,8 @@ class GrpcConnection(asyncio.Protocol):
             ],
         )
 
-    def _refuse_http(self, stream: int, status: str) -> None:
-        self._end_stream(stream, [(":status", status)])
-
     def _end_stream(self, stream: int, headers: list[tuple[str, str]]) -> None:
-        call = self._calls.pop(stream, None)
-        if call is not None and call.task is not None and not call.task.done():
-            call.task.cancel()
+        self._forget(stream)
         self._send_headers(stream, headers, end=True)
         # The peer may not have finished its side: it need not send the rest.
         self._reset(stream, h2.errors.ErrorCodes.NO_ERROR)
@@ -349,14 +318,24 @@ class GrpcConnection(asyncio.Protocol):
 
     # ends
 
-    def _drop(self, stream: int) -> None:
+    def _forget(self, stream: int) -> None:
+        """A call is over, answered or not; nothing when it was before."""
         call = self._calls.pop(stream, None)
-        if call is not None and call.task is not None:
+        if call is None:
+            return
+        if call.task is not None and not call.task.done():
             call.task.cancel()
+        self._last_call = time.monotonic()
+        self._weigh()
+
+    def _weigh(self) -> None:
+        held = sum(call.held for call in self._calls.values())
+        self._server.held += held - self._held
+        self._held = held
 
     def _cancel_calls(self) -> None:
         for stream in list(self._calls):
-            self._drop(stream)
+            self._forget(stream)
 
     def _tick(self) -> None:
         now = time.monotonic()
@@ -365,12 +344,12 @@ class GrpcConnection(asyncio.Protocol):
         for call in list(self._calls.values()):
             if now >= call.deadline and call.answer is not None:
                 # The peer's window stays shut: nobody reads the answer.
-                self._drop(call.stream)
+                self._forget(call.stream)
                 self._reset(call.stream, h2.errors.ErrorCodes.CANCEL)
             elif now >= call.deadline:
                 self._refuse(call.stream, Status.DEADLINE_EXCEEDED, "deadline exceeded")
         self._flush()
-        if not self._calls and now - self._last_activity >= self._limits.idle_timeout:
+        if not self._calls and now - self._last_call >= self._limits.idle_timeout:
             self._goodbye(h2.errors.ErrorCodes.NO_ERROR)
         else:
             self._timer = asyncio.get_running_loop().call_later(1.0, self._tick)
