@@ -71,3 +71,41 @@ def test_what_is_remembered_is_bounded() -> None:
     for index in range(10_100):
         suspensions.fail(f"https://{index}", float(index) / 1000)
     assert len(suspensions._lapses) == 10_000
+
+
+def test_silence_doubles_to_its_bound_and_success_halves_what_counts() -> None:
+    silent = Suspensions(first=1, longest=300, forgiven_after=1200, one_at_a_time=True)
+    now, waits = 0.0, []
+    for _ in range(11):
+        silent.fail("x", now)
+        silent.fail("x", now)  # somebody else found out at the same time
+        waits.append(silent.suspended_until("x", now) - now)
+        now = silent.suspended_until("x", now)
+    assert waits == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
+    silent.succeed("x")
+    assert not silent.suspended_until("x", now)
+    silent.fail("x", now)
+    assert silent.suspended_until("x", now) - now == 32, "half of eleven lapses, and one more"
+    for _ in range(5):
+        silent.succeed("x")
+    assert not silent._lapses
+    silent.succeed("never failed")
+    assert silent.last("never failed") < 0
+
+
+def test_one_that_was_full_comes_after_the_others_and_before_one_that_failed() -> None:
+    suspensions = Suspensions()
+    suspensions.fail("https://bad:8935", 0.0)
+    offers = [offer("full"), offer("bad", rank=1), offer("dear", rank=2, price=9, warm=False)]
+    burdens = {"https://full:8935": "was full a moment ago"}
+    ranked = rank(offers, suspensions, 1.0, burdens)
+    assert [choice.offer.url for choice in ranked] == [
+        "https://dear:8935",
+        "https://full:8935",
+        "https://bad:8935",
+    ]
+    assert [choice.why for choice in ranked] == [
+        "the only one that nothing speaks against",
+        "was full a moment ago; taken because nothing better is left",
+        "failed lately; taken because nothing better is left",
+    ]
