@@ -14,7 +14,7 @@ from relay.rpc.capabilities import LIVE_VIDEO_TO_VIDEO, Capabilities, ModelConst
 
 INCOMPATIBLE: Final = "orchestrator_incompatible"
 
-_VERSION: Final = re.compile(r"v?(\d{1,9})(?:\.(\d{1,9}))?(?:\.(\d{1,9}))?(?:[-+].{0,200})?")
+_VERSION: Final = re.compile(r"v?([0-9]{1,9})(?:\.([0-9]{1,9}))?(?:\.([0-9]{1,9}))?(?:[-+].*)?")
 
 Version = tuple[int, int, int]
 
@@ -24,7 +24,7 @@ def parse_version(text: str) -> Version | None:
 
     None for what is no version: "undefined" of unlabelled builds, and nothing at all.
     """
-    found = _VERSION.fullmatch(text.strip())
+    found = _VERSION.fullmatch(text)
     if found is None:
         return None
     major, minor, patch = (int(part or 0) for part in found.groups())

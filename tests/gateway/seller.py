@@ -31,7 +31,7 @@ from relay.rpc.events import StatusEvent
 from relay.rpc.front import Front
 from relay.rpc.live_job import PATH, LiveJobAnswer, LiveJobRequest
 from relay.rpc.orchestrator_info import OrchestratorInfo
-from relay.rpc.orchestrator_request import NO_ADDRESS
+from relay.rpc.orchestrator_request import NO_ADDRESS, OrchestratorRequest
 from relay.rpc.price_info import PriceInfo
 from relay.rpc.schema import ORCHESTRATOR_PATH, RunnerSchema
 from relay.rpc.seg_data import SegData
@@ -168,7 +168,9 @@ class Seller:
         delay: seconds until GetOrchestrator is answered; ``schema_delay`` is the schema's.
         schema: of the parameters; None answers 404 as stock sellers do.
         hold: a job's POST is answered once it is set.
-        jobs, posts, asked, schema_asked: what came.
+        price, listed: for all that it does, and by model.
+        nodes: more addresses that it names.
+        jobs, posts, asked, questions, schema_asked: what came.
     """
 
     def __init__(self, work: Work = echo, *, models: tuple[str, ...] = (MODEL,)) -> None:
@@ -180,6 +182,10 @@ class Seller:
         self.token = b"token"
         self.issued: bytes | None = b"token"
         self.price: PriceInfo | None = None
+        self.listed: tuple[PriceInfo, ...] = ()
+        self.nodes: tuple[str, ...] = ()
+        self.runner_version = ""
+        self.questions: list[OrchestratorRequest] = []
         self.delay = 0.0
         self.schema: dict[str, Any] | None = None
         self.schema_delay = 0.0
@@ -195,7 +201,7 @@ class Seller:
         self._tasks: list[asyncio.Task[None]] = []
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[Seller]:
+    async def running(self, port: int = 0) -> AsyncIterator[Seller]:
         app = web.Application(client_max_size=1 << 20)
         self.trickle.attach(app)
         app.router.add_post(PATH, self._job)
@@ -204,7 +210,7 @@ class Seller:
         app.router.add_delete("/deaf/{channel}", self._deleted)
         front = Front(app, {GET_ORCHESTRATOR: self._offer})
         self.http = open_session()
-        self.url = f"http://127.0.0.1:{await front.start('127.0.0.1', 0)}"
+        self.url = f"http://127.0.0.1:{await front.start('127.0.0.1', port)}"
         try:
             yield self
         finally:
@@ -230,16 +236,20 @@ class Seller:
 
     async def _offer(self, message: bytes) -> bytes:
         self.asked += 1
+        self.questions.append(OrchestratorRequest.parse(message))
         await asyncio.sleep(self.delay)
         if self.full:
             raise PeerRefused("Invalid orchestrator request: OrchestratorCapped")
+        told = ModelConstraint(warm=True, runner_version=self.runner_version)
         token = AuthToken(self.issued, "session", 1 << 40) if self.issued is not None else None
         return OrchestratorInfo(
             transcoder=self.url,
             address=NO_ADDRESS,
-            capabilities=Capabilities.live(dict.fromkeys(self.models, ModelConstraint(warm=True))),
+            capabilities=Capabilities.live(dict.fromkeys(self.models, told)),
             auth_token=token,
             price_info=self.price,
+            capabilities_prices=self.listed,
+            nodes=self.nodes,
         ).serialise()
 
     async def _job(self, request: web.Request) -> web.StreamResponse:
