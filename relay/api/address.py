@@ -9,6 +9,7 @@ from aiohttp import web
 
 from relay.config import Gateway, IceServer
 from relay.errors import NotFound
+from relay.gateway import places
 
 _REQUEST = re.compile(r"(?P<name>.+)-(?P<request>[0-9a-f]{8})")
 
@@ -42,7 +43,7 @@ def session(settings: Gateway, session_id: str) -> str:
 
 def playback(base_url: str, name: str, request_id: str) -> str:
     """The network's address of what a stream start sends out."""
-    return f"{base_url}/live/video-to-video/{quote(name)}-{request_id}-out/whep"
+    return places.playback(base_url, name, request_id)
 
 
 def parse_playback(element: str) -> tuple[str, str | None, str | None]:

@@ -55,8 +55,12 @@ def may_see_details(request: web.Request, settings: Gateway) -> bool:
     """
     if settings.publish_key is not None and fits(settings, token(request)):
         return True
-    local = is_loopback(settings.host) and settings.public_url is None
-    return (local or settings.publish_key is None) and not foreign(request, settings)
+    return (is_local(settings) or settings.publish_key is None) and not foreign(request, settings)
+
+
+def is_local(settings: Gateway) -> bool:
+    """Whether only this machine reaches the gateway."""
+    return is_loopback(settings.host) and settings.public_url is None
 
 
 def require_details(request: web.Request, settings: Gateway) -> None:

@@ -14,12 +14,17 @@ from aiohttp import web
 from relay.api import address, auth, body
 from relay.api.node import Node
 from relay.api.routes import Answer, Body, Handler, Options, Parameter, Route, plain_options
-from relay.gateway.status import Input, StreamStatus
+from relay.errors import BadInput, Forbidden, NotFound
+from relay.gateway.journal import NO_ADDRESS, ingest_stats
+from relay.gateway.status import StreamStatus
 
 UPDATE = "/live/video-to-video/{name}/update"
 STATUS = "/live/video-to-video/{stream_id}/status"
 
-_BAD_LOSS = 2.0  # percent; where the stock gateway calls a connection bad
+SMOKE_TEST = "/live/video-to-video/smoketest"
+
+_DEFAULT_SECONDS = 300
+_MAX_SECONDS = 3600
 
 
 class Network:
@@ -34,7 +39,10 @@ class Network:
             return _not_found()
         data = await body.read(request, limit=body.PARAMS_LIMIT, types=None)
         body.parse_object(data, code="bad_params_json")
-        await self._node.update(name, data)
+        try:
+            await self._node.update(name, data)
+        except NotFound:  # only viewers are there
+            return _not_found()
         return web.Response(status=200)
 
     async def status(self, request: web.Request) -> web.Response:
@@ -46,6 +54,26 @@ class Network:
                 base = address.base(request, self._node.settings)
                 return web.json_response(status_document(given, base, time.time()))
         return _not_found()
+
+    async def smoke_test(self, request: web.Request) -> web.Response:
+        """Send a test picture somewhere; an empty 200 at once, whatever becomes of it."""
+        settings = self._node.settings
+        auth.require_key(request, settings)
+        if settings.publish_key is None and not auth.is_local(settings):
+            raise Forbidden(
+                "A gateway that others reach needs a publish key for smoke tests.",
+                code="key_needed",
+            )
+        data = await body.read(request, limit=body.PARAMS_LIMIT, types=None)
+        asked = body.parse_object(data, code="bad_json")
+        url, seconds = asked.get("stream_url"), asked.get("duration_secs") or _DEFAULT_SECONDS
+        if not isinstance(url, str) or not url:
+            raise BadInput("stream_url is missing.", code="bad_stream_url")
+        whole = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+        if not whole or not 0 < seconds <= _MAX_SECONDS:
+            raise BadInput(f"duration_secs is at most {_MAX_SECONDS}.", code="bad_duration")
+        self._node.smoke_test(url, seconds, base=address.base(request, settings))
+        return web.Response(status=200)
 
     def options(self) -> list[Options]:
         return [Options(route.path, _empty_options([route])) for route in self.routes()]
@@ -76,6 +104,19 @@ class Network:
                 parameters=(Parameter("stream_id", "The stream's id.", "path", required=True),),
                 problems=(401, 403),
             ),
+            Route(
+                "PUT",
+                SMOKE_TEST,
+                self.smoke_test,
+                "smokeTest",
+                "Send a test picture to an RTMP or WHIP address (the network's path)",
+                "network",
+                {200: Answer("It begins; the body is empty.")},
+                "Two at once at most. Needs ffmpeg.",
+                body=Body((body.JSON,), "stream_url and duration_secs.", dict[str, object]),
+                problems=(400, 401, 403, 413, 415, 429, 501),
+                keyed=True,
+            ),
         ]
 
 
@@ -91,36 +132,18 @@ def status_document(given: StreamStatus, base: str, now: float) -> dict[str, Any
         since = now if given.reason_since is None else given.reason_since
         ours["error"] = {"error_message": message, "error_time": int(since * 1000)}
     if given.input is not None:
-        ours["ingest_metrics"] = {"stats": _stats(given.input, given)}
+        ours["ingest_metrics"] = {"stats": ingest_stats(given.input, given.output)}
+    if given.not_offered:
+        ours["not_offered"] = list(given.not_offered)
     document = dict(given.runner) | {"gateway_status": ours}
     if given.runner:
         document |= {"stream_id": given.stream_id, "request_id": given.request_id}
         if given.serving is not None:
             document["orchestrator_info"] = {
-                "address": "0x" + "0" * 40,
+                "address": NO_ADDRESS,
                 "url": given.serving.orchestrator,
             }
     return document
-
-
-def _stats(seen: Input, given: StreamStatus) -> dict[str, Any]:
-    expected = seen.packets + seen.lost
-    loss = 100.0 * seen.lost / expected if expected else 0.0
-    track: dict[str, Any] = {
-        "type": "video",
-        "jitter": seen.jitter_ms,
-        "packets_lost": seen.lost,
-        "packets_received": seen.packets,
-        "packet_loss_pct": loss,
-        "rtt": 0,
-    }
-    if given.output is not None and given.output.delay is not None:
-        track["latency"] = given.output.delay.last_ms / 1000
-    return {
-        "peer_conn_stats": {"ID": "iceTransport", "BytesReceived": seen.bytes, "BytesSent": 0},
-        "track_stats": [track],
-        "conn_quality": "bad" if loss > _BAD_LOSS or seen.jitter_ms > 50 else "good",
-    }
 
 
 def _not_found() -> web.Response:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from relay.config import Gateway
+from relay.gateway.doorman import Visit
 from relay.gateway.status import ModelOffer, StreamStatus
 
 
@@ -74,6 +75,7 @@ class Node(Protocol):
         model: str | None,
         params: dict[str, Any] | None,
         stream_id: str | None = None,
+        visit: Visit | None = None,
     ) -> Session: ...
 
     async def play(self, name: str, offer: str) -> Session: ...
@@ -91,5 +93,7 @@ class Node(Protocol):
     async def set_model(self, name: str, model: str, params: dict[str, Any]) -> None: ...
 
     async def stop_stream(self, name: str) -> None: ...
+
+    def smoke_test(self, url: str, seconds: float, *, base: str) -> None: ...
 
     def models(self) -> Sequence[ModelOffer]: ...

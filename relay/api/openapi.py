@@ -29,7 +29,7 @@ _TAGS = {
 _PROBLEMS = {
     400: "It cannot be understood.",
     401: "The publish key is missing or wrong.",
-    403: "Another site's page may not do this.",
+    403: "Another site's page may not do this, or the authentication webhook refuses.",
     404: "There is no such thing.",
     409: "The name is live elsewhere; Retry-After says when to try again.",
     412: "A stale entity tag.",
@@ -38,7 +38,10 @@ _PROBLEMS = {
     422: "Understood, and cannot be served.",
     428: "If-Match is needed.",
     429: "Too often.",
+    501: "Known to the network, and not done here.",
+    502: "The authentication webhook failed, and nobody is let in without it.",
     503: "No capacity, or going away; Retry-After says when to try again.",
+    504: "The authentication webhook did not answer in time.",
 }
 
 

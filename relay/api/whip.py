@@ -18,6 +18,7 @@ from relay.api import address, auth, body
 from relay.api.node import Node, Session
 from relay.api.routes import Answer, Body, Options, Parameter, Route, allowed
 from relay.errors import BadInput, NotFound, RelayError, TooLarge, Unavailable
+from relay.gateway.doorman import Visit
 
 OFFERS_AT_ONCE = 32  # an offer costs tens of milliseconds; more would wait past any use
 MAX_WORD = 256  # characters of a model's name or a stream's id
@@ -39,11 +40,17 @@ class Endpoints:
         params = _initial_params(query.get("params"))
         model = _word(query.get("pipeline") or query.get("model"), code="bad_model")
         stream_id = _word(query.get("streamId"), code="bad_stream_id")
+        visit = Visit(
+            query=request.query_string,
+            base=address.base(request, self._node.settings),
+            orchestrator=_word(query.get("orchestrator"), code="bad_orchestrator") or "",
+            rtmp_output=query.get("rtmpOutput", ""),
+        )
         token = auth.token(request)
 
         offer = await body.read_offer(request)
         answer = self._node.publish(
-            name, offer, token=token, model=model, params=params, stream_id=stream_id
+            name, offer, token=token, model=model, params=params, stream_id=stream_id, visit=visit
         )
         session = await self._offer("whip", answer)
         headers = self._created(session)
@@ -180,7 +187,7 @@ class Endpoints:
                     "RFC 9725. H.264 is needed for video, Opus for audio.",
                     body=_OFFER,
                     parameters=(_NAME, *_WHIP_QUERY),
-                    problems=(400, 401, 403, 409, 413, 415, 422, 503),
+                    problems=(400, 401, 403, 409, 413, 415, 422, 502, 503, 504),
                     keyed=True,
                     accept_post=body.SDP,
                 ),
@@ -269,6 +276,8 @@ _WHIP_QUERY = (
     Parameter("pipeline", "The model; the gateway's own choice without it."),
     Parameter("params", "First parameters, a JSON object."),
     Parameter("streamId", "The id under which status is kept."),
+    Parameter("orchestrator", "Only orchestrators whose address has this in it may serve."),
+    Parameter("rtmpOutput", "Taken and not offered yet; the status says so."),
 )
 _SESSION_HEADERS = {
     "Location": "The session's own secret address.",

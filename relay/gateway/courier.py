@@ -14,11 +14,15 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final, Protocol
 
+import aiohttp
 import orjson
 
 from relay import metrics
+from relay.config import Gateway
 from relay.errors import RelayError
 from relay.gateway.journal import Entry, envelope
+from relay.rpc.event_topic import EventTopic, MakeProducer, producer
+from relay.rpc.event_webhook import EventWebhook
 
 log = logging.getLogger(__name__)
 
@@ -63,11 +67,11 @@ class Courier:
         self._full = asyncio.Event()
         self._failing = ""
 
-    def put(self, id: str, text: bytes) -> None:
+    def put(self, key: str, text: bytes) -> None:
         if len(self._queue) >= MAX_QUEUED or self._bytes + len(text) > MAX_QUEUED_BYTES:
             metrics.EVENTS.labels(self._sink.name, "dropped").inc()
             return
-        self._queue.append((id, text))
+        self._queue.append((key, text))
         self._bytes += len(text)
         self._some.set()
         if len(self._queue) >= MAX_BATCH:
@@ -149,20 +153,40 @@ class Mail:
         """Never waits and never raises."""
         if not self._couriers:
             return
-        id = str(uuid.uuid4())
+        key = str(uuid.uuid4())
         now_ms = int(time.time() * 1000)
         try:
-            text = orjson.dumps(envelope(entry, id=id, now_ms=now_ms, gateway=self._gateway))
+            text = orjson.dumps(envelope(entry, key, now_ms=now_ms, gateway=self._gateway))
         except orjson.JSONEncodeError:
             text = b""
         if not 0 < len(text) <= MAX_EVENT:
             metrics.EVENTS.labels("any", "refused").inc()
             return
         for courier in self._couriers:
-            courier.put(id, text)
+            courier.put(key, text)
 
     async def close(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await asyncio.gather(*(courier.close() for courier in self._couriers))
+
+
+def kafka_of(settings: Gateway) -> MakeProducer | None:
+    """How to make a client of the configured brokers; None without a topic.
+
+    Raises:
+        ConfigError: the client library is not installed.
+    """
+    kafka = settings.kafka
+    return producer(kafka.servers, kafka.user, kafka.password) if kafka is not None else None
+
+
+def mail_of(settings: Gateway, http: aiohttp.ClientSession, make: MakeProducer | None) -> Mail:
+    """The couriers that the settings ask for."""
+    sinks: list[Sink] = []
+    if settings.events_webhook is not None:
+        sinks.append(EventWebhook(http, settings.events_webhook, settings.events_secret))
+    if settings.kafka is not None and make is not None:
+        sinks.append(EventTopic(settings.kafka.topic, make))
+    return Mail(sinks, settings.public_url or f"http://{settings.host}:{settings.port}")

@@ -189,9 +189,9 @@ def ingest_stats(seen: Input, output: Output | None) -> dict[str, Any]:
     }
 
 
-def envelope(entry: Entry, *, id: str, now_ms: int, gateway: str) -> dict[str, Any]:
+def envelope(entry: Entry, key: str, *, now_ms: int, gateway: str) -> dict[str, Any]:
     return {
-        "id": id,
+        "id": key,
         "type": entry.type,
         "timestamp": str(now_ms),
         "gateway": gateway,

@@ -19,10 +19,12 @@ from relay.config import Gateway
 from relay.errors import RelayError, Unavailable, Unprocessable
 from relay.gateway import params as parameters
 from relay.gateway.dispatcher import KEYFRAME_WARNING, Verdict, judge, retry_delay
+from relay.gateway.publisher import Wish
 from relay.gateway.rendition import Rendition
 from relay.gateway.sellers import BLAMELESS, Sellers, Started, words
 from relay.gateway.session import Ending, OrchestratorSession
 from relay.gateway.status import Serving, StreamState
+from relay.gateway.teller import Teller
 from relay.media.stream import Stream
 from relay.media.unit import AccessUnit
 from relay.rpc.events import Event
@@ -58,8 +60,8 @@ class Live:
     """The live job of one publisher.
 
     Args:
+        wish: what to run, at first, and whose job it is.
         audio: the publisher sends Opus.
-        model, params: what to run at first.
     """
 
     def __init__(
@@ -71,11 +73,9 @@ class Live:
         http: aiohttp.ClientSession,
         stream: Stream,
         rendition: Rendition,
-        stream_id: str,
-        request_id: str,
+        wish: Wish,
+        teller: Teller,
         audio: bool,
-        model: str,
-        params: dict[str, Any],
     ) -> None:
         self._host = host
         self._settings = settings
@@ -83,11 +83,11 @@ class Live:
         self._http = http
         self._stream = stream
         self._rendition = rendition
-        self._stream_id = stream_id
-        self._request_id = request_id
+        self._wish = wish
+        self._teller = teller
         self._audio = audio
-        self.model = model
-        self.params = params
+        self.model = wish.model
+        self.params = wish.params
         self.swaps = 0
         self.serving: Serving | None = None
         self.runner: dict[str, Any] = {}
@@ -133,15 +133,14 @@ class Live:
         Raises:
             BadInput, TooLarge, Unprocessable: nothing was changed.
         """
-        change = parameters.read(body)
         schema = self._sellers.schema(self._transcoder, self.model)
-        # Null gives a parameter back its default.
-        merged = {key: value for key, value in (self.params | change).items() if value is not None}
-        parameters.check(schema.schema if schema else None, merged)
-        if self._session is not None and not self._session.control(body):
-            raise Unavailable(
-                "the worker does not take updates as fast", code="control_backlog", retry_after=1
-            )
+        merged = parameters.merge(schema, self.params, body)
+        if self._session is not None:
+            if not self._session.control(body):
+                raise Unavailable(
+                    "the worker does not keep up", code="control_backlog", retry_after=1
+                )
+            self._teller.params(parameters.read(body))
         self.params = merged
         self._last_update = body
         metrics.PARAMETER_UPDATES.inc()
@@ -191,6 +190,7 @@ class Live:
         if not ours:
             self._sellers.fail(started.choice.offer.url)
             self.swaps += 1
+            self._teller.swapped(started.choice.offer.transcoder, ending.words)
         words = ending.words if ours else f"switching worker: {ending.words}"
         self._host.moved(self._phase(), ending.code, words)
         return not ours and not (self._had_output and self._searching_since - began >= SHORT)
@@ -207,8 +207,11 @@ class Live:
     async def _start(self) -> Started | None:
         """A job at the best orchestrator that takes it, or None when nobody does."""
         try:
-            choices = await self._sellers.choices(self.model, self._refused)
+            choices = await self._sellers.choices(
+                self.model, self._refused, only=self._wish.orchestrator
+            )
         except Unavailable as error:
+            self._teller.nobody()
             self._not_found(error.code, words(error))
             return None
         refusal: RelayError | None = None
@@ -219,8 +222,8 @@ class Live:
                 started = await self._sellers.start(
                     choice,
                     params=self.params,
-                    request_id=self._request_id,
-                    stream_id=self._stream_id,
+                    request_id=self._wish.request_id,
+                    stream_id=self._wish.stream_id,
                 )
             except RelayError as error:
                 log.info("%s refused: %s", choice.offer.url, error)
@@ -293,16 +296,9 @@ class Live:
         """From here on the session is fed; it gets the kept group of pictures first."""
         offer = started.choice.offer
         self._transcoder = offer.transcoder
+        self._teller.served(offer.transcoder, offer.model)
         self.runner, self.runner_error = {}, None
-        self.serving = Serving(
-            orchestrator=offer.transcoder,
-            model=offer.model,
-            since=time.time(),
-            why=started.choice.why,
-            connect_ms=round(started.connect_ms, 1),
-            price_per_unit=offer.price_per_unit,
-            pixels_per_unit=offer.pixels_per_unit,
-        )
+        self.serving = Serving.of(offer, time.time(), started.choice.why, started.connect_ms)
         metrics.JOB_CONNECT.observe(started.connect_ms / 1000)
         self._rendition.begin()
         now = time.monotonic()
@@ -333,8 +329,10 @@ class Live:
                 # against the orchestrator.
                 continue
             self._tell_starved(starved)
+            seen = session.observe(starved=starved)
+            self._teller.progress(sent=seen.last_input is not None, segments=session.segments)
             judgement = judge(
-                session.observe(starved=starved),
+                seen,
                 now,
                 output_timeout=self._settings.output_timeout - 2 * TICK,
                 start_timeout=self._settings.start_timeout,
@@ -369,12 +367,13 @@ class Live:
         return sent
 
     def event(self, event: Event) -> None:
+        self._teller.heard(event)
         if (status := event.status()) is not None:
             self.runner = dict(event.body)
             self._follow_version(status.pipeline_version)
         elif event.type == "error":
             self.runner_error = str(event.body.get("message", "unknown"))[:500]
-            log.warning("%s: the worker reports: %s", self._stream_id, self.runner_error)
+            log.warning("%s: the worker reports: %s", self._wish.stream_id, self.runner_error)
 
     def keyframe_needed(self) -> None:
         self._host.source_keyframe()

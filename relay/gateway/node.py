@@ -15,10 +15,17 @@ import aiohttp
 from relay.config import Gateway
 from relay.errors import NotFound, RelayError, Unavailable
 from relay.gateway import params as parameters
-from relay.gateway.path import Path, check_name
+from relay.gateway.courier import Mail, kafka_of, mail_of
+from relay.gateway.doorman import Doorman, Visit
+from relay.gateway.heartbeat import Heartbeat
+from relay.gateway.path import Path
+from relay.gateway.places import check_name
+from relay.gateway.publisher import Wish
 from relay.gateway.sellers import Sellers
+from relay.gateway.smoke import SmokeTests
 from relay.gateway.status import ModelOffer, StreamStatus
 from relay.policy.gate import Gate
+from relay.policy.heartbeat import TERMINATED
 from relay.protocols.trickle.client import open_session
 from relay.protocols.webrtc.egress import Egress, EgressSession
 from relay.protocols.webrtc.ingest import Ingest, IngestSession
@@ -47,7 +54,7 @@ class GatewayNode:
         self._gate = Gate(settings.publish_key)
         self._paths: dict[str, Path] = {}
         self._sessions: dict[str, tuple[Session, Path]] = {}
-        self._stopped: deque[str] = deque(maxlen=ENDINGS_KEPT)
+        self._stopped: deque[tuple[str, str]] = deque(maxlen=ENDINGS_KEPT)
         self._tasks: list[asyncio.Task[None]] = []
         self._ending: set[asyncio.Task[None]] = set()
         self._quiet = asyncio.Event()
@@ -55,23 +62,44 @@ class GatewayNode:
         self.peers: Peers
         self.sellers: Sellers
         self._http: aiohttp.ClientSession
+        self._mail: Mail
+        self._doorman: Doorman
+        self._smoke: SmokeTests
         self._ingest: Ingest
         self._egress: Egress
 
     # --- life -----------------------------------------------------------------------
 
     async def start(self) -> None:
+        make_kafka = kafka_of(self.settings)
         self.peers = await Peers.open(self.settings.webrtc)
         self._opened.push_async_callback(self.peers.close)
         self._ingest = Ingest(self.peers)
         self._egress = Egress(self.peers)
         self._http = open_session()
         self._opened.push_async_callback(self._http.close)
-        self.sellers = Sellers(self.settings, self._http)
+        settings = self.settings
+        self._mail = mail_of(settings, self._http, make_kafka)
+        self._mail.start()
+        self._opened.push_async_callback(self._mail.close)
+        self._doorman = Doorman(self._http, settings.auth_webhook, settings.auth_webhook_key)
+        self._smoke = SmokeTests()
+        self._opened.push_async_callback(self._smoke.close)
+        self.sellers = Sellers(settings, self._http, self._mail.tell)
         self._tasks = [
             asyncio.create_task(self.sellers.watch(), name="sellers"),
             asyncio.create_task(self._sweep(), name="sweep"),
         ]
+        if settings.heartbeat_url is not None:
+            beating = Heartbeat(
+                self._http,
+                settings.heartbeat_url,
+                interval=settings.heartbeat_interval,
+                headers=settings.heartbeat_headers,
+                living=lambda: [p.stream_id for p in self._paths.values() if p.has_publisher],
+                end=self._terminate,
+            )
+            self._tasks.append(asyncio.create_task(beating.run(), name="heartbeat"))
 
     @property
     def ready(self) -> bool:
@@ -127,6 +155,7 @@ class GatewayNode:
             for path in list(self._paths.values()):
                 if path.has_publisher:
                     path.look(now)
+                    path.measure(now)
                     continue
                 lonely = now - path.lonely_since > self.settings.viewer_wait
                 if path.idle or (lonely and not path.taken):
@@ -157,34 +186,57 @@ class GatewayNode:
         model: str | None = None,
         params: dict[str, Any] | None = None,
         stream_id: str | None = None,
+        visit: Visit | None = None,
     ) -> IngestSession:
         """Answer a WHIP offer.
 
         Raises:
-            Unauthorized (401), Conflict (409), BadInput (400), Unprocessable (422),
-            Unavailable (503): in the words of each.
+            Unauthorized (401), Forbidden (403), Conflict (409), BadInput (400),
+            Unprocessable (422), PeerError (502, 504), Unavailable (503): in the words
+            of each.
         """
         check_name(name)
         self._gate.check(token)
         self._refuse_when_draining()
-        model = model or self.settings.default_model
-        schema = self.sellers.schema(None, model)
-        parameters.check(schema.schema if schema else None, params or {})
-        path = self._paths.get(name)
-        if path is None or not path.taken:
-            live = sum(1 for p in self._paths.values() if p.taken)
-            if live >= self.settings.max_streams:
-                raise Unavailable("this gateway carries as many streams as it may", retry_after=10)
+        self._refuse_when_full(name)
+        wish = await self._admit(name, model, params, stream_id, visit or Visit())
+        schema = self.sellers.schema(None, wish.model)
+        parameters.check(schema.schema if schema else None, wish.params)
+        # The webhook took its time.
+        self._refuse_when_draining()
+        self._refuse_when_full(name)
         path = self._path(name)
         try:
-            session = await path.publish(
-                offer, model=model, params=params or {}, stream_id=stream_id or secrets.token_hex(4)
-            )
+            session = await path.publish(offer, wish)
         except RelayError:
             self._forget_idle(path)
             raise
         self._sessions[session.id] = (session, path)
         return session
+
+    async def _admit(
+        self,
+        name: str,
+        model: str | None,
+        params: dict[str, Any] | None,
+        stream_id: str | None,
+        visit: Visit,
+    ) -> Wish:
+        """What a publisher gets: what it asked for, as far as the webhook has no other word."""
+        stream_id, request_id = stream_id or secrets.token_hex(4), secrets.token_hex(4)
+        permit = await self._doorman.ask(name, visit, stream_id=stream_id, request_id=request_id)
+        rtmp = bool(visit.rtmp_output or permit.rtmp_output_url)
+        if rtmp:
+            log.warning("stream %s: RTMP output was asked for and is not offered", name)
+        return Wish(
+            model=permit.pipeline or model or self.settings.default_model,
+            params=dict(permit.parameters or params or {}),
+            stream_id=permit.stream_id or stream_id,
+            request_id=request_id,
+            pipeline_id=permit.pipeline_id,
+            orchestrator=visit.orchestrator,
+            not_offered=("rtmp_output",) if rtmp else (),
+        )
 
     async def play(self, name: str, offer: str) -> EgressSession:
         """Answer a WHEP offer; the publisher may come later."""
@@ -209,8 +261,8 @@ class GatewayNode:
             NotFound: there is none, or it ended; with code ``stream_stopped`` when it
                 published a stream that was stopped here, so that it does not come back.
         """
-        if session_id in self._stopped:
-            raise NotFound("the stream was stopped", code="stream_stopped")
+        if (why := dict(self._stopped).get(session_id)) is not None:
+            raise NotFound(why, code="stream_stopped")
         found = self._sessions.get(session_id)
         if found is None or found[0].is_closed:
             raise NotFound("no such session", code="session_not_found")
@@ -238,17 +290,34 @@ class GatewayNode:
     async def stop_stream(self, name: str) -> None:
         path = self._known(name)
         del self._paths[name]
-        self._stopped.extend(
-            key
-            for key, (session, of) in self._sessions.items()
-            if of is path and isinstance(session, IngestSession) and not session.is_closed
-        )
+        self._keep_away(path, "the stream was stopped")
         await path.close("the stream was stopped")
+
+    def smoke_test(self, url: str, seconds: float, *, base: str) -> None:
+        """Send a test picture to ``url`` for a while; see ``SmokeTests.start``."""
+        key = self.settings.publish_key if url.startswith(base + "/") else None
+        self._smoke.start(url, seconds, token=key)
 
     def models(self) -> list[ModelOffer]:
         return self.sellers.models()
 
     # --- inside -------------------------------------------------------------------------------
+
+    def _terminate(self, stream_ids: frozenset[str]) -> None:
+        """End the streams that the operator's service will not pay for."""
+        for path in list(self._paths.values()):
+            if path.has_publisher and path.stream_id in stream_ids:
+                log.warning("stream %s: %s", path.name, TERMINATED)
+                self._keep_away(path, TERMINATED)
+                self._end_soon(path, TERMINATED)
+
+    def _keep_away(self, path: Path, reason: str) -> None:
+        """Whoever publishes here is told why it ended, when it asks."""
+        self._stopped.extend(
+            (key, reason)
+            for key, (session, of) in self._sessions.items()
+            if of is path and isinstance(session, IngestSession) and not session.is_closed
+        )
 
     def _known(self, name: str) -> Path:
         path = self._paths.get(name)
@@ -266,8 +335,16 @@ class GatewayNode:
                 http=self._http,
                 ingest=self._ingest,
                 egress=self._egress,
+                tell=self._mail.tell,
             )
         return path
+
+    def _refuse_when_full(self, name: str) -> None:
+        path = self._paths.get(name)
+        if path is None or not path.taken:
+            live = sum(1 for p in self._paths.values() if p.taken)
+            if live >= self.settings.max_streams:
+                raise Unavailable("this gateway carries as many streams as it may", retry_after=10)
 
     def _refuse_when_draining(self) -> None:
         if self.draining:

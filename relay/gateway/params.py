@@ -18,6 +18,7 @@ from referencing.exceptions import Unresolvable
 
 from relay.errors import BadInput, ParseError, TooLarge, Unprocessable
 from relay.rpc.json_body import load_object
+from relay.rpc.schema import RunnerSchema
 
 MAX_PARAMS: Final = 32 << 10
 """Runners read one chunk of at most this many bytes (wire facts, 2.4)."""
@@ -44,6 +45,18 @@ def read(body: bytes) -> dict[str, Any]:
         return load_object(body, what="the parameters")
     except ParseError as error:
         raise BadInput(str(error), code="params_not_an_object") from error
+
+
+def merge(schema: RunnerSchema | None, params: dict[str, Any], body: bytes) -> dict[str, Any]:
+    """``params`` with an update on top; null gives a parameter back its default.
+
+    Raises:
+        BadInput, TooLarge, Unprocessable: of ``read`` and ``check``.
+    """
+    change = read(body)
+    merged = {key: value for key, value in (params | change).items() if value is not None}
+    check(schema.schema if schema else None, merged)
+    return merged
 
 
 def check(schema: dict[str, Any] | None, params: dict[str, Any]) -> None:

@@ -8,23 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import secrets
 import time
+from dataclasses import replace
 from typing import Any, Final
 
 import aiohttp
 
 from relay import metrics
 from relay.config import Gateway
-from relay.errors import BadInput, Conflict, NotFound, RelayError, Unavailable
+from relay.errors import Conflict, NotFound, RelayError, Unavailable
+from relay.gateway import params as parameters
 from relay.gateway.dispatcher import KEYFRAME_END, KEYFRAME_WARNING
+from relay.gateway.journal import Tell, ingest_stats, silent
 from relay.gateway.live import Live
-from relay.gateway.publisher import Publisher
+from relay.gateway.publisher import Publisher, Wish
 from relay.gateway.rates import Meter
 from relay.gateway.rendition import Rendition
 from relay.gateway.sellers import Sellers
-from relay.gateway.status import Input, StreamState, StreamStatus
+from relay.gateway.status import StreamState, StreamStatus
 from relay.media.stream import Stream
 from relay.media.unit import VIDEO_CLOCK, AccessUnit
 from relay.protocols.webrtc.egress import Egress, EgressSession
@@ -33,7 +35,6 @@ from relay.states import StateMachine
 
 log = logging.getLogger(__name__)
 
-NAME: Final = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9_.~-]{0,127}")
 SILENT: Final = 1.0
 """Seconds without a packet after which an open gateway lets another publisher take over."""
 
@@ -55,21 +56,6 @@ TABLE: Final = {
 }
 
 
-def check_name(name: str) -> str:
-    """A name that a stream may have.
-
-    Raises:
-        BadInput: code ``bad_name``.
-    """
-    if not NAME.fullmatch(name) or name.endswith("-out"):
-        raise BadInput(
-            "a stream name has 1 to 128 of A-Z a-z 0-9 _ . ~ - and does not begin with a dot "
-            "or end in -out",
-            code="bad_name",
-        )
-    return name
-
-
 class Path:
     """One named live stream."""
 
@@ -82,6 +68,7 @@ class Path:
         http: aiohttp.ClientSession,
         ingest: Ingest,
         egress: Egress,
+        tell: Tell = silent,
     ) -> None:
         self.name = name
         self._settings = settings
@@ -89,6 +76,7 @@ class Path:
         self._http = http
         self._ingest = ingest
         self._egress = egress
+        self._tell = tell
         self._states = StateMachine(f"stream {name}", S.WAITING, TABLE, log=log)
         self._reason = ""
         self._code = ""
@@ -121,9 +109,11 @@ class Path:
     def has_publisher(self) -> bool:
         return self._publisher is not None
 
-    async def publish(
-        self, offer: str, *, model: str, params: dict[str, Any], stream_id: str
-    ) -> IngestSession:
+    @property
+    def stream_id(self) -> str:
+        return self._publisher.stream_id if self._publisher is not None else ""
+
+    async def publish(self, offer: str, wish: Wish) -> IngestSession:
         """Answer a publisher; it takes the name over when it may.
 
         Raises:
@@ -131,7 +121,7 @@ class Path:
             Unavailable: the stream was stopped meanwhile.
         """
         self._check_takeover()
-        publisher = Publisher(self, model, params, stream_id)
+        publisher = Publisher(self, wish, self._tell)
         self.publishing += 1
         try:
             session = await self._ingest.answer(offer, publisher)
@@ -147,8 +137,11 @@ class Path:
             await session.close(str(error))
             raise
         old = self._publisher
+        if old is not None:
+            old.teller.closed("another publisher took the name over")
         self._leave_publisher()
         self._publisher = publisher
+        publisher.teller.arrived()
         self._stream = Stream()
         self.moved(S.CONNECTING)
         metrics.STREAM_STARTS.inc()
@@ -167,6 +160,7 @@ class Path:
     def publisher_gone(self, publisher: Publisher, reason: str) -> None:
         if publisher is not self._publisher:
             return
+        publisher.teller.closed(f"whip disconnected: {reason}")
         self._leave_publisher()
         if not self._ended:
             self.moved(S.WAITING, "publisher_gone", f"the publisher left: {reason}")
@@ -233,11 +227,9 @@ class Path:
             http=self._http,
             stream=self._stream,
             rendition=self.rendition,
-            stream_id=publisher.stream_id,
-            request_id=publisher.request_id,
+            wish=replace(publisher.wish, params=publisher.params),
+            teller=publisher.teller,
             audio=publisher.session.has_audio,
-            model=publisher.model,
-            params=publisher.params,
         )
         self._task = asyncio.create_task(self._live.run(), name=f"live {self.name}")
         self._task.add_done_callback(self._live_ended)
@@ -265,6 +257,7 @@ class Path:
     def cannot_serve(self, code: str, reason: str) -> None:
         publisher = self._publisher
         if publisher is not None and publisher.session is not None:
+            publisher.teller.closed(reason)
             self._set_aside(publisher.session.close(reason))
         self.moved(S.FAILED, code, reason)
 
@@ -300,9 +293,14 @@ class Path:
         return 0 if self._ended else len(self._egress.viewers(self._key))
 
     def update(self, body: bytes) -> dict[str, Any]:
-        if self._live is None:
+        """Change parameters; before the first picture they are kept for the job to come."""
+        if self._live is not None:
+            return self._live.update(body)
+        if self._publisher is None:
             raise NotFound(f"“{self.name}” is not live", code="stream_not_live")
-        return self._live.update(body)
+        schema = self._sellers.schema(None, self._publisher.model)
+        self._publisher.params = parameters.merge(schema, self._publisher.params, body)
+        return self._publisher.params
 
     def set_model(self, model: str, params: dict[str, Any]) -> None:
         if self._live is None:
@@ -312,6 +310,7 @@ class Path:
     async def stop_publisher(self, reason: str) -> None:
         publisher = self._publisher
         if publisher is not None and publisher.session is not None:
+            publisher.teller.closed(reason)
             await publisher.session.close(reason)
 
     @property
@@ -359,32 +358,25 @@ class Path:
             params=live.params if live else (publisher.params if publisher else {}),
             viewers=self.viewers,
             swaps=live.swaps if live else 0,
-            input=self._input(now),
+            input=publisher.measure(self._meter, now, connected=live is not None)
+            if publisher
+            else None,
             output=self.rendition.status(now),
             serving=live.serving if live else None,
             runner=live.runner if live else {},
             runner_error=live.runner_error if live else None,
             reason_since=self._since,
+            not_offered=publisher.wish.not_offered if publisher else (),
         )
 
-    def _input(self, now: float) -> Input | None:
-        if self._publisher is None or self._publisher.session is None:
-            return None
-        session = self._publisher.session
-        seen = session.statistics()
-        return Input(
-            connected=self._live is not None,
-            fps=self._meter.fps(now),
-            bitrate=self._meter.bitrate(now),
-            width=seen.width,
-            height=seen.height,
-            has_audio=session.has_audio,
-            packets=seen.packets,
-            lost=seen.lost,
-            keyframe_age=seen.keyframe_age,
-            jitter_ms=seen.jitter_ms,
-            bytes=self._meter.total,
-        )
+    def measure(self, now: float) -> None:
+        """To be called now and then: what is measured of ingest becomes an event."""
+        publisher = self._publisher
+        if publisher is None or not publisher.teller.measure_due(now):
+            return
+        seen = publisher.measure(self._meter, now, connected=self._live is not None)
+        if seen is not None:
+            publisher.teller.measured(ingest_stats(seen, self.rendition.status(now)))
 
     def _set_aside(self, work: Any) -> None:
         """Work that is bounded in time and waited for when the path closes."""

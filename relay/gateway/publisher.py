@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
-import secrets
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from relay.gateway.journal import Subject, Tell
+from relay.gateway.rates import Meter
+from relay.gateway.status import Input
+from relay.gateway.teller import Teller
 from relay.media.unit import AccessUnit
 from relay.protocols.webrtc.ingest import IngestSession
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a publisher wants, and was allowed.
+
+    Attributes:
+        model, params: what is to run.
+        pipeline_id: the operator's own id of the pipeline; in events only.
+        orchestrator: only orchestrators whose address has this in it may serve; empty
+            lets any.
+        not_offered: what it asked for that this gateway does not do.
+    """
+
+    model: str
+    params: dict[str, Any]
+    stream_id: str
+    request_id: str
+    pipeline_id: str = ""
+    orchestrator: str = ""
+    not_offered: tuple[str, ...] = ()
 
 
 class PublisherHost(Protocol):
@@ -25,17 +49,19 @@ class Publisher:
     """Puts the timestamps of one ingest session on the path's clock.
 
     Args:
-        model, params: what it wants to run.
+        tell: who hears the events of this stream start.
     """
 
-    def __init__(
-        self, path: PublisherHost, model: str, params: dict[str, Any], stream_id: str
-    ) -> None:
+    def __init__(self, path: PublisherHost, wish: Wish, tell: Tell) -> None:
         self.path = path
-        self.model = model
-        self.params = params
-        self.stream_id = stream_id
-        self.request_id = secrets.token_hex(4)
+        self.wish = wish
+        self.model = wish.model
+        self.params = wish.params
+        self.stream_id = wish.stream_id
+        self.request_id = wish.request_id
+        self.teller = Teller(
+            Subject(wish.stream_id, wish.request_id, wish.model, wish.pipeline_id), tell
+        )
         self.started = time.time()
         self.session: IngestSession | None = None
         self.came = time.monotonic()
@@ -54,3 +80,22 @@ class Publisher:
         """When its last packet came, before the first one when it came itself (monotonic)."""
         last = self.session.statistics().last_arrival if self.session is not None else None
         return self.came if last is None else last
+
+    def measure(self, meter: Meter, now: float, *, connected: bool) -> Input | None:
+        """What is seen of it now; None while it is being answered."""
+        if self.session is None:
+            return None
+        seen = self.session.statistics()
+        return Input(
+            connected=connected,
+            fps=meter.fps(now),
+            bitrate=meter.bitrate(now),
+            width=seen.width,
+            height=seen.height,
+            has_audio=self.session.has_audio,
+            packets=seen.packets,
+            lost=seen.lost,
+            keyframe_age=seen.keyframe_age,
+            jitter_ms=seen.jitter_ms,
+            bytes=meter.total,
+        )

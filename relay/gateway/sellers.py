@@ -17,6 +17,7 @@ from relay.config import Gateway
 from relay.errors import PeerError, PeerRefused, RelayError, Unavailable
 from relay.gateway.catalogue import Catalogue
 from relay.gateway.finder import ASK_TIMEOUT, CAPPED, Answered, Finder
+from relay.gateway.journal import Found, Tell, discovered, silent
 from relay.gateway.offers import models_of, offer_of, price_of, prices_of
 from relay.gateway.status import ModelOffer
 from relay.market.offer import Offer
@@ -61,10 +62,14 @@ class Sellers:
 
     Args:
         http: the gateway's client session.
+        tell: hears who answered, each time that all were asked.
     """
 
-    def __init__(self, settings: Gateway, http: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, settings: Gateway, http: aiohttp.ClientSession, tell: Tell = silent
+    ) -> None:
         self._settings = settings
+        self._tell = tell
         self._http = http
         verify = settings.verify_orchestrator_tls
         self.tls: ssl.SSLContext = client_context(verify=verify)
@@ -100,8 +105,12 @@ class Sellers:
         if not self.heard:
             self._catalogue.offers = offers
 
+        found: list[Found] = []
+
         def heard(answer: Answered) -> None:
             self.heard = True
+            url = answer.node.transcoder
+            found.append(Found(answer.node.address, url, answer.latency * 1000))
             prices = prices_of(answer.node)
             told = [model for model in models_of(answer.node) if self._serves(answer.node, model)]
             for index, model in enumerate(told):
@@ -114,6 +123,7 @@ class Sellers:
         for listed in offers.values():
             listed.sort(key=lambda offer: offer.rank)
         self._catalogue.offers = offers
+        self._tell(discovered(found))
         await self._catalogue.refresh_schemas()
 
     def _note_price(self, offer: Offer, told: str) -> None:
@@ -152,13 +162,16 @@ class Sellers:
         """``url`` failed us: it comes last for a while."""
         self._suspensions.fail(url, time.monotonic())
 
-    async def choices(self, model: str, refused: Collection[str] = ()) -> list[Choice]:
+    async def choices(
+        self, model: str, refused: Collection[str] = (), *, only: str = ""
+    ) -> list[Choice]:
         """Everyone who offers ``model`` now, best first; never empty.
 
         Args:
             refused: whose quick answer is not enough to do without the slower ones,
                 since they refused a moment ago. Nor is that of who failed us lately, was
                 full, or has leapt in price.
+            only: what the address of each must have in it; empty lets all.
 
         Raises:
             Unavailable: nobody does. Code ``orchestrator_capped`` when some are only full,
@@ -168,7 +181,8 @@ class Sellers:
         now = time.monotonic()
 
         def serves(answer: Answered) -> bool:
-            return self._serves(answer.node, model)
+            here = only in answer.url or only in answer.node.transcoder
+            return here and self._serves(answer.node, model)
 
         def untried(answer: Answered) -> bool:
             affordable = serves(answer) and self._affords(offer_of(answer, model))

@@ -103,6 +103,8 @@ class OrchestratorSession:
         self._last_event: float | None = None
         self._loading = False
         self._loaded: float | None = None
+        self.segments = 0
+        """Whole output segments that came."""
         self.can_keyframe = False
         """The worker announced that it makes a key frame on request."""
         self._input.on_failure = lambda error: self.end(_ending("input", error))
@@ -233,6 +235,7 @@ class OrchestratorSession:
                 self._deliver(demuxer.feed(data, now), now)
             now = time.monotonic()
             self._deliver(demuxer.flush(now), now)
+            self.segments += 1
 
     def _deliver(self, units: list[AccessUnit], now: float) -> None:
         for unit in units:

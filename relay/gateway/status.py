@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from relay.market.offer import Offer
+
 
 class StreamState(StrEnum):
     """Where a live stream stands, as viewers and the API see it."""
@@ -64,6 +66,19 @@ class Serving:
     price_per_unit: int  # wei
     pixels_per_unit: int
 
+    @classmethod
+    def of(cls, offer: Offer, since: float, why: str, connect_ms: float) -> Serving:
+        """Who serves by an offer that was taken."""
+        return cls(
+            orchestrator=offer.transcoder,
+            model=offer.model,
+            since=since,
+            why=why,
+            connect_ms=round(connect_ms, 1),
+            price_per_unit=offer.price_per_unit,
+            pixels_per_unit=offer.pixels_per_unit,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class StreamStatus:
@@ -84,6 +99,7 @@ class StreamStatus:
     runner: dict[str, Any] = field(default_factory=dict)  # last status event, as received
     runner_error: str | None = None
     reason_since: float | None = None  # seconds since the epoch
+    not_offered: tuple[str, ...] = ()  # what the publisher asked for and does not get
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,14 +86,14 @@ class EventTopic:
             async with asyncio.timeout(TIMEOUT):
                 client = await self._started()
                 waiting = [
-                    await client.send(self._topic, value=text, key=id.encode())
-                    for id, text in batch
+                    await client.send(self._topic, value=text, key=key.encode())
+                    for key, text in batch
                 ]
                 await asyncio.gather(*waiting)
         except TimeoutError as error:
             await self.close()
             raise PeerTimeout(f"no acknowledgement within {TIMEOUT:g} s") from error
-        except Exception as error:  # noqa: BLE001 - the optional library has errors of its own
+        except Exception as error:
             await self.close()
             raise PeerError(f"{type(error).__name__}: {error}", code="kafka_failed") from error
 
@@ -110,5 +110,5 @@ class EventTopic:
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 await client.stop()
-        except Exception:  # noqa: BLE001, S110 - it is given up; nothing is left to say
+        except Exception:  # noqa: BLE001, S110 - it is given up, and nothing is left to say
             pass

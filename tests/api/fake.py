@@ -19,6 +19,7 @@ from relay.errors import (
     PreconditionRequired,
     TooLarge,
 )
+from relay.gateway.doorman import Visit
 from relay.gateway.status import ModelOffer, StreamState, StreamStatus
 from relay.policy.gate import Gate
 
@@ -68,6 +69,7 @@ class FakeNode:
         self.offers: list[ModelOffer] = []
         self.updates: list[bytes] = []
         self.stopped: list[str] = []
+        self.smoked: list[tuple[str, float, str]] = []
         self.fail: BaseException | None = None
         self.hold: asyncio.Event | None = None
         self.full = asyncio.Semaphore(0)
@@ -103,6 +105,7 @@ class FakeNode:
         model: str | None,
         params: dict[str, Any] | None,
         stream_id: str | None = None,
+        visit: Visit | None = None,
     ) -> Session:
         _check_name(name)
         await self._obey()
@@ -111,7 +114,7 @@ class FakeNode:
             raise Conflict("live elsewhere", code="name_live", retry_after=1)
         self.published.append(
             {"name": name, "offer": offer, "token": token, "model": model, "params": params}
-            | {"stream_id": stream_id}
+            | {"stream_id": stream_id, "visit": visit}
         )
         self.add(name, stream_id=stream_id or name)
         return self._keep(FakePublisher())
@@ -155,6 +158,11 @@ class FakeNode:
         self.stream(name)
         self.stopped.append(name)
         del self.live[name]
+
+    def smoke_test(self, url: str, seconds: float, *, base: str) -> None:
+        if self.fail is not None:
+            raise self.fail
+        self.smoked.append((url, seconds, base))
 
     def models(self) -> list[ModelOffer]:
         return self.offers

@@ -9,7 +9,9 @@ import pytest
 
 from relay.errors import BadInput, NotFound, PeerRefused, Unavailable
 from relay.gateway import path as module
-from relay.gateway.path import TABLE, check_name
+from relay.gateway.path import TABLE
+from relay.gateway.places import check_name
+from relay.gateway.publisher import Wish
 from relay.gateway.status import StreamState
 from relay.media.unit import VIDEO_CLOCK
 from relay.protocols.webrtc.client import WhipClient
@@ -279,7 +281,7 @@ async def test_answering_takes_no_name_from_a_stopped_stream() -> None:
         with pytest.raises(NotFound):
             await path.play("v=0")
         with pytest.raises((BadInput, Unavailable)):
-            await path.publish("v=0", model="m", params={}, stream_id="s")
+            await path.publish("v=0", Wish("m", {}, "s", "r"))
         async with desk.watching():
             assert desk.stream.viewers == 1
 

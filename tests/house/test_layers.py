@@ -55,6 +55,7 @@ DOORS: dict[str, frozenset[str]] = {
     # Pictures, sound, and files of both; a gateway never comes near them.
     "av": frozenset({"relay/worker/codec.py", "relay/worker/audio.py", "relay/worker/file.py"}),
     "h2": frozenset({"relay/rpc"}),
+    "aiokafka": frozenset({"relay/rpc/event_topic.py"}),
     "google.protobuf": frozenset({"relay/rpc"}),
     "onnxruntime": frozenset({"pipelines/onnx.py", "pipelines/onnx"}),
     "typer": frozenset({"relay/cli"}),
