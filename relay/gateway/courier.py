@@ -86,7 +86,13 @@ class Courier:
                     await self._full.wait()
             except TimeoutError:
                 pass
-            await self._deliver(self._take(), TRIES)
+            batch = self._take()
+            try:
+                await self._deliver(batch, TRIES)
+            except asyncio.CancelledError:
+                # Perhaps they arrived: a reader tells by the id.
+                self._queue.extendleft(reversed(batch))
+                raise
 
     async def close(self) -> None:
         """Send what is left, in bounded time."""
