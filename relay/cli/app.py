@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
 
+from relay.cli import conformance
+
 if TYPE_CHECKING:
     from relay.config import Settings
 
@@ -43,6 +45,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+app.add_typer(conformance.app, rich_help_panel=NETWORK)
 
 ConfigOption = Annotated[
     Path | None,

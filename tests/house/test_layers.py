@@ -42,6 +42,7 @@ ROOMS: dict[str, frozenset[str]] = {
     "relay.api": FREE
     | {"relay.api", "relay.gateway", "relay.orchestrator", "relay.market"}
     | {"relay.policy"},
+    "relay.conformance": FREE | {"relay.conformance", "relay.media", "relay.protocols"},
     "relay.cli": frozenset({"relay", "pipelines"}),
     "relay.__main__": frozenset({"relay.cli"}),
     "pipelines": frozenset({"pipelines"}),

@@ -38,6 +38,16 @@ class Intake:
         self.last_byte: float | None = None
         self.abandoned = False
 
+    @property
+    def broken(self) -> bool:
+        """Whether the body can never end, since its framing broke on the way.
+
+        aiohttp then tells the body nothing: it queues its refusal as if it were the next
+        request, behind the one that waits for the rest.
+        """
+        content, protocol = self._request.content, self._request.protocol
+        return bool(getattr(protocol, "_messages", ())) and not content.is_eof()
+
     async def run(self) -> web.StreamResponse:
         """Read the body to its end and answer.
 
@@ -89,6 +99,8 @@ class Intake:
                 finally:
                     self._running = False
         except TimeoutError:
+            if self.broken:
+                return await self._last(answers.plain("Bad chunk\n", status=400))
             if not segment.closed:
                 segment.close()
                 return _closing(answers.plain("Segment stalled\n", status=408))
@@ -124,6 +136,11 @@ class Intake:
             # Bytes may be under way: the HTTP layer reads on for a while, so that the
             # answer is not lost in a reset.
             return response
+        return await self._last(response)
+
+    async def _last(self, response: web.Response) -> web.Response:
+        """Answer and close, without waiting for a rest of the body."""
+        response.force_close()
         await response.prepare(self._request)
         await response.write_eof()
         if self._request.transport is not None:

@@ -137,7 +137,7 @@ class TrickleServer:
         )
 
     async def run(self) -> None:
-        """Sweep idle channels, stalled writers and stuck or vanished readers; never returns."""
+        """Sweep idle channels, stuck writers and stuck or vanished readers; never returns."""
         while True:
             await asyncio.sleep(self.limits.sweep)
             self.sweep(time.monotonic())
@@ -149,7 +149,8 @@ class TrickleServer:
             if now - channel.last_write > limits.idle:
                 self._close(name, "idle")
         for intake in list(self._intakes):
-            if intake.last_byte is not None and now - intake.last_byte > limits.stall:
+            stalled = intake.last_byte is not None and now - intake.last_byte > limits.stall
+            if stalled or intake.broken:
                 intake.expire()
         for delivery in list(self._deliveries):
             if delivery.gone:
