@@ -41,7 +41,7 @@ class Endpoints:
         model = _word(query.get("pipeline") or query.get("model"), code="bad_model")
         stream_id = _word(query.get("streamId"), code="bad_stream_id")
         visit = Visit(
-            query=request.rel_url.raw_query_string,
+            query=request.raw_path.partition("?")[2],
             base=address.base(request, self._node.settings),
             orchestrator=_word(query.get("orchestrator"), code="bad_orchestrator") or "",
             rtmp_output=query.get("rtmpOutput", ""),

@@ -27,6 +27,7 @@ from relay.rpc.event_webhook import EventWebhook
 log = logging.getLogger(__name__)
 
 MAX_BATCH: Final = 100
+MAX_BATCH_BYTES: Final = 512 << 10
 MAX_WAIT: Final = 1.0
 """Seconds that an event waits for others to go along."""
 MAX_QUEUED: Final = 1000
@@ -105,8 +106,14 @@ class Courier:
         await self._sink.close()
 
     def _take(self) -> list[tuple[str, bytes]]:
-        batch = [self._queue.popleft() for _ in range(min(MAX_BATCH, len(self._queue)))]
-        self._bytes -= sum(len(text) for _, text in batch)
+        batch: list[tuple[str, bytes]] = []
+        size = 0
+        while self._queue and len(batch) < MAX_BATCH:
+            size += len(self._queue[0][1])
+            if batch and size > MAX_BATCH_BYTES:
+                break
+            batch.append(self._queue.popleft())
+            self._bytes -= len(batch[-1][1])
         if not self._queue:
             self._some.clear()
         if len(self._queue) < MAX_BATCH:

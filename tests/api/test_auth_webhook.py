@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import pytest
 
@@ -43,11 +43,14 @@ async def test_it_is_asked_in_the_networks_words(make_live: MakeLive) -> None:
         (got,) = asked.got
         assert got.headers["x-api-key"] == got.headers["Authorization"] == "secret"
         assert got.headers["Content-Type"] == "application/json"
-        assert got.json == {
+        told = got.json
+        query = told.pop("query_params")
+        assert "%22a%22" in query  # as it came, not decoded
+        assert unquote(query) == 'pipeline=p&params={"a": 1}&streamId=s1'
+        assert told == {
             "stream": "cam",
             "stream_key": "cam",
             "type": "livepeer-whip",
-            "query_params": f"pipeline=p&params={params}&streamId=s1",
             "gateway_host": live.url.removeprefix("http://"),
             "whep_url": answer.headers["Livepeer-Playback-URL"],
             "status_url": f"{live.url}/live/video-to-video/s1/status",
