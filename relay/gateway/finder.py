@@ -15,7 +15,7 @@ import aiohttp
 
 from relay.config import Gateway
 from relay.errors import BadInput, PeerError, RelayError
-from relay.market.discovery import AT_ONCE, Answer, Discovery
+from relay.market.discovery import AT_ONCE, HURRY, Answer, Discovery
 from relay.market.selector import Suspensions
 from relay.market.sources import MAX_LISTED, Polled, merge
 from relay.rpc.address import NodeAddress
@@ -38,6 +38,9 @@ ALIVE: Final = frozenset({CAPPED, INCOMPATIBLE})
 """Refusals of an orchestrator that is there."""
 FIRST_SILENCE: Final = 1.0
 LONGEST_SILENCE: Final = 300.0
+FEW: Final = 16
+"""Of a longer list so many are asked before the others when a stream starts: each question
+takes a millisecond or two of a core that also carries the other streams."""
 MAX_TOLD: Final = 20
 """Lines that the log gets of one round."""
 
@@ -55,6 +58,14 @@ class Found:
 
     answers: list[Answered] = field(default_factory=list)
     failures: dict[str, RelayError] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Round:
+    urls: list[str]
+    request: OrchestratorRequest
+    wanted: Callable[[Answered], bool] | None
+    heard: Callable[[Answered], None] | None
 
 
 class Finder:
@@ -146,59 +157,67 @@ class Finder:
         wanted: Callable[[Answered], bool] | None = None,
         heard: Callable[[Answered], None] | None = None,
         enough: Callable[[Answered], bool] | None = None,
+        best: Sequence[str] = (),
     ) -> Found:
         """Who answers ``request``, and why the others do not.
 
-        Who was silent lately is asked only when nobody else does it: the longest silent
-        first, ``AT_ONCE`` of them.
+        Of a long list the ``best`` are asked first, and the others when that brings
+        nobody soon. Who was silent lately is asked only when nobody else does it: the
+        longest silent first, ``AT_ONCE`` of them.
 
         Args:
             wanted: which answer is good enough to wait only a little for the others;
                 None waits for all.
             heard: called with each answer as it comes.
             enough: which answer is good enough to leave the silent alone; any by default.
+            best: those who did it before, best first.
         """
         urls = self.urls
         standing, silent = self._order(urls, request)
         found = Found()
+        round_ = _Round(urls, request, wanted, heard)
+        if wanted is not None and best and len(standing) > FEW:
+            known = set(standing)
+            few = [url for url in best if url in known][:FEW]
+            await self._wave(found, round_, few, HURRY)
+            if any(wanted(answer) for answer in found.answers):
+                return found
+            settled = {answer.url for answer in found.answers} | found.failures.keys()
+            standing = [url for url in standing if url not in settled]
         for order in (standing, silent):
-            await self._wave(found, urls, order, request, wanted, heard)
+            await self._wave(found, round_, order, ROUND)
             if any(enough is None or enough(answer) for answer in found.answers):
                 break
         if wanted is None:
             self._note_failures(urls, found)
-        found.answers.sort(key=lambda answer: answer.rank)
         return found
 
-    async def _wave(
-        self,
-        found: Found,
-        urls: Sequence[str],
-        order: Sequence[str],
-        request: OrchestratorRequest,
-        wanted: Callable[[Answered], bool] | None,
-        heard: Callable[[Answered], None] | None,
-    ) -> None:
+    async def _wave(self, found: Found, round_: _Round, order: Sequence[str], limit: float) -> None:
+        """Ask those of ``order``, and take down what is learnt of each as soon as it is."""
+
+        def hear(answer: Answered) -> None:
+            self._silent.succeed(answer.url)
+            self._answered.add(answer.url)
+            if round_.heard is not None:
+                round_.heard(answer)
+
+        def miss(url: str, error: RelayError) -> None:
+            if error.code not in ALIVE:
+                self._silent.fail(url, time.monotonic())
+                self._answered.discard(url)
+
+        urls, wanted = round_.urls, round_.wanted
         discovery = Discovery(
             urls,
-            lambda url: self.ask(url, request),
+            lambda url: self.ask(url, round_.request),
             timeout=ASK_TIMEOUT,
             order=order,
             gate=self._refreshing if wanted is None else self._starting,
             more=self._neighbours(urls) if self._settings.extra_nodes else None,
         )
-        try:
-            found.answers.extend(await discovery.find(wanted, heard=heard, limit=ROUND))
-        finally:
-            now = time.monotonic()
-            for url, error in discovery.failures.items():
-                if error.code not in ALIVE:
-                    self._silent.fail(url, now)
-                    self._answered.discard(url)
-            found.failures.update(discovery.failures)
-        for answer in found.answers:
-            self._silent.succeed(answer.url)
-            self._answered.add(answer.url)
+        found.answers.extend(await discovery.find(wanted, heard=hear, missed=miss, limit=limit))
+        found.answers.sort(key=lambda answer: answer.rank)
+        found.failures.update(discovery.failures)
         if len(self._answered) > 2 * MAX_LISTED:
             self._answered.intersection_update(urls)
 

@@ -65,9 +65,7 @@ class Sellers:
         tell: hears who answered, each time that all were asked.
     """
 
-    def __init__(
-        self, settings: Gateway, http: aiohttp.ClientSession, tell: Tell = silent
-    ) -> None:
+    def __init__(self, settings: Gateway, http: aiohttp.ClientSession, tell: Tell = silent) -> None:
         self._settings = settings
         self._tell = tell
         self._http = http
@@ -195,7 +193,9 @@ class Sellers:
                 and not self._burden(answer.url, model, now)
             )
 
-        found = await self._finder.find(self._finder.request(model), wanted, enough=untried)
+        found = await self._finder.find(
+            self._finder.request(model), wanted, enough=untried, best=self._best(model, now)
+        )
         offers = [offer_of(answer, model) for answer in found.answers if serves(answer)]
         if not offers:
             raise await self._broken(model, found.answers) or _nobody(model, found.failures)
@@ -209,8 +209,15 @@ class Sellers:
                 f"every orchestrator asks for more than gateway.max_price for “{model}”",
                 code="price_too_high",
             )
-        now = time.monotonic()
-        burdens = {offer.url: self._burden(offer.url, model, now) for offer in offers}
+        return self._rank(offers, time.monotonic())
+
+    def _best(self, model: str, now: float) -> list[str]:
+        """Who offered ``model`` when last heard, best first."""
+        offers = [offer for offer in self._catalogue.offers.get(model, ()) if self._affords(offer)]
+        return [choice.offer.url for choice in self._rank(offers, now)]
+
+    def _rank(self, offers: Sequence[Offer], now: float) -> list[Choice]:
+        burdens = {offer.url: self._burden(offer.url, offer.model, now) for offer in offers}
         told = {url: words for url, words in burdens.items() if words}
         return rank(offers, self._suspensions, now, told)
 

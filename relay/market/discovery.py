@@ -75,6 +75,7 @@ class Discovery(Generic[Node]):
         self._timeout = timeout
         self._gate = gate or asyncio.Semaphore(AT_ONCE)
         self._more = more
+        self._missed: Callable[[str, RelayError], None] | None = None
         self._slow: set[str] = set()
         self._workers: set[asyncio.Task[None]] = set()
         self._answers: list[Answer[Node]] = []
@@ -89,6 +90,7 @@ class Discovery(Generic[Node]):
         wanted: Wanted[Node] | None = None,
         *,
         heard: Callable[[Answer[Node]], None] | None = None,
+        missed: Callable[[str, RelayError], None] | None = None,
         limit: float | None = None,
     ) -> list[Answer[Node]]:
         """All good answers, by rank; returns ``GRACE`` after the first one that is wanted.
@@ -96,6 +98,7 @@ class Discovery(Generic[Node]):
         Args:
             wanted: which answers count as good; None waits for all of them.
             heard: called with each answer as it comes.
+            missed: called with each address that cannot be had, and why.
             limit: seconds after which it returns with what there is.
         """
 
@@ -108,6 +111,7 @@ class Discovery(Generic[Node]):
             if wanted is not None and wanted(answer):
                 self._enough.set()
 
+        self._missed = missed
         if not self._pending:
             return []
         self._fill(hear)
@@ -168,9 +172,14 @@ class Discovery(Generic[Node]):
                 self._slow.add(url)
                 self._pending.append(url)
                 return None
-            self.failures[url] = PeerTimeout(f"no answer within {self._timeout:g} s")
+            self._miss(url, PeerTimeout(f"no answer within {self._timeout:g} s"))
             return None
         except RelayError as error:
-            self.failures[url] = error
+            self._miss(url, error)
             return None
         return Answer(url, self._ranks.get(url, len(self._ranks)), clock() - began, node)
+
+    def _miss(self, url: str, error: RelayError) -> None:
+        self.failures[url] = error
+        if self._missed is not None:
+            self._missed(url, error)

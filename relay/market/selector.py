@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from math import inf
 from typing import Final
 
@@ -110,23 +111,39 @@ def rank(
         )
 
     ordered = sorted(offers, key=key)
-    return [Choice(offer, _why(offer, ordered, against)) for offer in ordered]
+    rivals = [offer for offer in ordered if offer.url not in against]
+    field = _Field(
+        offers=len(ordered),
+        rivals=len(rivals),
+        warm=sum(offer.warm for offer in rivals),
+        cheapest=sorted(offer.price for offer in rivals)[:2],
+        reasons={against[offer.url] for offer in ordered if offer.url in against},
+    )
+    return [Choice(offer, _why(offer, field, against)) for offer in ordered]
 
 
-def _why(offer: Offer, ordered: Sequence[Offer], against: Mapping[str, str]) -> str:
-    if len(ordered) == 1:
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """All offers in numbers; the rivals are those that nothing speaks against."""
+
+    offers: int
+    rivals: int
+    warm: int
+    cheapest: list[Fraction]
+    reasons: set[str]
+
+
+def _why(offer: Offer, field: _Field, against: Mapping[str, str]) -> str:
+    if field.offers == 1:
         return "the only one that offers the model"
     if offer.url in against:
         return f"{against[offer.url]}; taken because nothing better is left"
-    others = [other for other in ordered if other is not offer]
-    rivals = [other for other in others if other.url not in against]
-    if not rivals:
-        reasons = {against[other.url] for other in others}
-        if reasons == {"failed lately"}:
+    if field.rivals == 1:
+        if field.reasons == {"failed lately"}:
             return "the only one that did not fail lately"
         return "the only one that nothing speaks against"
-    if offer.warm and not any(other.warm for other in rivals):
+    if offer.warm and field.warm == 1:
         return "the only one with the model loaded"
-    if all(offer.price < other.price for other in rivals):
+    if offer.price == field.cheapest[0] < field.cheapest[1]:
         return "the cheapest"
-    return f"first of {len(rivals) + 1} alike in the operator's list"
+    return f"first of {field.rivals} alike in the operator's list"
