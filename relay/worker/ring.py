@@ -29,6 +29,9 @@ class Ring:
     Args:
         max_units: access units kept; more means that not even decoding keeps up.
         max_bytes: their bytes.
+
+    Attributes:
+        waited: the reader had nothing to do before its last ``take``.
     """
 
     def __init__(self, *, max_units: int = 90, max_bytes: int = 8 << 20) -> None:
@@ -41,6 +44,7 @@ class Ring:
         self._dropped = 0
         self._broken = False
         self._closed = False
+        self.waited = False
 
     def put(self, unit: AccessUnit) -> None:
         """Never blocks."""
@@ -75,10 +79,12 @@ class Ring:
     def take(self) -> tuple[list[Callable[[], None]], list[AccessUnit]] | None:
         """Block until there is something; None when closed."""
         with self._ready:
+            self.waited = False
             while not self._commands and not self._units:
                 if self._closed:
                     return None
                 self._ready.wait()
+                self.waited = True
             commands, units = list(self._commands), list(self._units)
             self._commands.clear()
             self._forget()

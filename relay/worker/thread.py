@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from relay.errors import RelayError
 from relay.media.unit import AccessUnit
@@ -14,6 +14,8 @@ from relay.worker.ring import Ring
 from relay.worker.transform import Transform
 
 T = TypeVar("T")
+
+PAIR: Final = 2
 
 
 def _settle(done: asyncio.Future[Any], result: object, error: RelayError | None) -> None:
@@ -111,13 +113,27 @@ class MediaThread:
                 self.step()
                 for command in commands:
                     command()
-                if units and self._transform is not None:
-                    unit = self._transform.run(units)
-                    if unit is not None:
-                        self._post(self._on_unit, unit)
+                for batch in self._batches(units):
+                    self._show(batch)
                 if self._at_end is not None:
                     self._at_end()
                 self.busy_since = None
         except BaseException as error:
             self._post(self._on_death, error)
             raise
+
+    def _batches(self, units: list[AccessUnit]) -> list[list[AccessUnit]]:
+        """The units of which each batch shows one picture, the newest.
+
+        Where a muxer writes no lengths, a picture that fills its last packet to the brim is
+        only known to be whole when the next one begins, and both come at once. That alone
+        is no reason to leave one out: nothing is behind as long as the thread was waiting.
+        """
+        if len(units) == PAIR and self.ring.waited:
+            return [[unit] for unit in units]
+        return [units] if units else []
+
+    def _show(self, units: list[AccessUnit]) -> None:
+        unit = self._transform.run(units) if self._transform is not None else None
+        if unit is not None:
+            self._post(self._on_unit, unit)

@@ -84,3 +84,36 @@ async def test_it_tells_since_when_it_is_busy() -> None:
     await task
     await until(lambda: media.busy_since is None)
     media.close()
+
+
+async def test_two_frames_that_come_at_once_are_both_shown_by_an_idle_thread() -> None:
+    media, out = thread(), list[AccessUnit]()
+    await media.begin(transform(media), out.append)
+    frames = clip.video(frames=40)
+    for first in range(0, 40, 2):  # now and then the thread has not begun to wait yet
+        await asyncio.sleep(0.01)
+        before = len(out)
+        with media.ring._ready:  # so that it does not take the first alone
+            media.ring.put(frames[first])
+            media.ring.put(frames[first + 1])
+        await media.call(lambda: None)
+        if len(out) == before + 2:
+            break
+    else:
+        pytest.fail("one of two frames was always left out")
+    assert [unit.pts for unit in out] == sorted({unit.pts for unit in out})
+    media.close()
+
+
+async def test_a_thread_that_was_busy_shows_the_newest_frame_only() -> None:
+    media, out, gate = thread(), list[AccessUnit](), threading.Event()
+    await media.begin(transform(media), out.append)
+    busy = asyncio.create_task(media.call(gate.wait))
+    await until(lambda: media.busy_since is not None)
+    for unit in clip.video(frames=2):
+        media.ring.put(unit)
+    gate.set()
+    await busy
+    await media.end()
+    assert len(out) == 1
+    media.close()
