@@ -24,7 +24,6 @@ AT_ONCE: Final = 2
 MAX_SECONDS: Final = 3600
 GRACE: Final = 15.0
 """Seconds beyond its time after which a test is ended, whatever ffmpeg does."""
-STOP_TIMEOUT: Final = 2.0
 MAX_URL: Final = 2048
 READ: Final = 64 << 10
 TAIL: Final = 500
@@ -102,6 +101,7 @@ class SmokeTests:
     def __init__(self, program: str = "ffmpeg") -> None:
         self._program = program
         self._running: set[asyncio.Task[None]] = set()
+        self._ending: set[asyncio.Task[None]] = set()
 
     @property
     def running(self) -> int:
@@ -141,6 +141,7 @@ class SmokeTests:
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
+        await asyncio.gather(*self._ending, return_exceptions=True)
 
     async def _bounded(self, work: Coroutine[Any, Any, None], url: str, seconds: float) -> None:
         where = urlsplit(url).hostname
@@ -162,7 +163,7 @@ class SmokeTests:
         try:
             await self._run([*command, *WHIP, "pipe:1"], client)
         finally:
-            await client.close()
+            self._set_aside(client.close())
 
     async def _run(self, command: list[str], client: WhipClient | None) -> None:
         pipe, nothing = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
@@ -183,10 +184,13 @@ class SmokeTests:
             else:
                 await process.wait()
         finally:
-            await _stop(process)
-            words = await told
-        if words:
-            log.warning("the smoke test's ffmpeg says: %s", words)
+            self._set_aside(_finish(process, told))
+
+    def _set_aside(self, work: Coroutine[Any, Any, None]) -> None:
+        """An ending runs on by itself: a test may be cancelled more than once meanwhile."""
+        task = asyncio.create_task(work)
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
 
 
 async def _send(output: asyncio.StreamReader, client: WhipClient) -> None:
@@ -204,13 +208,12 @@ async def _tail(errors: asyncio.StreamReader | None) -> str:
     return kept.decode("utf-8", "replace").strip()
 
 
-async def _stop(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is not None:
-        return
-    process.terminate()
-    try:
-        async with asyncio.timeout(STOP_TIMEOUT):
-            await process.wait()
-    except TimeoutError:
+async def _finish(process: asyncio.subprocess.Process, told: asyncio.Task[str]) -> None:
+    """End a process and take what it has left to say."""
+    if process.returncode is None:
         process.kill()
-        await process.wait()
+    while process.stdout is not None and await process.stdout.read(READ):
+        pass
+    await process.wait()
+    if words := await told:
+        log.warning("the smoke test's ffmpeg says: %s", words)

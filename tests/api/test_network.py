@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from relay.api.network import status_document
+from relay.errors import NotFound, NotOffered
 from relay.gateway.status import Delay, Input, Output, Serving
-from tests.api.conftest import Site
+from tests.api.conftest import MakeSite, Site
 from tests.api.fake import FakeNode
 
 BASE = "http://127.0.0.1:9935"
@@ -123,3 +126,82 @@ def test_an_error_has_its_words_and_its_time() -> None:
     crashed = FakeNode().add("cam", runner_error="pipeline raised")
     told = status_document(crashed, BASE, 99.0)["gateway_status"]["error"]
     assert told == {"error_message": "pipeline raised", "error_time": 99000}
+
+
+SMOKE = "/live/video-to-video/smoketest"
+
+
+async def test_a_smoke_test_begins_at_once(site: Site) -> None:
+    for more, seconds in ((b', "duration_secs": 9', 9), (b"", 300)):
+        asked = b'{"stream_url": "rtmp://h/x"' + more + b"}"
+        answer, body = await site.call("PUT", SMOKE, asked)
+        assert (answer.status, body) == (200, b"")
+        assert site.node.smoked[-1] == ("rtmp://h/x", seconds, site.server.url)
+
+
+@pytest.mark.parametrize(
+    ("asked", "code"),
+    [
+        (b"", "bad_json"),
+        (b"[]", "bad_json"),
+        (b"{}", "bad_stream_url"),
+        (b'{"stream_url": ""}', "bad_stream_url"),
+        (b'{"stream_url": 7}', "bad_stream_url"),
+        (b'{"stream_url": "rtmp://h/x", "duration_secs": 3601}', "bad_duration"),
+        (b'{"stream_url": "rtmp://h/x", "duration_secs": -1}', "bad_duration"),
+        (b'{"stream_url": "rtmp://h/x", "duration_secs": "9"}', "bad_duration"),
+        (b'{"stream_url": "rtmp://h/x", "duration_secs": true}', "bad_duration"),
+    ],
+)
+async def test_a_smoke_test_that_is_not_understood_is_400(
+    site: Site, asked: bytes, code: str
+) -> None:
+    answer, body = await site.call("PUT", SMOKE, asked)
+    assert (answer.status, json.loads(body)["code"]) == (400, code)
+    assert not site.node.smoked
+
+
+async def test_a_smoke_test_takes_put_alone(site: Site) -> None:
+    for method in ("GET", "POST", "DELETE"):
+        assert (await site.call(method, SMOKE, b"{}"))[0].status == 405
+
+
+async def test_what_is_not_offered_is_501(site: Site) -> None:
+    site.node.fail = NotOffered("no ffmpeg", code="no_ffmpeg")
+    answer, body = await site.call("PUT", SMOKE, b'{"stream_url": "rtmp://h/x"}')
+    assert (answer.status, json.loads(body)["code"]) == (501, "no_ffmpeg")
+
+
+async def test_a_smoke_test_needs_the_key_where_others_reach_us(make_site: MakeSite) -> None:
+    asked = b'{"stream_url": "rtmp://h/x"}'
+    site = await make_site(publish_key="k")
+    assert (await site.call("PUT", SMOKE, asked))[0].status == 401
+    answer, _ = await site.call("PUT", SMOKE, asked, Authorization="Bearer k")
+    assert answer.status == 200
+    site = await make_site(public_url="https://gw.example", open=True)
+    answer, body = await site.call("PUT", SMOKE, asked)
+    assert (answer.status, json.loads(body)["code"]) == (403, "key_needed")
+    assert not site.node.smoked
+
+
+async def test_what_a_publisher_asks_for_goes_along(site: Site) -> None:
+    query = "orchestrator=orch.example&rtmpOutput=rtmp://out/x&streamId=s"
+    await site.post(f"/live/video-to-video/cam/whip?{query}")
+    visit = site.node.published[0]["visit"]
+    assert (visit.orchestrator, visit.rtmp_output) == ("orch.example", "rtmp://out/x")
+    assert (visit.base, visit.query) == (site.server.url, query)
+    long = f"/live/video-to-video/b/whip?orchestrator={'x' * 257}"
+    assert (await site.post(long))[0].status == 400
+
+
+async def test_viewers_alone_are_no_stream_to_update(site: Site) -> None:
+    site.node.add("cam")
+    site.node.fail = NotFound("not live", code="stream_not_live")
+    answer, body = await site.call("POST", "/live/video-to-video/cam/update", b"{}")
+    assert (answer.status, body) == (404, b"Stream not found\n")
+
+
+async def test_what_is_not_offered_is_named_in_the_status(site: Site) -> None:
+    site.node.add("cam", stream_id="s1", not_offered=("rtmp_output",))
+    _, body = await site.call("GET", "/live/video-to-video/s1/status")
+    assert json.loads(body)["gateway_status"]["not_offered"] == ["rtmp_output"]
