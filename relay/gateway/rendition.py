@@ -31,6 +31,9 @@ AUDIO_GAP: Final = 0.15
 """Seconds without output audio until the source's audio goes on in its place."""
 FOREIGN: Final = 10 * VIDEO_CLOCK
 """An output timestamp further than this from the input's is on a clock of its own."""
+AHEAD: Final = VIDEO_CLOCK // 2
+"""Viewers that are further ahead of the input than this were brought there by pictures of no
+input of ours; to wait for it would hide all that the next orchestrator sends."""
 FRAME: Final = VIDEO_CLOCK // 30
 WRAP: Final = 1 << 33
 
@@ -148,11 +151,13 @@ class Rendition:
         """Where the first picture of a session belongs; ``_offset`` brings the others there.
 
         A worker that keeps our timestamps begins near the input, or with a picture of the
-        kept group, which viewers may have seen. Any other clock is laid on the path's.
+        kept group, which viewers may have seen. Any other clock is laid on the path's; so
+        is any clock once a session before has brought viewers far ahead of the input.
         """
         self._placed = True
         near = abs(pts - self._newest_input) <= FOREIGN
-        if near and (pts > self._last_video or pts in self._arrivals):
+        ahead = self._last_video - self._newest_input > AHEAD
+        if near and not ahead and (pts > self._last_video or pts in self._arrivals):
             return pts
         self.foreign += 1
         log.warning("%s: the output is on a clock of its own", self._name)

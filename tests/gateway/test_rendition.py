@@ -171,6 +171,23 @@ def test_an_output_on_a_clock_of_its_own_is_moved_to_the_paths(recorder: Recorde
     assert rendition.foreign == 1
 
 
+def test_pictures_sent_ahead_of_the_input_hide_nothing_of_the_next_session(
+    recorder: Recorder,
+) -> None:
+    rendition = make(recorder)
+    rendition.begin()
+    rendition.source(picture(0))
+    for second in range(5):
+        rendition.output(picture(second * VIDEO_CLOCK, keyframe=True))
+    rendition.begin()
+    rendition.source(picture(FRAME))
+    assert rendition.output(picture(FRAME, keyframe=True))
+    rendition.source(picture(2 * FRAME))
+    assert rendition.output(picture(2 * FRAME))
+    far = 4 * VIDEO_CLOCK
+    assert [pts for pts, _ in recorder.video[-3:]] == [far, far + FRAME, far + 2 * FRAME]
+
+
 @pytest.mark.parametrize(
     ("pts", "near", "expected"),
     [
