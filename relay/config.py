@@ -194,6 +194,11 @@ class Orchestrator(Section):
     service_url: str | None = Field(
         None, description="Address told to gateways; https:// serves TLS, http:// plain text."
     )
+    trickle_url: str | None = Field(
+        None,
+        description="Base of the trickle addresses given to gateways; default: service_url. "
+        "http:// beside an https service_url is served here, in plain text, on its port.",
+    )
     runner_trickle_url: str | None = Field(
         None, description="Base of the trickle addresses given to runners; default: service_url."
     )

@@ -10,6 +10,7 @@ import time
 from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp import web
@@ -60,6 +61,7 @@ class OrchestratorNode:
         self._settings = settings
         self._sold = runners_of(settings)
         self._told = _address(settings.service_url, "service_url")
+        _address(settings.trickle_url, "trickle_url")
         self._trickle_for_runners = settings.runner_trickle_url
         if settings.runner_trickle_url is not None:
             _address(settings.runner_trickle_url, "runner_trickle_url")
@@ -69,9 +71,11 @@ class OrchestratorNode:
         self._rest: set[asyncio.Task[None]] = set()
         self._session: aiohttp.ClientSession | None = None
         self._front: Front | None = None
+        self._plain: Front | None = None  # trickle alone, beside a port that speaks TLS
         self.jobs: Jobs
         self.runners: Runners
         self.port = 0
+        self.trickle_port = 0  # of the plain-text one, where there is one
 
     @property
     def service_url(self) -> str:
@@ -79,6 +83,15 @@ class OrchestratorNode:
         listened on, which is known once the node has started."""
         told = self._told or NodeAddress(self._settings.host, 0, tls=True)
         return replace(told, port=told.port or self.port).url
+
+    @property
+    def trickle_url(self) -> str:
+        """Where gateways are told that trickle is; as it was typed, where it is not here."""
+        told = self._settings.trickle_url
+        if told is None:
+            return self.service_url
+        host = urlsplit(told).hostname or ""
+        return NodeAddress(host, self.trickle_port, False).url if self._plain else told.rstrip("/")
 
     # start and stop
 
@@ -116,7 +129,7 @@ class OrchestratorNode:
             trickle,
             self.runners,
             spawn=self._spawn,
-            gateway_base=lambda: self.service_url + trickle.base_path,
+            gateway_base=lambda: self.trickle_url + trickle.base_path,
             runner_base=lambda: self._runner_url() + trickle.base_path,
         )
         Rest(
@@ -130,11 +143,24 @@ class OrchestratorNode:
         self._main.add_done_callback(self._main_ended)
         try:
             self.port = await self._front.start(self._settings.host, self._settings.port)
+            await self._start_plain(trickle, beside_tls=context is not None)
         except ConfigError:
             await self.stop()
             raise
         if not self._sold:
             log.warning("no runners are configured: there is nothing to sell")
+
+    async def _start_plain(self, trickle: TrickleServer, *, beside_tls: bool) -> None:
+        """Trickle in plain text, for gateways that would verify a certificate of ours: a
+        stock one does when it was started with live runners."""
+        told = urlsplit(self._settings.trickle_url or "")
+        if told.scheme != "http" or not beside_tls:
+            return
+        app = web.Application(client_max_size=MAX_BODY)
+        app.add_routes(list(trickle.routes()))
+        self._plain = Front(app, {})
+        port = 80 if told.port is None else told.port
+        self.trickle_port = await self._plain.start(self._settings.host, port)
 
     async def _run(self, trickle: TrickleServer) -> None:
         async with asyncio.TaskGroup() as group:
@@ -160,8 +186,8 @@ class OrchestratorNode:
         self.jobs.end_all("this node stops")
         if self._rest:
             await asyncio.wait(self._rest, timeout=CLOSE_GRACE)
-        if self._front is not None:
-            await self._front.stop(CLOSE_GRACE)
+        fronts = [front for front in (self._front, self._plain) if front is not None]
+        await asyncio.gather(*(front.stop(CLOSE_GRACE) for front in fronts))
         tasks = [self._main, *self._rest]
         for task in tasks:
             task.cancel()

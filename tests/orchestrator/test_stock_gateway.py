@@ -401,3 +401,42 @@ async def test_a_run_of_refusals_is_cheap_and_takes_nothing(one: Desk) -> None:
     assert (await one.status())["jobs"] == []
     runner_of(one).refuse = None
     assert (await start(one)).status == 200
+
+
+# trickle addresses
+
+
+async def test_o28_trickle_may_be_in_plain_text_beside_tls(tmp_path: Path) -> None:
+    async with (
+        RunnerDouble().running() as runner,
+        desk(tmp_path, sold(runner), tls=True, trickle_url="http://127.0.0.1:0") as one,
+    ):
+        fields = json.loads((await start(one)).body)
+        assert one.url.startswith("https://")
+        base = f"http://127.0.0.1:{one.node.trickle_port}"
+        assert one.node.trickle_port not in (0, one.node.port)
+        names = ("publish_url", "subscribe_url", "control_url", "events_url")
+        assert [fields[name].startswith(f"{base}/ai/trickle/") for name in names] == [True] * 4
+        path = fields["publish_url"].removeprefix(base)
+        assert (await http11(base, "POST", f"{path}/0", b"x")).status == 200
+        # The runner reads the same channel, at the address that it is told.
+        (taken,) = runner.starts
+        assert taken.subscribe_url.startswith(f"{one.url}/ai/trickle/")
+        assert (await http11(one.url, "GET", f"{path}/0")).body == b"x"
+        # Nothing but trickle is there in plain text.
+        for other in ("/payment", "/live-video-to-video"):
+            assert (await http11(base, "POST", other, b"")).status == 404
+        assert (await http11(base, "DELETE", path)).status == 200
+        await one.until(lambda status: status["jobs"] == [])
+
+
+async def test_o28_trickle_may_be_told_at_an_address_with_a_real_certificate(
+    tmp_path: Path,
+) -> None:
+    async with (
+        RunnerDouble().running() as runner,
+        desk(tmp_path, sold(runner), trickle_url="https://trickle.example.org/a/") as one,
+    ):
+        fields = json.loads((await start(one)).body)
+        assert fields["publish_url"].startswith("https://trickle.example.org/a/ai/trickle/")
+        assert one.node.trickle_port == 0
