@@ -55,15 +55,18 @@ async def test_the_filter_holds_when_the_job_moves() -> None:
 
 
 async def test_an_update_before_the_first_picture_is_kept_for_the_job() -> None:
-    async with Seller().running() as seller, gateway(seller) as desk:
-        async with desk.filming(params=json.dumps({"a": 1, "b": 1})) as camera:
-            camera.paused = True
-            assert await update(desk, b=2, c=3) == 200
-            assert desk.stream.params == {"a": 1, "b": 2, "c": 3}
-            assert not seller.jobs
-            camera.paused = False
-            await desk.live_at(seller)
-            assert seller.jobs[0].request.params == {"a": 1, "b": 2, "c": 3}
+    async with (
+        Seller().running() as seller,
+        gateway(seller) as desk,
+        desk.filming(params=json.dumps({"a": 1, "b": 1})) as camera,
+    ):
+        camera.paused = True
+        assert await update(desk, b=2, c=3) == 200
+        assert desk.stream.params == {"a": 1, "b": 2, "c": 3}
+        assert not seller.jobs
+        camera.paused = False
+        await desk.live_at(seller)
+        assert seller.jobs[0].request.params == {"a": 1, "b": 2, "c": 3}
 
 
 async def test_an_update_without_an_orchestrator_is_kept() -> None:
