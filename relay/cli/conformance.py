@@ -71,6 +71,56 @@ def trickle(
     finish(results, [case.name for case in cases], as_json=as_json)
 
 
+@app.command()
+def whip(
+    url: Annotated[str, typer.Argument(help="The endpoint, as given to an encoder.")],
+    token: TokenOption = None,
+    abuse: AbuseOption = False,
+    own: OwnOption = False,
+    only: OnlyOption = None,
+    insecure: InsecureOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Test a WHIP endpoint. It must be free: each case publishes to it."""
+    _offering("whip", url, token, abuse, own, only, insecure, as_json)
+
+
+@app.command()
+def whep(
+    url: Annotated[str, typer.Argument(help="The endpoint, as given to a player.")],
+    token: TokenOption = None,
+    abuse: AbuseOption = False,
+    own: OwnOption = False,
+    only: OnlyOption = None,
+    insecure: InsecureOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Test a WHEP endpoint; with something published there, its pictures too."""
+    _offering("whep", url, token, abuse, own, only, insecure, as_json)
+
+
+def _offering(
+    name: str,
+    url: str,
+    token: str | None,
+    abuse: bool,
+    own: bool,
+    only: list[str] | None,
+    insecure: bool,
+    as_json: bool,
+) -> None:
+    from relay.conformance import suites
+    from relay.conformance.endpoint import Side
+
+    check_abuse(url, abuse=abuse, own=own)
+    cases = suites.chosen(suites.OFFERING, slow=False, abuse=abuse, only=only or ())
+
+    async def results() -> AsyncIterator[Result]:
+        return await suites.offering(Side(name), url, token, cases, insecure=insecure)
+
+    finish(results, [case.name for case in cases], as_json=as_json)
+
+
 def check_abuse(url: str, *, abuse: bool, own: bool) -> None:
     """Abuse is for one's own servers.
 

@@ -8,6 +8,12 @@ from typing import Final, TypeVar
 
 from relay.conformance import (
     channels,
+    endpoint,
+    offering_abuse,
+    offering_http,
+    offering_media,
+    offering_sdp,
+    offering_session,
     runner,
     trickle_abuse,
     trickle_closing,
@@ -16,6 +22,7 @@ from relay.conformance import (
 )
 from relay.conformance.case import Case, Result
 from relay.conformance.channels import Trickle
+from relay.conformance.endpoint import Endpoint, Side
 
 Bench = TypeVar("Bench")
 
@@ -26,6 +33,15 @@ TRICKLE: Final[Sequence[Case[Trickle]]] = (
     *trickle_abuse.BOOK.cases,
 )
 
+
+OFFERING: Final[Sequence[Case[Endpoint]]] = (
+    *offering_http.BOOK.cases,
+    *offering_sdp.BOOK.cases,
+    *offering_session.BOOK.cases,
+    *offering_media.BOOK.cases,
+    *offering_abuse.BOOK.cases,
+)
+"""Of WHIP and WHEP: a case looks which of the two it is asked of."""
 
 WIDTH: Final = 6
 """Trickle cases at once, where each has a channel of its own."""
@@ -47,6 +63,24 @@ async def trickle(
     target = await channels.find(url, given, context(insecure))
     width = WIDTH if target.creates else 1
     return runner.run(cases, lambda: channels.bench(target), width=width)
+
+
+async def offering(
+    side: Side,
+    url: str,
+    token: str | None,
+    cases: Sequence[Case[Endpoint]],
+    *,
+    insecure: bool = False,
+) -> AsyncIterator[Result]:
+    """Run WHIP or WHEP cases against an endpoint, one at a time: they share its name.
+
+    Raises:
+        Unusable: nothing can be tested there.
+    """
+    ssl = context(insecure)
+    await endpoint.check(side, url, token, ssl)
+    return runner.run(cases, lambda: endpoint.bench(side, url, token, ssl))
 
 
 def context(insecure: bool) -> tls.SSLContext:

@@ -1,0 +1,212 @@
+"""What a WHIP or WHEP case works with: an endpoint, and sessions at it."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl as tls
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+from urllib.parse import urljoin, urlsplit
+
+import aiohttp
+
+from relay.conformance.case import Failed, Unusable, one_of
+from relay.conformance.offer import Offer, Section, fragment, sections
+
+SDP: Final = "application/sdp"
+FRAGMENT: Final = "application/trickle-ice-sdpfrag"
+TIMEOUT: Final = 10.0
+MAX_BODY: Final = 1 << 20
+CLIENT_ERRORS: Final = range(400, 500)
+
+
+class Side(StrEnum):
+    WHIP = "whip"
+    WHEP = "whep"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    url: str
+
+
+@dataclass(slots=True)
+class Session:
+    """What a good POST made."""
+
+    bench: Endpoint
+    offer: Offer
+    reply: Reply
+    url: str
+    etag: str
+
+    @property
+    def answer(self) -> str:
+        return self.reply.body.decode("utf-8", "replace")
+
+    def sections(self) -> tuple[list[str], list[Section]]:
+        return sections(self.answer)
+
+    def word(self, name: str) -> str:
+        """An ICE or DTLS line of the answer, wherever it stands.
+
+        Raises:
+            Failed: it is not there.
+        """
+        session, media = self.sections()
+        whole = Section("", 0, [*session, *(a for one in media for a in one.attributes)])
+        found = whole.values(name)
+        if not found:
+            raise Failed(f"an answer without {name}", f"a={name}")
+        return found[0]
+
+    async def ask(self, method: str, body: bytes | None = None, **headers: str) -> Reply:
+        return await self.bench.ask(method, self.url, body, **headers)
+
+    async def patch(self, body: bytes, if_match: str | None = "", **headers: str) -> Reply:
+        """PATCH a fragment; ``if_match`` empty: the session's ETag, None: no such header."""
+        named = {"Content_Type": FRAGMENT, **headers}
+        if if_match is not None:
+            named["If_Match"] = if_match or self.etag
+        return await self.ask("PATCH", body, **named)
+
+    async def trickle(self, *lines: str, if_match: str | None = "") -> Reply:
+        """PATCH candidates of the present ICE generation."""
+        return await self.patch(fragment(self.offer.ufrag, self.offer.pwd, *lines), if_match)
+
+    async def lives(self) -> None:
+        """Raises Failed when the session is over."""
+        reply = await self.ask("OPTIONS")
+        one_of("OPTIONS of the session", reply.status, (200, 204))
+        reply = await self.ask("GET")
+        if reply.status == 404:
+            raise Failed("the session is gone", "a session that lives")
+
+
+@dataclass(slots=True)
+class Endpoint:
+    """One case's view of an endpoint; its sessions are ended behind it."""
+
+    side: Side
+    url: str
+    token: str | None
+    http: aiohttp.ClientSession
+    ssl: tls.SSLContext
+    _sessions: list[str] = field(default_factory=list)
+
+    def offer(self, **changes: object) -> Offer:
+        """A good offer of this side, but for the changes."""
+        direction = "sendonly" if self.side is Side.WHIP else "recvonly"
+        return Offer(direction).but(**changes)
+
+    @property
+    def answers(self) -> str:
+        """The direction of a right answer."""
+        return "recvonly" if self.side is Side.WHIP else "sendonly"
+
+    async def ask(
+        self,
+        method: str,
+        url: str,
+        body: bytes | str | AsyncIterator[bytes] | None = None,
+        **headers: str,
+    ) -> Reply:
+        """One request; ``_`` in header names is ``-``. ``Authorization=""``: no token."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        if self.token:
+            named.setdefault("Authorization", f"Bearer {self.token}")
+        if not named.get("Authorization"):
+            named.pop("Authorization", None)
+        async with self.http.request(
+            method,
+            url,
+            data=body,
+            headers=named,
+            ssl=self.ssl,
+            allow_redirects=False,
+            skip_auto_headers=["Content-Type", "Accept-Encoding"],
+        ) as answer:
+            got = await answer.content.read(MAX_BODY)
+            reply = Reply(answer.status, answer.headers, got, str(answer.url))
+        if method == "POST" and reply.status == 201 and "Location" in reply.headers:
+            self._sessions.append(urljoin(reply.url, reply.headers["Location"]))
+        return reply
+
+    async def post(
+        self,
+        offer: Offer | str | bytes | AsyncIterator[bytes] | None = None,
+        **headers: str,
+    ) -> Reply:
+        """POST an offer, by default a good one."""
+        chosen = self.offer() if offer is None else offer
+        body = chosen.text if isinstance(chosen, Offer) else chosen
+        named = {"Content_Type": SDP, **headers}
+        return await self.ask("POST", self.url, body, **named)
+
+    async def session(self, offer: Offer | None = None) -> Session:
+        """A session by a good POST.
+
+        Raises:
+            Failed: the answer is no 201 with a Location.
+        """
+        chosen = offer or self.offer()
+        reply = await self.post(chosen)
+        if reply.status != 201:
+            raise Failed(f"status {reply.status} to a good offer", "status 201")
+        if "Location" not in reply.headers:
+            raise Failed("a 201 without Location", "Location")
+        url = urljoin(reply.url, reply.headers["Location"])
+        return Session(self, chosen, reply, url, reply.headers.get("ETag", ""))
+
+    async def refuses(self, offer: Offer | str | bytes, *allowed: int, **headers: str) -> None:
+        """Raises Failed unless the offer is answered with one of these, by default any 4xx."""
+        reply = await self.post(offer, **headers)
+        one_of("status", reply.status, allowed or CLIENT_ERRORS)
+
+    def forget(self, url: str) -> None:
+        """Leave a session that is over out of what is cleaned up."""
+        self._sessions.remove(url)
+
+    async def close(self) -> None:
+        for url in self._sessions:
+            with contextlib.suppress(aiohttp.ClientError, TimeoutError):
+                await self.ask("DELETE", url)
+
+
+@contextlib.asynccontextmanager
+async def bench(
+    side: Side, url: str, token: str | None, ssl: tls.SSLContext
+) -> AsyncIterator[Endpoint]:
+    timeout = aiohttp.ClientTimeout(total=TIMEOUT)
+    async with aiohttp.ClientSession(timeout=timeout, auto_decompress=False) as http:
+        one = Endpoint(side, url, token, http, ssl)
+        try:
+            yield one
+        finally:
+            await one.close()
+
+
+async def check(side: Side, url: str, token: str | None, ssl: tls.SSLContext) -> None:
+    """Look whether an endpoint is there.
+
+    Raises:
+        Unusable: nothing answers, or it says that there is no such endpoint, or that the
+            token does not do.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise Unusable(f"{url} is no http:// or https:// address")
+    try:
+        async with bench(side, url, token, ssl) as one:
+            reply = await one.post()
+    except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+        raise Unusable(f"{url} does not answer: {error or repr(error)}") from error
+    if reply.status in (401, 403):
+        raise Unusable(f"{url} answers {reply.status}: give its token by --token")
+    if reply.status in (404, 405, 501):
+        raise Unusable(f"{url} answers {reply.status}: there is no such endpoint")
