@@ -203,7 +203,14 @@ class Orchestrator(Section):
         None, description="Base of the trickle addresses given to runners; default: service_url."
     )
     models: list[Runner] = Field(default_factory=list, description="Runners, models-file shape.")
-    models_file: Path | None = Field(None, description="The network's models file, JSON.")
+    models_file: Path | None = Field(
+        None,
+        description="The network's models file, JSON; or its short form, "
+        "pipeline:model_id:warm with commas between.",
+    )
+    runner_url: str | None = Field(
+        None, description="Runner of the models whose entry in the models file has no url."
+    )
     data_dir: Path = Field(Path(".relay"), description="Where the node keeps its certificate.")
     health_interval: float = Field(5.0, gt=0, description="Seconds between runner health polls.")
     drain_timeout: float = Field(30.0, ge=0, description="Seconds that SIGTERM lets jobs end.")

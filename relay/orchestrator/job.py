@@ -121,7 +121,8 @@ class Job:
             events_url=base + channels.events,
             model_id=request.model_id,
             params=request.params,
-            gateway_request_id=request.gateway_request_id,
+            # Some runners take no job without one.
+            gateway_request_id=request.gateway_request_id or secrets.token_hex(4),
             manifest_id=channels.manifest_id,
             stream_id=request.stream_id,
         )

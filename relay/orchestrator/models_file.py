@@ -4,14 +4,18 @@ file, which is taken as stock nodes have it.
 Such a file is a JSON array of objects with ``pipeline``, ``model_id``, ``url``, ``token``,
 ``warm`` (false when absent), ``capacity`` (1 when absent) and a price in JSON numbers,
 whole or not. Keys that mean nothing here (``optimization_flags``, ``gateway``, ...) are
-skipped; so are entries for other pipelines, and those without a ``url``: no containers
-are started here.
+skipped; so are entries for other pipelines. No containers are started here: an entry
+without a ``url`` is for the runner of the settings, and skipped where they name none.
+
+The short form stands in the place of a path: ``pipeline:model_id:warm``, with commas
+between.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Mapping
 from decimal import Decimal
 from fractions import Fraction
@@ -30,6 +34,9 @@ log = logging.getLogger(__name__)
 MAX_FILE: Final = 4 << 20
 MAX_RUNNERS: Final = 1000
 
+_ITEM = r"\s*[a-z0-9-]+:[^:,\s]+:(?:true|false)\s*"
+_SHORT: Final = re.compile(f"{_ITEM}(?:,{_ITEM})*", re.IGNORECASE)
+
 
 def runners_of(settings: Orchestrator) -> tuple[Runner, ...]:
     """Every live runner of the settings and of their models file.
@@ -40,7 +47,7 @@ def runners_of(settings: Orchestrator) -> tuple[Runner, ...]:
     """
     found = list(settings.models)
     if settings.models_file is not None:
-        found += _read(settings.models_file)
+        found += _sold(settings.models_file, settings.runner_url)
     live = [runner for runner in found if runner.pipeline == LIVE_PIPELINE]
     for runner in live:
         try:
@@ -52,7 +59,30 @@ def runners_of(settings: Orchestrator) -> tuple[Runner, ...]:
     return tuple(live)
 
 
-def _read(path: Path) -> list[Runner]:
+def _sold(path: Path, runner_url: str | None) -> list[Runner]:
+    entries = _short(str(path)) if _SHORT.fullmatch(str(path)) else _read(path)
+    runners = []
+    for place, entry in enumerate(entries):
+        if not isinstance(entry, dict):
+            raise ConfigError(f"{path}: entry {place} is not an object")
+        url = entry.get("url") or runner_url
+        if entry.get("pipeline") != LIVE_PIPELINE or not url:
+            name = f"{entry.get('pipeline')} {entry.get('model_id')}"
+            log.warning("%s: entry %d (%s) is skipped: not live, or no url", path, place, name)
+            continue
+        runners.append(_entry({**entry, "url": url}, f"{path}: entry {place}"))
+    return runners
+
+
+def _short(text: str) -> list[Any]:
+    entries: list[Any] = []
+    for item in text.split(","):
+        pipeline, model, warm = item.strip().split(":")
+        entries.append({"pipeline": pipeline, "model_id": model, "warm": warm.lower() == "true"})
+    return entries
+
+
+def _read(path: Path) -> list[Any]:
     try:
         with path.open("rb") as file:
             content = file.read(MAX_FILE + 1)
@@ -66,16 +96,7 @@ def _read(path: Path) -> list[Runner]:
         raise ConfigError(f"{path} is not JSON: {error}") from error
     if not isinstance(entries, list):
         raise ConfigError(f"{path} is not a JSON array")
-    runners = []
-    for place, entry in enumerate(entries):
-        if not isinstance(entry, dict):
-            raise ConfigError(f"{path}: entry {place} is not an object")
-        if entry.get("pipeline") != LIVE_PIPELINE or not entry.get("url"):
-            name = f"{entry.get('pipeline')} {entry.get('model_id')}"
-            log.warning("%s: entry %d (%s) is skipped: not live, or no url", path, place, name)
-            continue
-        runners.append(_entry(entry, f"{path}: entry {place}"))
-    return runners
+    return entries
 
 
 def _entry(entry: Mapping[str, Any], where: str) -> Runner:

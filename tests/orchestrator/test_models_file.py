@@ -74,6 +74,29 @@ def test_entries_that_cannot_be_sold_here_are_skipped(path: Path) -> None:
     assert [r.model_id for r in read(path, [container, batch, LIVE])] == ["ident"]
 
 
+def test_entries_without_an_address_are_for_the_runner_of_the_settings(path: Path) -> None:
+    path.write_text(json.dumps([{"pipeline": "live-video-to-video", "model_id": "noop"}, LIVE]))
+    settings = Orchestrator(models_file=path, runner_url="http://127.0.0.1:8900")
+    assert [(r.model_id, r.url) for r in runners_of(settings)] == [
+        ("noop", "http://127.0.0.1:8900"),
+        ("ident", LIVE["url"]),
+    ]
+
+
+@pytest.mark.parametrize("gap", ["", " "])
+def test_the_short_form_stands_in_the_place_of_a_path(gap: str) -> None:
+    text = (
+        f"live-video-to-video:noop:true,{gap}text-to-image:a/b:true,live-video-to-video:x/y:false"
+    )
+    settings = Orchestrator(models_file=Path(text), runner_url="http://127.0.0.1:8900")
+    assert [(r.model_id, r.warm, r.capacity) for r in runners_of(settings)] == [
+        ("noop", True, 1),
+        ("x/y", False, 1),
+    ]
+    # Without a runner there is nothing to sell, and nothing to fail at.
+    assert runners_of(Orchestrator(models_file=Path(text))) == ()
+
+
 def test_settings_and_file_add_up(path: Path) -> None:
     path.write_text(json.dumps([LIVE]))
     own = Runner(model_id="own", url="http://h:1")
