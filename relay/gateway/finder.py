@@ -94,6 +94,7 @@ class Finder:
             forgiven_after=4 * LONGEST_SILENCE,
             one_at_a_time=True,
         )
+        self._urls: list[str] | None = None
         self._answered: set[str] = set()
         self._failures: dict[str, str] = {}
         # A round of refreshing never keeps a stream from asking.
@@ -107,8 +108,11 @@ class Finder:
     @property
     def urls(self) -> list[str]:
         """Everyone of all lists, best first: the operator's own, then by score."""
-        fetched = ([entry.address for entry in one.roll.entries] for one in self._lists)
-        return merge([_own(self._settings), *fetched], lambda url: _same(url) or url)
+        if self._urls is None:
+            fetched = ([entry.address for entry in one.roll.entries] for one in self._lists)
+            lists = [_own(self._settings), *fetched]
+            self._urls = merge(lists, lambda url: _same(url) or url)
+        return self._urls
 
     async def follow(self) -> None:
         """Fetch the lists again when they are due, for as long as the gateway lives."""
@@ -129,6 +133,7 @@ class Finder:
                 len(roll.entries),
                 roll.skipped,
             )
+            self._urls = None
             self.changed.set()
         if polled.failure and polled.failure != before:
             log.warning("%s cannot be had: %s", polled.name, polled.failure)

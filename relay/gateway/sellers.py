@@ -23,6 +23,7 @@ from relay.gateway.status import ModelOffer
 from relay.market.offer import Offer
 from relay.market.price import Prices, leaps, parse_price
 from relay.market.selector import Choice, Suspensions, rank
+from relay.market.shared import Shared
 from relay.market.sources import MAX_LISTED
 from relay.rpc.certificate import client_context
 from relay.rpc.compatibility import fits
@@ -75,6 +76,7 @@ class Sellers:
         self._suspensions = Suspensions()
         self._full = Suspensions(first=FULL_FOR, one_at_a_time=True)
         self._prices = Prices()
+        self._rounds = Shared[list[Choice]]()
         self._max_price = parse_price(settings.max_price) if settings.max_price else None
         self._catalogue = Catalogue(http, self.tls)
         self._infos: dict[str, OrchestratorInfo] = {}
@@ -165,6 +167,9 @@ class Sellers:
     ) -> list[Choice]:
         """Everyone who offers ``model`` now, best first; never empty.
 
+        Streams that ask at the same time, as when all of one orchestrator move, share a
+        round of questions.
+
         Args:
             refused: whose quick answer is not enough to do without the slower ones,
                 since they refused a moment ago. Nor is that of who failed us lately, was
@@ -176,6 +181,10 @@ class Sellers:
                 ``model_broken`` when it could not be loaded, ``price_too_high`` when all
                 ask for more than the operator pays, else ``no_orchestrator``.
         """
+        key = (model, frozenset(refused), only)
+        return await self._rounds.run(key, lambda: self._choices(model, refused, only))
+
+    async def _choices(self, model: str, refused: Collection[str], only: str) -> list[Choice]:
         now = time.monotonic()
 
         def serves(answer: Answered) -> bool:
@@ -194,7 +203,10 @@ class Sellers:
             )
 
         found = await self._finder.find(
-            self._finder.request(model), wanted, enough=untried, best=self._best(model, now)
+            self._finder.request(model),
+            wanted,
+            enough=untried,
+            best=() if only else self._best(model, now),
         )
         offers = [offer_of(answer, model) for answer in found.answers if serves(answer)]
         if not offers:

@@ -6,14 +6,15 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
 from aiohttp import web
 
 from relay.config import Gateway
-from relay.errors import Unavailable
+from relay.errors import PeerError, Unavailable
+from relay.gateway import finder as module
 from relay.gateway.sellers import Sellers
 from relay.protocols.trickle.client import open_session
 from relay.rpc.capabilities import DEFAULT_CAPABILITIES, LIVE_VIDEO_TO_VIDEO, pack
@@ -207,6 +208,23 @@ async def test_who_was_silent_is_not_asked_at_each_start() -> None:
     await server.wait_closed()
 
 
+async def test_of_a_long_list_a_start_asks_only_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "FEW", 2)
+    async with AsyncExitStack() as stack:
+        all_of_them = [await stack.enter_async_context(Seller().running()) for _ in range(6)]
+        for number, seller in enumerate(all_of_them):
+            seller.price = PriceInfo(10 - number, 1)
+        listed = [seller.url for seller in all_of_them]
+        sellers = await stack.enter_async_context(sellers_of(orchestrators=listed))
+        await sellers.refresh()
+        assert await urls(sellers) == [all_of_them[5].url, all_of_them[4].url]
+        assert [seller.asked for seller in all_of_them] == [1, 1, 1, 1, 2, 2]
+        # When these refuse or do not answer, the others are asked.
+        all_of_them[5].full = True
+        all_of_them[4].delay = 5
+        assert set(await urls(sellers)) == set(listed[:4])
+
+
 async def test_when_all_were_silent_all_are_asked_again() -> None:
     async with Seller().running() as seller:
         port = int(seller.url.rpartition(":")[2])
@@ -268,6 +286,40 @@ async def test_a_price_that_leaps_at_a_refresh_is_told_and_comes_last(
             )
             leaps = [r for r in caplog.records if "more than twice" in r.getMessage()]
             assert {r.args[0] for r in leaps if isinstance(r.args, tuple)} == {greedy.url}
+
+
+async def test_a_running_session_does_not_follow_a_price_that_leaps() -> None:
+    async with (
+        Seller().running() as greedy,
+        Seller().running() as fair,
+        gateway(greedy, fair) as desk,
+    ):
+        greedy.price, fair.price = PriceInfo(1, 1), PriceInfo(2, 1)
+        async with desk.filming():
+            await desk.live_at(greedy)
+            await desk.node.sellers.refresh()
+            greedy.price = PriceInfo(3, 1)
+            await desk.node.sellers.refresh()
+            serving = (await desk.live_at(greedy)).serving
+            assert serving is not None
+            assert (serving.price_per_unit, serving.pixels_per_unit) == (1, 1)
+            await greedy.jobs[0].close()
+            await desk.live_at(fair)
+
+
+async def test_one_that_is_asked_anew_does_not_get_more_than_twice_its_price() -> None:
+    async with Seller().running() as seller, sellers_of(orchestrators=[seller.url]) as sellers:
+        seller.price = PriceInfo(1, 3)
+        (choice,) = await sellers.choices(MODEL)
+        seller.token = seller.issued = b"of its next life"
+        seller.price = PriceInfo(2, 3)
+        assert await sellers.start(choice, params={}, request_id="r", stream_id="s")
+        seller.token = seller.issued = b"and of the one after that"
+        seller.price = PriceInfo(3, 3)
+        with pytest.raises(PeerError) as caught:
+            await sellers.start(choice, params={}, request_id="r", stream_id="s")
+        assert caught.value.code == "price_leapt"
+        assert len(seller.jobs) == 1
 
 
 async def test_a_price_listed_for_the_model_counts_over_the_one_for_all() -> None:

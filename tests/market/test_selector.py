@@ -109,3 +109,10 @@ def test_one_that_was_full_comes_after_the_others_and_before_one_that_failed() -
         "was full a moment ago; taken because nothing better is left",
         "failed lately; taken because nothing better is left",
     ]
+
+
+def test_a_thousand_offers_are_ranked_in_no_time() -> None:
+    offers = [offer(f"o{number}", rank=number, price=number % 7) for number in range(2000)]
+    ranked = rank(offers, Suspensions(), 0.0)
+    assert [choice.offer.rank for choice in ranked][:3] == [0, 7, 14]
+    assert ranked[0].why == "first of 2000 alike in the operator's list"
