@@ -13,7 +13,15 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from relay.errors import BadInput, NotFound, SegmentGone, TooLarge, Unavailable
+from relay.errors import (
+    BadInput,
+    NotFound,
+    RateLimited,
+    SegmentGone,
+    TooLarge,
+    Unavailable,
+)
+from relay.protocols.trickle.pace import Pace
 from relay.protocols.trickle.paths import CURRENT, LATEST, MAX_SEQUENCE
 from relay.protocols.trickle.segment import Segment
 from relay.states import StateMachine
@@ -35,6 +43,9 @@ class Limits:
         channels: channels of a server.
         readers: requests that read one channel at once.
         writers: requests that write one channel at once.
+        segment_rate, segment_peak: segments that one channel takes a second, and at once;
+            more are refused.
+        byte_rate, byte_peak: the same of bytes; a writer that is faster waits.
         idle: a channel without a byte for this long is swept.
         abandoned: a half-written segment whose writer vanished is closed after this.
         stall: a writer that began and sends nothing, and a reader that takes nothing, are
@@ -49,6 +60,10 @@ class Limits:
     channels: int = 4096
     readers: int = 256
     writers: int = 16
+    segment_rate: float = 100.0
+    segment_peak: float = 500.0
+    byte_rate: float = 64 << 20
+    byte_peak: float = 128 << 20
     idle: float = 300.0
     abandoned: float = 5.0
     stall: float = 30.0
@@ -118,6 +133,8 @@ class Channel:
         self.writers = 0
         self._limits = limits
         self._budget = budget
+        self._segment_pace = Pace(limits.segment_rate, limits.segment_peak, now)
+        self._byte_pace = Pace(limits.byte_rate, limits.byte_peak, now)
         self._slots: list[Segment | None] = [None] * SLOTS
         # Counts the restarts of the publisher: an empty end that an older
         # publisher's preconnect brings must not move next_write.
@@ -130,6 +147,19 @@ class Channel:
     @property
     def closed(self) -> bool:
         return self._machine.state is ChannelState.CLOSED
+
+    def admit(self, now: float) -> None:
+        """One more request to write.
+
+        Raises:
+            RateLimited: they come faster than any stream, or any hand at a slider, needs.
+        """
+        if not self._segment_pace.take(1, now):
+            raise RateLimited("Too many segments", code="too_many_segments", retry_after=1)
+
+    def pause(self, amount: int, now: float) -> float:
+        """Seconds that a writer of ``amount`` bytes has to wait before its next ones."""
+        return self._byte_pace.owe(amount, now)
 
     def write(self, sequence: int, *, reset: bool = False) -> Writer:
         """Begin to write ``sequence`` (``LATEST``: the next one).

@@ -13,7 +13,13 @@ from relay.errors import RelayError, UnsupportedMedia
 from relay.protocols.trickle import answers
 from relay.protocols.trickle.channel import Channel, Writer
 
+MAX_PAUSE: Final = 1.0
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+LINGER: Final = 5.0
+"""Seconds that a body under way gets to end when its channel closes. A client that is
+answered before stops sending; stock runners then never finish that segment, and die of it
+some streams later."""
 
 
 class Intake:
@@ -51,8 +57,9 @@ class Intake:
     async def run(self) -> web.StreamResponse:
         """Read the body to its end and answer.
 
-        Early ends: the channel closes; the segment is closed by somebody else before the
-        first byte; a bound is hit; ``expire`` is called; the writer vanishes.
+        Early ends: the segment or the channel is closed by somebody else before the first
+        byte; a bound is hit, and ``LINGER`` after the channel's closing is one; ``expire``
+        is called; the writer vanishes.
         """
         segment = self._writer.segment
         if self._request.headers.get("Content-Encoding", "identity").lower() != "identity":
@@ -80,8 +87,10 @@ class Intake:
         pass
 
     def ended(self) -> None:
-        if self._channel.closed or not self._writer.started:
+        if not self._writer.started:
             self.expire()
+        elif self._channel.closed and self._running:
+            self._deadline.reschedule(self._loop.time() + LINGER)
 
     # Steps of ``run``.
 
@@ -127,6 +136,9 @@ class Intake:
                     self._disarm()
                 self.last_byte = time.monotonic()
                 writer.write(data, self.last_byte)
+                if pause := self._channel.pause(len(data), self.last_byte):
+                    # What is not read holds the writer back; see Limits.byte_rate.
+                    await asyncio.sleep(min(pause, MAX_PAUSE))
         writer.finish(time.monotonic())
 
     async def _early(self) -> web.StreamResponse:

@@ -116,6 +116,8 @@ class TrickleServer:
         """Close every channel; whoever only took ``routes`` calls it before its server ends."""
         for name in list(self._channels):
             self._close(name, "closed")
+        for intake in self._intakes:
+            intake.expire()
 
     def on_closed(self, name: str, callback: Callable[[str], None]) -> None:
         """Have ``callback`` called once, with a word why: ``deleted``, ``idle``, ``closed``.
@@ -229,6 +231,7 @@ class TrickleServer:
     async def _write(
         self, channel: Channel, sequence: int, request: web.Request
     ) -> web.StreamResponse:
+        channel.admit(time.monotonic())
         reset = bool(request.headers.get(answers.RESET))
         writer = channel.write(sequence, reset=reset)
         intake = Intake(channel, writer, request, keepalive=self.limits.keepalive)

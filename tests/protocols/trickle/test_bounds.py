@@ -175,3 +175,31 @@ async def test_nothing_is_left_of_peers_that_vanish_at_any_moment() -> None:
         assert (await site.ask("GET", f"/t/ch/{latest}")).body.endswith(b"fine")
         await server.close("ch")
         assert server._budget.used == 0
+
+
+async def test_segments_that_come_faster_than_any_stream_needs_are_refused() -> None:
+    limits = Limits(segment_rate=20.0, segment_peak=10.0)
+    async with serve(limits=limits) as site:
+        site.server.create("ch", "video/MP2T")
+        site.server.create("other", "video/MP2T")
+        seen = [
+            (await site.ask("POST", f"/t/ch/{n}", body=b"x" if n % 2 else b"")) for n in range(40)
+        ]
+        refused = [answer for answer in seen if answer.status != 200]
+        assert {answer.status for answer in refused} == {429}
+        assert refused[0].headers["retry-after"] == "1"
+        # The flood costs nobody else, and its channel takes more after a rest.
+        assert (await site.ask("POST", "/t/other/0", body=b"x")).status == 200
+        await asyncio.sleep(0.2)
+        assert (await site.ask("POST", "/t/ch/-1", body=b"x")).status == 200
+
+
+async def test_a_writer_that_is_too_fast_is_held_back_and_loses_nothing() -> None:
+    limits = Limits(byte_rate=1 << 20, byte_peak=64 << 10)
+    async with serve(limits=limits) as site:
+        site.server.create("ch", "video/MP2T")
+        before = time.monotonic()
+        data = bytes(range(256)) * 2048
+        assert (await site.ask("POST", "/t/ch/0", body=data)).status == 200
+        assert time.monotonic() - before > 0.3
+        assert (await site.ask("GET", "/t/ch/0")).body == data
