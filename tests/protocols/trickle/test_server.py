@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from relay.errors import BadInput, NotFound, Unavailable
+from relay.protocols.trickle import intake
 from relay.protocols.trickle.channel import Limits
 from relay.protocols.trickle.server import TrickleServer
 from tests.protocols.trickle.wire import Connection, Site, serve, until
@@ -125,11 +126,27 @@ async def test_deleting_the_channel_during_a_read_and_a_write(site: Site) -> Non
     assert await reader.chunk() == b"begun"
     assert (await site.ask("DELETE", "/t/ch")).status == 200
     assert await reader.chunk() == b""
+    await writer.piece(b"late")  # an aiohttp client that is answered now would hang in its body
+    await writer.end()
+    answer = await writer.answer()
+    assert (answer.status, answer.headers["lp-trickle-closed"]) == (200, "terminated")
+    assert (await site.ask("GET", "/t/ch/1")).status == 404
+    assert (await site.ask("POST", "/t/ch/1", body=b"x")).headers["connection"] == "close"
+
+
+async def test_a_body_that_goes_on_after_its_channel_is_cut_short(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "LINGER", 0.2)
+    writer = await writing(site, "/t/ch/0")
+    await writer.piece(b"begun")
+    await until(lambda: site.server.activity("ch").bytes > 0)
+    assert (await site.ask("DELETE", "/t/ch")).status == 200
+    with pytest.raises(TimeoutError):
+        await writer.head(within=0.1)
     answer = await writer.answer()
     assert answer.headers["lp-trickle-closed"] == "terminated"
     assert answer.headers["connection"] == "close"
-    assert (await site.ask("GET", "/t/ch/1")).status == 404
-    assert (await site.ask("POST", "/t/ch/1", body=b"x")).headers["connection"] == "close"
 
 
 async def test_deleting_a_segment_that_is_being_written_drops_the_rest(site: Site) -> None:
