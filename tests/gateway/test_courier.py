@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import json
 import logging
 import re
+import sys
 import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import aiohttp
 import pytest
@@ -19,10 +22,12 @@ from aiohttp import web
 
 from relay import metrics
 from relay.config import Gateway
+from relay.errors import ConfigError
 from relay.gateway import courier
 from relay.gateway.courier import Mail, mail_of
 from relay.gateway.journal import Entry
 from relay.rpc import event_webhook
+from tests.gateway.desk import gateway
 from tests.gateway.hook import Hook, breaks_off, endless, hook, never, says
 from tests.network import eventually
 
@@ -197,3 +202,47 @@ async def test_without_a_listener_nothing_is_kept() -> None:
         made.tell(entry())
         await made.close()
         assert not made._couriers
+
+
+class Record:
+    """The library's producer, as far as it is used."""
+
+    sent: ClassVar[list[tuple[str, bytes, bytes]]] = []
+
+    def __init__(self, **_: Any) -> None: ...
+
+    async def start(self) -> None: ...
+
+    async def send(self, topic: str, value: bytes, key: bytes) -> asyncio.Future[None]:
+        self.sent.append((topic, key, value))
+        done = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        return done
+
+    async def stop(self) -> None: ...
+
+
+KAFKA = {"servers": ["127.0.0.1:9092"], "topic": "network_events"}
+
+
+async def test_a_gateway_with_a_topic_writes_records_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "aiokafka", SimpleNamespace(AIOKafkaProducer=Record))
+    monkeypatch.setattr(Record, "sent", [])
+    async with gateway(kafka=KAFKA) as desk, desk.filming(streamId="str_1"):
+        await eventually(lambda: any(b"stream_request" in item[2] for item in Record.sent), 3)
+    for topic, key, value in Record.sent:
+        told = json.loads(value)
+        assert (topic, key) == ("network_events", told["id"].encode())
+    last = json.loads(Record.sent[-1][2])
+    assert last["data"]["type"] == "gateway_ingest_stream_closed"
+
+
+async def test_a_topic_without_the_library_stops_the_start(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "aiokafka", None)
+    with pytest.raises(ConfigError, match=r"pip install 'relay-gateway\[kafka\]'"):
+        async with gateway(kafka=KAFKA):
+            pass
