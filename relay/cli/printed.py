@@ -10,13 +10,15 @@ import yaml
 from pydantic import BaseModel
 
 MASK = "********"
-SECRETS = frozenset({"publish_key", "token", "credential"})
+SECRETS = frozenset({"publish_key", "auth_webhook_key", "token", "credential"})
 # Pipelines bring settings of their own, so their secrets are told by their names.
 SECRET_NAME = re.compile(r"(?i)(^|_)(password|secret|token|api_?key|credential)s?$")
 
 
 def masked(value: Any, name: str = "") -> Any:
     """The same tree with every secret that is set replaced by ``MASK``."""
+    if isinstance(value, dict) and name.endswith("_headers"):
+        return dict.fromkeys(value, MASK)
     if isinstance(value, dict):
         return {key: masked(inner, str(key)) for key, inner in value.items()}
     if isinstance(value, list):

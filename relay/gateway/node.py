@@ -78,11 +78,14 @@ class GatewayNode:
         self._egress = Egress(self.peers)
         self._http = open_session()
         self._opened.push_async_callback(self._http.close)
+        # The operator's own services are where they are; the rules for peers are not theirs.
+        services = open_session()
+        self._opened.push_async_callback(services.close)
         settings = self.settings
-        self._mail = mail_of(settings, self._http, make_kafka)
+        self._mail = mail_of(settings, services, make_kafka)
         self._mail.start()
         self._opened.push_async_callback(self._mail.close)
-        self._doorman = Doorman(self._http, settings.auth_webhook, settings.auth_webhook_key)
+        self._doorman = Doorman(services, settings.auth_webhook, settings.auth_webhook_key)
         self._smoke = SmokeTests()
         self._opened.push_async_callback(self._smoke.close)
         self.sellers = Sellers(settings, self._http, self._mail.tell)
@@ -92,7 +95,7 @@ class GatewayNode:
         ]
         if settings.heartbeat_url is not None:
             beating = Heartbeat(
-                self._http,
+                services,
                 settings.heartbeat_url,
                 interval=settings.heartbeat_interval,
                 headers=settings.heartbeat_headers,

@@ -31,6 +31,10 @@ def test_secrets_are_masked_wherever_they_stand() -> None:
         None,
         [
             "gateway.publish_key=hidden-1",
+            "gateway.auth_webhook_key=hidden-6",
+            "gateway.events_secret=hidden-7",
+            "gateway.heartbeat_headers={Authorization: hidden-8}",
+            "gateway.kafka={servers: ['b:1'], topic: t, user: u, password: hidden-9}",
             "gateway.webrtc.ice_servers=[{url: 'turn:t', username: u, credential: hidden-2}]",
             "orchestrator.models=[{model_id: a, url: 'http://x', token: hidden-3}]",
             "worker.token=hidden-4",
