@@ -13,7 +13,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from relay.conformance.case import NotOffered, Unusable, same
-from relay.conformance.wire import WAIT, Answer, Connection
+from relay.conformance.wire import Answer, Connection
 
 SEQ: Final = "lp-trickle-seq"
 LATEST: Final = "lp-trickle-latest"
@@ -159,7 +159,12 @@ class Trickle:
         return connection
 
     async def ask(
-        self, method: str, path: str, *headers: str, body: bytes | None = None, within: float = WAIT
+        self,
+        method: str,
+        path: str,
+        *headers: str,
+        body: bytes | None = None,
+        within: float | None = None,
     ) -> Answer:
         """One request on a connection of its own."""
         connection = await self.connect()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import ssl as tls
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ SDP: Final = "application/sdp"
 FRAGMENT: Final = "application/trickle-ice-sdpfrag"
 TIMEOUT: Final = 10.0
 MAX_BODY: Final = 1 << 20
+Body = bytes | str | io.BytesIO | AsyncIterator[bytes]
 CLIENT_ERRORS: Final = range(400, 500)
 
 
@@ -113,7 +115,7 @@ class Endpoint:
         self,
         method: str,
         url: str,
-        body: bytes | str | AsyncIterator[bytes] | None = None,
+        body: Body | None = None,
         **headers: str,
     ) -> Reply:
         """One request; ``_`` in header names is ``-``. ``Authorization=""``: no token."""
@@ -139,7 +141,7 @@ class Endpoint:
 
     async def post(
         self,
-        offer: Offer | str | bytes | AsyncIterator[bytes] | None = None,
+        offer: Offer | Body | None = None,
         **headers: str,
     ) -> Reply:
         """POST an offer, by default a good one."""

@@ -106,7 +106,7 @@ async def _(t: Trickle) -> None:
     await writer.request(
         "POST", channel.at(channel.start), "Expect: 100-continue", "Content-Length: 4"
     )
-    same("first answer", await writer.interim(12.0), 100)
+    same("first answer", await writer.interim(), 100)
     await writer.send(b"data")
     same("status", (await writer.answer()).status, 200)
     same("body", (await channel.read(channel.start)).body, b"data")

@@ -8,10 +8,14 @@ import ssl as tls
 from dataclasses import dataclass, field
 from typing import Final
 
-WAIT: Final = 4.0
+WAIT = 4.0
 """Seconds for anything that should come at once."""
 
 MAX_HEAD: Final = 1 << 20
+
+
+def _limit(within: float | None) -> float:
+    return WAIT if within is None else within
 
 
 @dataclass(slots=True)
@@ -48,9 +52,9 @@ class Connection:
             reader, writer = await asyncio.open_connection(host, port, ssl=ssl, limit=MAX_HEAD)
         return cls(reader, writer, authority)
 
-    async def send(self, data: bytes, within: float = WAIT) -> None:
+    async def send(self, data: bytes, within: float | None = None) -> None:
         self._writer.write(data)
-        await asyncio.wait_for(self._writer.drain(), within)
+        await asyncio.wait_for(self._writer.drain(), _limit(within))
 
     async def request(self, method: str, path: str, *headers: str, body: bytes = b"") -> None:
         lines = [f"{method} {path} HTTP/1.1", f"Host: {self._host}", *headers]
@@ -64,20 +68,20 @@ class Connection:
         """The end of a chunked body."""
         await self.send(b"0\r\n\r\n")
 
-    async def finish(self, within: float = WAIT) -> Answer:
+    async def finish(self, within: float | None = None) -> Answer:
         await self.end()
         return await self.answer(within)
 
-    async def interim(self, within: float) -> int:
+    async def interim(self, within: float | None = None) -> int:
         """The status of the next answer, which may be an interim one."""
-        raw = await asyncio.wait_for(self._reader.readuntil(b"\r\n\r\n"), within)
+        raw = await asyncio.wait_for(self._reader.readuntil(b"\r\n\r\n"), _limit(within))
         return int(raw.split(None, 2)[1])
 
-    async def head(self, within: float = WAIT) -> Answer:
+    async def head(self, within: float | None = None) -> Answer:
         """The next final status and headers."""
         interim = 0
         while True:
-            raw = await asyncio.wait_for(self._reader.readuntil(b"\r\n\r\n"), within)
+            raw = await asyncio.wait_for(self._reader.readuntil(b"\r\n\r\n"), _limit(within))
             first, *rest = raw.decode("latin-1").rstrip("\r\n").split("\r\n")
             status = int(first.split()[1])
             if 100 <= status < 200:
@@ -88,20 +92,20 @@ class Connection:
                 status, {name.lower(): value.strip() for name, _, value in pairs}, interim=interim
             )
 
-    async def chunk(self, within: float = WAIT) -> bytes:
+    async def chunk(self, within: float | None = None) -> bytes:
         """The next piece of a chunked body; empty at its end."""
-        size = int(await asyncio.wait_for(self._reader.readuntil(b"\r\n"), within), 16)
-        data = await asyncio.wait_for(self._reader.readexactly(size + 2), within)
+        size = int(await asyncio.wait_for(self._reader.readuntil(b"\r\n"), _limit(within)), 16)
+        data = await asyncio.wait_for(self._reader.readexactly(size + 2), _limit(within))
         return data[:-2]
 
-    async def bytes(self, count: int, within: float = WAIT) -> bytes:
+    async def bytes(self, count: int, within: float | None = None) -> bytes:
         """Of a chunked body, the next ``count`` bytes or less at its end, however framed."""
         got = b""
         while len(got) < count and (piece := await self.chunk(within)):
             got += piece
         return got
 
-    async def answer(self, within: float = WAIT, *, bodyless: bool = False) -> Answer:
+    async def answer(self, within: float | None = None, *, bodyless: bool = False) -> Answer:
         """A whole answer; ``bodyless`` for that to HEAD."""
         answer = await self.head(within)
         headers = answer.headers
@@ -113,9 +117,9 @@ class Connection:
             answer.body = b"".join(answer.chunks)
         elif "content-length" in headers:
             length = int(headers["content-length"])
-            answer.body = await asyncio.wait_for(self._reader.readexactly(length), within)
+            answer.body = await asyncio.wait_for(self._reader.readexactly(length), _limit(within))
         else:
-            answer.body = await asyncio.wait_for(self._reader.read(), within)
+            answer.body = await asyncio.wait_for(self._reader.read(), _limit(within))
         return answer
 
     async def silent(self, during: float) -> bool:
@@ -126,18 +130,18 @@ class Connection:
             return True
         return False
 
-    async def closes(self, within: float = WAIT) -> bool:
+    async def closes(self, within: float | None = None) -> bool:
         """Whether the other side closes, whatever it says before."""
         with contextlib.suppress(ConnectionError):
             try:
-                async with asyncio.timeout(within):
+                async with asyncio.timeout(_limit(within)):
                     while await self._reader.read(65536):
                         pass
             except TimeoutError:
                 return False
         return True
 
-    async def says(self, within: float = WAIT) -> int | None:
+    async def says(self, within: float | None = None) -> int | None:
         """The status of the answer, None when the connection ends without one.
 
         Raises:

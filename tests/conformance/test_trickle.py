@@ -42,11 +42,11 @@ async def test_ours_passes_all() -> None:
 async def test_ours_passes_all_on_a_channel_that_is_there() -> None:
     async with serve(limits=QUICK) as site:
         site.server.create("given", "video/MP2T")
-        told = await results(site.base, [f"{site.base}given"], abuse=True)
+        told = await results(site.base, [f"{site.base}given"])
     assert ended(told, Outcome.FAILED) == {}
     passed = ended(told, Outcome.PASSED)
     assert "no-channel-post" in passed
-    assert len(passed) >= 60
+    assert len(passed) >= 50
     assert set(ended(told, Outcome.NOT_OFFERED).values()) == {
         "seen the server makes no channels, expected "
     }

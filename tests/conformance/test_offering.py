@@ -1,0 +1,53 @@
+"""Our gateway's WHIP and WHEP pass every case, the abuse too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from relay.conformance import suites
+from relay.conformance.case import Outcome, Result, Unusable
+from relay.conformance.endpoint import Side
+from tests.conformance.test_trickle import ended
+from tests.gateway.desk import gateway
+from tests.gateway.seller import Seller
+
+KEY = "publish-key"
+
+
+async def results(
+    side: Side, url: str, token: str | None = None, *, abuse: bool = True, only: Sequence[str] = ()
+) -> list[Result]:
+    cases = suites.chosen(suites.OFFERING, slow=False, abuse=abuse, only=only)
+    return [result async for result in await suites.offering(side, url, token, cases)]
+
+
+async def test_ours_takes_publishers() -> None:
+    async with gateway(publish_key=KEY) as desk:
+        told = await results(Side.WHIP, desk.whip, KEY)
+    assert ended(told, Outcome.FAILED) == {}
+    assert set(ended(told, Outcome.NOT_OFFERED)) == {"no-redirect-by-301", "ice-servers", "play"}
+
+
+async def test_ours_serves_viewers() -> None:
+    async with Seller().running() as one, gateway(one) as desk, desk.filming():
+        await desk.live_at(one)
+        told = await results(Side.WHEP, desk.whep)
+    assert ended(told, Outcome.FAILED) == {}
+    assert "play" in ended(told, Outcome.PASSED)
+    assert len(ended(told, Outcome.PASSED)) >= 90
+
+
+async def test_a_key_that_is_not_given_is_said() -> None:
+    async with gateway(publish_key=KEY) as desk:
+        with pytest.raises(Unusable, match="--token"):
+            await results(Side.WHIP, desk.whip)
+
+
+async def test_no_endpoint_is_unusable() -> None:
+    async with gateway() as desk:
+        with pytest.raises(Unusable, match="no such endpoint"):
+            await results(Side.WHIP, f"{desk.server.url}/nothing/here")
+    with pytest.raises(Unusable):
+        await results(Side.WHIP, "http://127.0.0.1:1/whip/x")
