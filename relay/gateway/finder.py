@@ -41,6 +41,8 @@ LONGEST_SILENCE: Final = 300.0
 FEW: Final = 16
 """Of a longer list so many are asked before the others when a stream starts: each question
 takes a millisecond or two of a core that also carries the other streams."""
+STARTS_AT_ONCE: Final = 4
+"""Rounds for streams at the same time: of many more, none would hear its answers soon."""
 MAX_TOLD: Final = 20
 """Lines that the log gets of one round."""
 
@@ -100,6 +102,7 @@ class Finder:
         # A round of refreshing never keeps a stream from asking.
         self._starting = asyncio.Semaphore(AT_ONCE)
         self._refreshing = asyncio.Semaphore(AT_ONCE)
+        self._turns = asyncio.Semaphore(STARTS_AT_ONCE)
         self.changed = asyncio.Event()
         """Set when a list has become another one."""
 
@@ -177,10 +180,16 @@ class Finder:
             enough: which answer is good enough to leave the silent alone; any by default.
             best: those who did it before, best first.
         """
-        urls = self.urls
-        standing, silent = self._order(urls, request)
-        found = Found()
-        round_ = _Round(urls, request, wanted, heard)
+        if wanted is not None:
+            async with self._turns:
+                return await self._find(_Round(self.urls, request, wanted, heard), enough, best)
+        return await self._find(_Round(self.urls, request, wanted, heard), enough, best)
+
+    async def _find(
+        self, round_: _Round, enough: Callable[[Answered], bool] | None, best: Sequence[str]
+    ) -> Found:
+        standing, silent = self._order(round_.urls, round_.request)
+        found, wanted = Found(), round_.wanted
         if wanted is not None and best and len(standing) > FEW:
             known = set(standing)
             few = [url for url in best if url in known][:FEW]
@@ -194,7 +203,7 @@ class Finder:
             if any(enough is None or enough(answer) for answer in found.answers):
                 break
         if wanted is None:
-            self._note_failures(urls, found)
+            self._note_failures(round_.urls, found)
         return found
 
     async def _wave(self, found: Found, round_: _Round, order: Sequence[str], limit: float) -> None:

@@ -20,6 +20,7 @@ import pytest
 from aiohttp import web
 
 from relay.config import Gateway
+from relay.gateway import finder
 from relay.gateway.sellers import Sellers
 from relay.market.discovery import AT_ONCE
 from relay.protocols.trickle.client import open_session
@@ -133,22 +134,44 @@ async def test_the_catalogue_has_its_first_offer_within_two_seconds() -> None:
     async with town(3) as made, open_session() as http:
         sellers = Sellers(Gateway(orchestrators=made.urls), http)
         before = open_sockets()
+        async with counted(made):
+            began = time.monotonic()
+            refreshing = asyncio.create_task(sellers.refresh())
+            await eventually(lambda: sellers.offers(MODEL), every=0.01)
+            assert time.monotonic() - began < 2
+            await refreshing
+        assert made.sockets - before <= 2 * AT_ONCE + 20
+        # All of them had their turn, and the dead took no place of the living.
+        assert len(sellers._finder._answered) > GOOD / 2
+        assert len(sellers._finder._silent._lapses) > DEAD
+        assert await sellers.choices(MODEL)
+
+
+async def test_what_a_round_takes_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finder, "ROUND", 2.0)
+    async with town(5) as made, open_session() as http:
+        sellers = Sellers(Gateway(orchestrators=made.urls), http)
         tracemalloc.start()
         try:
-            async with counted(made):
-                began = time.monotonic()
-                refreshing = asyncio.create_task(sellers.refresh())
-                await eventually(lambda: sellers.offers(MODEL), 2, every=0.01)
-                assert time.monotonic() - began < 2
-                await refreshing
+            await sellers.refresh()
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
         assert peak < 32 << 20
-        assert made.sockets - before <= 2 * AT_ONCE + 20
-        # By now everyone was asked at least in haste, and who refused or talked is left alone.
-        assert sellers.models()[0].orchestrators == GOOD
-        asked = made.garbage
-        assert asked == DEAD
-        assert await sellers.choices(MODEL)
-        assert made.garbage == asked
+
+
+async def test_many_streams_that_start_at_once_share_the_bound() -> None:
+    async with town(4) as made, open_session() as http:
+        sellers = Sellers(Gateway(orchestrators=made.urls), http)
+        before = open_sockets()
+        async with counted(made):
+            refreshing = asyncio.create_task(sellers.refresh())
+            try:
+                await eventually(lambda: len(sellers._catalogue.offers.get(MODEL, ())) >= 5, 2)
+                starts = [sellers.choices(MODEL, [f"refused by {n}"]) for n in range(30)]
+                assert all(await asyncio.gather(*starts))
+            finally:
+                refreshing.cancel()
+                await asyncio.gather(refreshing, return_exceptions=True)
+        # The refresh and all the starts: so many each, with both ends of every connection.
+        assert made.sockets - before <= 4 * AT_ONCE + 20
