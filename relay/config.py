@@ -171,6 +171,15 @@ class Gateway(Section):
     webrtc: WebRtc = WebRtc()
     tls: Tls = Tls()
 
+    @property
+    def own_orchestrators(self) -> list[str]:
+        """The operator's own list. Its default, this machine, counts only while no other
+        list is named."""
+        elsewhere = self.orchestrator_webhook or self.remote_signer
+        if elsewhere and "orchestrators" not in self.model_fields_set:
+            return []
+        return self.orchestrators
+
 
 class Runner(Section):
     """One entry of the network's models file (``aiModels.json``)."""
@@ -201,6 +210,11 @@ class Orchestrator(Section):
     )
     runner_trickle_url: str | None = Field(
         None, description="Base of the trickle addresses given to runners; default: service_url."
+    )
+    separate_names: bool = Field(
+        False,
+        description="Give gateway and runner names of their own for a job's channels: each "
+        "writes and reads only what is its part.",
     )
     models: list[Runner] = Field(default_factory=list, description="Runners, models-file shape.")
     models_file: Path | None = Field(

@@ -55,7 +55,10 @@ def role_block(role: str, settings: Settings, told: Mapping[str, Any]) -> str:
     first = f"relay {role} is ready at {told['url']} (pid {told['pid']})"
     if role != "gateway":
         return first
-    sellers = ", ".join(settings.gateway.orchestrators) or "nobody"
+    gateway = settings.gateway
+    lists = [gateway.orchestrator_webhook, gateway.remote_signer]
+    named = [*gateway.own_orchestrators, *(f"those that {url} lists" for url in lists if url)]
+    sellers = ", ".join(named) or "nobody"
     lines = [
         "",
         f"  {first}",

@@ -113,7 +113,7 @@ class Finder:
         """Everyone of all lists, best first: the operator's own, then by score."""
         if self._urls is None:
             fetched = ([entry.address for entry in one.roll.entries] for one in self._lists)
-            lists = [_own(self._settings), *fetched]
+            lists = [self._settings.own_orchestrators, *fetched]
             self._urls = merge(lists, lambda url: _same(url) or url)
         return self._urls
 
@@ -326,14 +326,6 @@ class Finder:
         known = set(urls) - set(back)
         kept = {url: why for url, why in self._failures.items() if url in known}
         self._failures = kept | told
-
-
-def _own(settings: Gateway) -> list[str]:
-    """The operator's own list; its default, this machine, only while there is no other list."""
-    elsewhere = settings.orchestrator_webhook or settings.remote_signer
-    if elsewhere and "orchestrators" not in settings.model_fields_set:
-        return []
-    return settings.orchestrators
 
 
 def _lists(settings: Gateway, http: aiohttp.ClientSession) -> list[Polled]:
