@@ -39,6 +39,12 @@ class Channels:
     they are secrets, and no log or status has them."""
 
     manifest_id: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
+    separate: bool = False
+    _other: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
+
+    def for_runner(self) -> Channels:
+        """The names that the runner is told: others, where they are separate."""
+        return Channels(self._other, self.separate) if self.separate else self
 
     @property
     def input(self) -> str:
@@ -72,13 +78,22 @@ class Job:
         number: of this process; what logs and status call it.
         entry: what it occupies.
         now: monotonic seconds.
+        separate: gateway and runner get names of their own.
     """
 
-    def __init__(self, number: int, request: LiveJobRequest, entry: Entry, now: float) -> None:
+    def __init__(
+        self,
+        number: int,
+        request: LiveJobRequest,
+        entry: Entry,
+        now: float,
+        *,
+        separate: bool = False,
+    ) -> None:
         self.number = number
         self.request = request
         self.entry = entry
-        self.channels = Channels()
+        self.channels = Channels(separate=separate)
         self.began = now
         self.end_reason = ""
         self._machine = StateMachine(f"job {number}", JobState.STARTING, _TABLE, log=log)
@@ -113,7 +128,7 @@ class Job:
 
     def order(self, base: str) -> RunnerStart:
         """The runner's view: it reads what the gateway publishes, and the other way."""
-        channels, request = self.channels, self.request
+        channels, request = self.channels.for_runner(), self.request
         return RunnerStart(
             subscribe_url=base + channels.input,
             publish_url=base + channels.output,
@@ -123,7 +138,7 @@ class Job:
             params=request.params,
             # Some runners take no job without one.
             gateway_request_id=request.gateway_request_id or secrets.token_hex(4),
-            manifest_id=channels.manifest_id,
+            manifest_id=self.channels.manifest_id if not self.channels.separate else "",
             stream_id=request.stream_id,
         )
 

@@ -19,7 +19,7 @@ from relay.errors import PeerError, PeerRefused, PeerTimeout, RelayError, Unavai
 from relay.orchestrator.capacity import Entry
 from relay.orchestrator.job import Job, JobState
 from relay.orchestrator.runners import Runners
-from relay.protocols.trickle.server import TrickleServer
+from relay.protocols.trickle.server import Access, TrickleServer
 from relay.rpc.live_job import LiveJobAnswer, LiveJobRequest
 from relay.rpc.runner import NO_CAPACITY
 
@@ -51,6 +51,8 @@ class Jobs:
         spawn: starts a task that the node owns.
         gateway_base: where gateways find trickle, with a slash at its end.
         runner_base: the same for runners.
+        separate_names: whether gateway and runner get names of their own for a job's
+            channels, each for its part of them.
     """
 
     def __init__(
@@ -61,12 +63,14 @@ class Jobs:
         spawn: Spawn,
         gateway_base: Callable[[], str],
         runner_base: Callable[[], str],
+        separate_names: bool = False,
     ) -> None:
         self._trickle = trickle
         self._runners = runners
         self._spawn = spawn
         self._gateway_base = gateway_base
         self._runner_base = runner_base
+        self._separate = separate_names
         self._count = 0
         self.running: set[Job] = set()
         self.ended: Counter[str] = Counter()
@@ -149,13 +153,15 @@ class Jobs:
     def _open(self, request: LiveJobRequest, entry: Entry) -> Job:
         """Take a place and make the channels, watched from the start."""
         self._count += 1
-        job = Job(self._count, request, entry, time.monotonic())
+        job = Job(self._count, request, entry, time.monotonic(), separate=self._separate)
         self._runners.capacity.take(entry, job.began)
         self.running.add(job)
         self._none_left.clear()
         try:
             for name, mime in job.channels.kinds():
                 self._trickle.create(name, mime)
+            if self._separate:
+                self._part(job)
         except RelayError:
             self.end(job, "no channels", kind="not_started")
             raise
@@ -173,6 +179,14 @@ class Jobs:
             )
         self._trickle.on_closed(channels.output, lambda why: self._output_closed(job, why))
         return job
+
+    def _part(self, job: Job) -> None:
+        """Gateway and runner each write what the other reads."""
+        ours, theirs = job.channels, job.channels.for_runner()
+        for (name, _), (other, _) in zip(ours.kinds(), theirs.kinds(), strict=True):
+            from_gateway = name in (ours.input, ours.control)
+            self._trickle.grant(name, name, Access.WRITE if from_gateway else Access.READ)
+            self._trickle.grant(other, name, Access.READ if from_gateway else Access.WRITE)
 
     def _output_closed(self, job: Job, why: str) -> None:
         if job.state is not JobState.ENDED:

@@ -131,6 +131,7 @@ class OrchestratorNode:
             spawn=self._spawn,
             gateway_base=lambda: self.trickle_url + trickle.base_path,
             runner_base=lambda: self._runner_url() + trickle.base_path,
+            separate_names=self._settings.separate_names,
         )
         Rest(
             jobs=self.jobs,

@@ -7,10 +7,11 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from enum import Flag, auto
 
 from aiohttp import web
 
-from relay.errors import BadInput, NotFound, RelayError, SegmentGone, Unavailable
+from relay.errors import BadInput, Forbidden, NotFound, RelayError, SegmentGone, Unavailable
 from relay.protocols.trickle import answers
 from relay.protocols.trickle.channel import Budget, Channel, Limits
 from relay.protocols.trickle.delivery import Delivery
@@ -47,6 +48,14 @@ class ChannelActivity:
     readers: int
 
 
+class Access(Flag):
+    """What the holder of a name may do; ``/next`` is for both."""
+
+    READ = auto()
+    WRITE = auto()  # and delete
+    ALL = READ | WRITE
+
+
 class TrickleServer:
     """Channels of segments, written by POST and read by GET while they are written.
 
@@ -68,6 +77,7 @@ class TrickleServer:
         self._autocreate = autocreate
         self._budget = Budget(self.limits.total_bytes)
         self._channels: dict[str, Channel] = {}
+        self._names: dict[str, tuple[str, Access]] = {}  # other names, and narrowed ones
         self._callbacks: dict[str, list[Callable[[str], None]]] = {}
         self._deliveries: set[Delivery] = set()
         self._intakes: set[Intake] = set()
@@ -104,6 +114,18 @@ class TrickleServer:
         self._channels[name] = Channel(
             name, clean_mime(mime), time.monotonic(), self.limits, self._budget
         )
+
+    def grant(self, name: str, channel: str, access: Access) -> None:
+        """Let ``name`` stand for a channel, with that access only; it may be the channel's
+        own, which is narrowed by this. It goes with the channel.
+
+        Raises:
+            BadInput: the name may not name a channel.
+            NotFound: there is no such channel.
+        """
+        check_name(name)
+        self._get(channel)
+        self._names[name] = (channel, access)
 
     def exists(self, name: str) -> bool:
         return name in self._channels
@@ -178,8 +200,21 @@ class TrickleServer:
 
         return handle
 
+    def _named(self, request: web.Request) -> str:
+        """The channel of a request.
+
+        Raises:
+            Forbidden: the name in its path is for other things.
+        """
+        told = request.match_info["channel"]
+        name, access = self._names.get(told, (told, Access.ALL))
+        needed = Access.READ if request.method in ("GET", "HEAD") else Access.WRITE
+        if request.match_info.get("sequence") != "next" and needed not in access:
+            raise Forbidden("Not with this name", code="wrong_name")
+        return name
+
     async def _on_channel(self, request: web.Request) -> web.StreamResponse:
-        name = request.match_info["channel"]
+        name = self._named(request)
         match request.method:
             case "POST":
                 if not self.exists(name):
@@ -192,7 +227,7 @@ class TrickleServer:
         return answers.not_allowed("DELETE", "POST")
 
     async def _on_segment(self, request: web.Request) -> web.StreamResponse:
-        name = request.match_info["channel"]
+        name = self._named(request)
         sequence = request.match_info["sequence"]
         match request.method:
             case "GET" | "HEAD" if sequence == "next":
@@ -261,6 +296,8 @@ class TrickleServer:
         if channel is None:
             return False
         channel.close(reason)
+        for other in [other for other, (held, _) in self._names.items() if held == name]:
+            del self._names[other]
         for callback in self._callbacks.pop(name, []):
             callback(reason)
         return True
