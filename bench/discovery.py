@@ -26,11 +26,11 @@ from aiohttp import web
 
 from bench.report import report
 from relay.config import Gateway
-from relay.gateway.finder import Finder
+from relay.gateway.sellers import Sellers
 from relay.protocols.trickle.client import open_session
 from relay.rpc.auth_token import AuthToken
 from relay.rpc.capabilities import Capabilities, ModelConstraint
-from relay.rpc.certificate import client_context, node_certificate, server_context
+from relay.rpc.certificate import node_certificate, server_context
 from relay.rpc.client import GET_ORCHESTRATOR
 from relay.rpc.front import Front
 from relay.rpc.orchestrator_info import OrchestratorInfo
@@ -106,7 +106,7 @@ async def ask(urls: list[str]) -> tuple[list[float], list[float]]:
     took, cpu = [], []
     async with open_session() as http:
         settings = Gateway(orchestrators=urls)
-        finder = Finder(settings, http, client_context(alpn=("h2",)))
+        finder = Sellers(settings, http)._finder
         for number in range(1 + ROUNDS):
             began, used = time.perf_counter(), time.process_time()
             found = await finder.find(finder.request())

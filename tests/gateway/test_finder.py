@@ -16,6 +16,7 @@ from relay.config import Gateway
 from relay.errors import PeerError, Unavailable
 from relay.gateway import finder as module
 from relay.gateway.sellers import Sellers
+from relay.market import discovery
 from relay.protocols.trickle.client import open_session
 from relay.rpc.capabilities import DEFAULT_CAPABILITIES, LIVE_VIDEO_TO_VIDEO, pack
 from relay.rpc.price_info import PriceInfo
@@ -25,6 +26,12 @@ from tests.network import eventually
 from tests.rpc.peers import http_peer
 
 DEAD = "http://127.0.0.1:9"
+
+
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is looked at here is who answers, not how quick a busy machine is."""
+    monkeypatch.setattr(discovery, "GRACE", 1.0)
 
 
 @asynccontextmanager
