@@ -117,7 +117,10 @@ def one_of(what: str, seen: object, allowed: Iterable[object]) -> None:
     """Raises Failed unless ``seen`` is among ``allowed``."""
     choices = list(allowed)
     if seen not in choices:
-        raise Failed(f"{what} {_short(seen)}", f"{what} {' or '.join(map(_short, choices))}")
+        words = " or ".join(map(_short, choices))
+        if isinstance(allowed, range):
+            words = f"{allowed.start} to {allowed.stop - 1}"
+        raise Failed(f"{what} {_short(seen)}", f"{what} {words}")
 
 
 def holds(condition: object, seen: object, expected: object) -> None:

@@ -1,0 +1,112 @@
+"""``relay conformance``: what it prints, and its exit codes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from relay.cli.app import app
+from relay.conformance import own
+from tests.conformance.test_wrong import blunt, served
+from tests.protocols.trickle.wire import serve
+
+ROOT = Path(__file__).parents[2]
+SOME = ("--only", "post-latest", "--only", "gone-ahead", "--only", "no-channel-post")
+
+
+async def conformance(*words: str) -> tuple[int, list[str], str]:
+    """Exit code, lines of stdout, stderr; in a process of its own, as the server is in this."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "relay",
+        "conformance",
+        *words,
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode is not None
+    return process.returncode, out.decode().splitlines(), err.decode()
+
+
+async def test_a_table_and_0() -> None:
+    async with serve(autocreate=True) as site:
+        code, lines, _ = await conformance("trickle", site.base, *SOME)
+    assert code == 0
+    assert len(lines) == 4
+    assert lines[-1] == "2 passed, 0 failed, 1 not offered"
+    assert lines[0].startswith("  1/3  ")
+
+
+async def test_json_lines_and_1() -> None:
+    async with served(blunt(500)) as url:
+        code, lines, _ = await conformance("trickle", f"{url}/t/", *SOME, "--json")
+    told = [json.loads(line) for line in lines]
+    assert code == 1
+    assert told[-1] == {"passed": 0, "failed": 3, "not_offered": 0}
+    gone = next(case for case in told[:-1] if case["name"] == "gone-ahead")
+    assert gone["outcome"] == "failed"
+    assert (gone["seen"], gone["expected"]) == ("POST 500", "POST 200")
+    assert gone["section"] == "3.4"
+
+
+@pytest.mark.parametrize("kind", ["trickle", "whip", "whep"])
+def test_nothing_there_is_2(kind: str) -> None:
+    result = CliRunner().invoke(app, ["conformance", kind, "http://127.0.0.1:1/x"])
+    assert result.exit_code == 2
+    assert "does not answer" in result.stderr
+
+
+@pytest.mark.parametrize("kind", ["trickle", "whip", "whep"])
+def test_abuse_is_refused_off_this_machine(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own, "is_own", lambda host: host != "192.0.2.1")
+    result = CliRunner().invoke(app, ["conformance", kind, "http://192.0.2.1/x", "--abuse"])
+    assert result.exit_code == 2
+    assert "--i-own-this" in result.stderr
+
+
+def test_abuse_with_the_word_goes_on() -> None:
+    words = ["conformance", "whip", "http://127.0.0.1:1/x", "--abuse", "--i-own-this"]
+    result = CliRunner().invoke(app, words)
+    assert "does not answer" in result.stderr
+
+
+def test_no_such_case_is_2() -> None:
+    words = ["conformance", "trickle", "http://127.0.0.1:1/x", "--only", "nosuch"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 2
+    assert "no such case" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("host", "ours"),
+    [
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("::1", True),
+        ("localhost", True),
+        ("192.0.2.1", False),
+        ("224.0.0.1", False),
+        ("2001:db8::1", False),
+        ("", False),
+    ],
+)
+def test_which_addresses_are_this_machine(host: str, ours: bool) -> None:
+    assert own.is_own(host) is ours
+
+
+def test_a_name_that_also_leads_elsewhere_is_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [
+        (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, 0))
+        for address in ("127.0.0.1", "192.0.2.1")
+    ]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    assert not own.is_own("both.example")
