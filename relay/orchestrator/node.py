@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-import ssl
 import time
 from collections.abc import Coroutine
 from dataclasses import replace
@@ -25,7 +24,7 @@ from relay.orchestrator.runners import Runners
 from relay.orchestrator.token import TokenMint
 from relay.protocols.trickle.server import TrickleServer
 from relay.rpc.address import NodeAddress, check_url
-from relay.rpc.certificate import node_certificate, server_context
+from relay.rpc.certificate import KeptCertificate
 from relay.rpc.client import END_SESSION, GET_ORCHESTRATOR, PING
 from relay.rpc.end_session import EndSessionRequest
 from relay.rpc.front import Front
@@ -70,6 +69,7 @@ class OrchestratorNode:
         self._main: asyncio.Task[None] | None = None
         self._rest: set[asyncio.Task[None]] = set()
         self._session: aiohttp.ClientSession | None = None
+        self._certificate: KeptCertificate | None = None  # None: this node serves plain text
         self._front: Front | None = None
         self._plain: Front | None = None  # trickle alone, beside a port that speaks TLS
         self.jobs: Jobs
@@ -101,7 +101,8 @@ class OrchestratorNode:
         Raises:
             ConfigError: the address cannot be bound, or the certificate not kept.
         """
-        context = self._tls()
+        self._certificate = self._own_certificate()
+        context = self._certificate.context if self._certificate is not None else None
         trickle = TrickleServer()
         app = web.Application(client_max_size=MAX_BODY)
         trickle.attach(app)
@@ -167,6 +168,8 @@ class OrchestratorNode:
         async with asyncio.TaskGroup() as group:
             group.create_task(trickle.run())
             group.create_task(self.jobs.watch())
+            if self._certificate is not None:
+                group.create_task(self._certificate.keep())
             for url in self.runners.watched:
                 group.create_task(self.runners.watch(url))
 
@@ -210,11 +213,11 @@ class OrchestratorNode:
             self._draining = True
             log.critical("the orchestrator's own work has failed", exc_info=error)
 
-    def _tls(self) -> ssl.SSLContext | None:
+    def _own_certificate(self) -> KeptCertificate | None:
         if self._told is not None and not self._told.tls:
             return None
         host = self._told.host if self._told is not None else self._settings.host
-        return server_context(*node_certificate(self._settings.data_dir, host))
+        return KeptCertificate(self._settings.data_dir, host)
 
     def _runner_url(self) -> str:
         return (self._trickle_for_runners or self.service_url).rstrip("/")

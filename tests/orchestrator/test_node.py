@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,11 @@ from relay.config import Orchestrator, Runner
 from relay.errors import ConfigError
 from relay.orchestrator.node import OrchestratorNode
 from relay.orchestrator.runners import _version_key
+from relay.rpc import certificate
+from relay.rpc.certificate import Term
 from tests.network import eventually
 from tests.orchestrator.doubles import MODEL, RunnerDouble, desk, sold
+from tests.orchestrator.foreigners import leaf_of
 from tests.rpc.test_certificate import names_of
 
 
@@ -29,6 +33,31 @@ async def test_the_certificate_is_for_the_address_that_is_told(tmp_path: Path) -
     async with desk(tmp_path, [], service_url="https://node.example:443/") as one:
         assert one.url == "https://node.example:443"
         assert names_of(tmp_path / "cert.pem") == ["DNSName node.example"]
+
+
+async def test_a_damaged_certificate_is_named_at_start(tmp_path: Path) -> None:
+    (tmp_path / "cert.pem").write_text("garbage")
+    (tmp_path / "key.pem").write_text("garbage")
+    node = OrchestratorNode(Orchestrator(port=0, data_dir=tmp_path))
+    with pytest.raises(ConfigError, match=r"cert\.pem is no certificate"):
+        await node.start()
+
+
+async def test_the_certificate_is_renewed_under_a_running_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    term = Term(timedelta(seconds=5), timedelta(seconds=3), timedelta(seconds=0.05))
+    monkeypatch.setattr(certificate, "TERM", term)
+    async with (
+        RunnerDouble().running() as runner,
+        desk(tmp_path, sold(runner), tls=True) as one,
+    ):
+        first, _ = await asyncio.to_thread(leaf_of, one.url, ["h2"])
+        await one.start()
+        await eventually(lambda: (tmp_path / "cert.pem").read_bytes().strip() != first.strip(), 8)
+        now, _ = await asyncio.to_thread(leaf_of, one.url, ["h2"])
+        assert now.strip() == (tmp_path / "cert.pem").read_bytes().strip() != first.strip()
+        assert (await one.status())["jobs"]
 
 
 async def test_an_http_address_serves_plain_text(tmp_path: Path) -> None:
