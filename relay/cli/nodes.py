@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import socket
 import ssl
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -17,6 +19,7 @@ from relay.errors import ConfigError
 
 if TYPE_CHECKING:
     from relay.api.server import Server
+    from relay.rpc.certificate import KeptCertificate
 
 MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "gateway": ("relay.gateway.node", "relay.api.app"),
@@ -39,6 +42,7 @@ class GatewayRole:
         self._settings = settings.gateway
         self._node = GatewayNode(settings.gateway)
         self._server: Server | None = None
+        self._keeping: asyncio.Task[None] | None = None
         self.drain_timeout = settings.gateway.drain_timeout
 
     async def start(self) -> Mapping[str, Any]:
@@ -46,7 +50,8 @@ class GatewayRole:
         from relay.api.server import Server
 
         settings = self._settings
-        context = tls_context(settings)
+        kept = own_certificate(settings)
+        context = tls_context(settings) if kept is None else kept.context
         rtc = settings.webrtc
         with listening("UDP", rtc.host, rtc.port, "gateway.webrtc.port"):
             await self._node.start()
@@ -55,6 +60,8 @@ class GatewayRole:
         )
         with listening("TCP", settings.host, settings.port, "gateway.port"):
             await self._server.start()
+        if kept is not None:
+            self._keeping = asyncio.create_task(kept.keep(), name="certificate")
         scheme = "https" if context else "http"
         port = self._server.port
         return {
@@ -70,6 +77,10 @@ class GatewayRole:
         await self._node.drain(deadline)
 
     async def stop(self) -> None:
+        if self._keeping is not None:
+            self._keeping.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._keeping
         await self._node.stop()
         if self._server is not None:
             await self._server.stop()
@@ -156,12 +167,12 @@ def own_addresses() -> list[str]:
 
 
 def tls_context(gateway: Gateway) -> ssl.SSLContext | None:
-    """The HTTP side's TLS, from files or made on the spot.
+    """The HTTP side's TLS from the operator's files, if any.
 
     Raises:
         ConfigError: one file without the other, or files that are no certificate.
     """
-    from relay.rpc.certificate import node_certificate, server_context
+    from relay.rpc.certificate import server_context
 
     tls = gateway.tls
     if tls.cert is not None and tls.key is not None:
@@ -171,12 +182,23 @@ def tls_context(gateway: Gateway) -> ssl.SSLContext | None:
         return server_context(tls.cert, tls.key, alpn=("http/1.1",))
     if tls.cert is not None or tls.key is not None:
         raise ConfigError("gateway.tls: cert and key go together")
-    if not tls.self_signed:
+    return None
+
+
+def own_certificate(gateway: Gateway) -> KeptCertificate | None:
+    """The HTTP side's TLS under a certificate made on the spot; None: not asked for.
+
+    Raises:
+        ConfigError: it cannot be kept, or what is kept is damaged.
+    """
+    from relay.rpc.certificate import KeptCertificate
+
+    tls = gateway.tls
+    if not tls.self_signed or tls.cert is not None or tls.key is not None:
         return None
     host, *also = certificate_names(gateway)
     # A folder of its own: an orchestrator beside it keeps a certificate for another name.
-    cert, key = node_certificate(gateway.data_dir / "gateway", host, also=also)
-    return server_context(cert, key, alpn=("http/1.1",))
+    return KeptCertificate(gateway.data_dir / "gateway", host, also=also, alpn=("http/1.1",))
 
 
 def certificate_names(gateway: Gateway) -> list[str]:
