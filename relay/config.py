@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -25,6 +25,12 @@ from relay.errors import ConfigError
 HTTP_URL = r"^https?://[^\s@]+$"
 VERSION = r"^(v?\d{1,9}(\.\d{1,9}){0,2}([-+].*)?)?$"
 PRICE = r"^\d{1,30}(\.\d{1,18}|/[1-9]\d{0,29})?$"
+NodeTls = Annotated[
+    Literal["pin", "ca", "off"],
+    # YAML reads a bare "off" as false.
+    BeforeValidator(lambda value: "off" if value is False else value),
+]
+ReachMode = Literal["auto", "any", "same-host"]
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -144,8 +150,14 @@ class Gateway(Section):
     start_timeout: float = Field(
         10.0, gt=0, le=300, description="Seconds a new job gets until its first picture."
     )
-    verify_orchestrator_tls: bool = Field(
-        False, description="Verify orchestrators against the system's authorities."
+    node_tls: NodeTls = Field(
+        "pin",
+        description="Certificates of orchestrators: pin the first seen, ask a ca, or off.",
+    )
+    node_ca: Path | None = Field(None, description="PEM of more authorities for node_tls: ca.")
+    reach: ReachMode = Field(
+        "auto",
+        description="Addresses orchestrators may name: auto (no nearer than they), any, same-host.",
     )
     data_dir: Path = Field(Path(".relay"), description="Where a self-signed certificate is kept.")
     auth_webhook: HttpUrl | None = Field(
@@ -257,8 +269,13 @@ class Worker(Section):
     watchdog: float = Field(
         3.0, gt=0, description="Seconds a child may stay silent until it is replaced."
     )
-    verify_tls: bool = Field(
-        False, description="Verify trickle addresses against the system's authorities."
+    node_tls: NodeTls = Field(
+        "pin", description="Certificates of trickle servers: pin the first seen, ask a ca, or off."
+    )
+    node_ca: Path | None = Field(None, description="PEM of more authorities for node_tls: ca.")
+    reach: ReachMode = Field(
+        "auto",
+        description="Addresses orchestrators may name: auto (no nearer than they), any, same-host.",
     )
     drain_timeout: float = Field(30.0, ge=0, description="Seconds that SIGTERM lets jobs end.")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 
 import aiohttp
@@ -16,6 +16,7 @@ from relay.gateway.status import ModelOffer
 from relay.market.offer import Offer
 from relay.rpc.capabilities import LIVE_PIPELINE
 from relay.rpc.schema import RunnerSchema, fetch_schema
+from relay.rpc.trust import Guard, Trust
 
 log = logging.getLogger(__name__)
 
@@ -31,9 +32,9 @@ class Catalogue:
         offers: by model, best first.
     """
 
-    def __init__(self, http: aiohttp.ClientSession, tls: ssl.SSLContext) -> None:
+    def __init__(self, http: aiohttp.ClientSession, trust: Trust) -> None:
         self._http = http
-        self._tls = tls
+        self._trust = trust
         self._gate = asyncio.Semaphore(SCHEMAS_AT_ONCE)
         self.offers: dict[str, list[Offer]] = {}
         self.schemas: dict[tuple[str, str], RunnerSchema] = {}
@@ -41,26 +42,33 @@ class Catalogue:
     async def refresh_schemas(self) -> None:
         """Fetch the schemas of everything that is offered; forget those of what is not."""
         wanted = {
-            (offer.transcoder, offer.model) for offers in self.offers.values() for offer in offers
+            (offer.url, offer.transcoder, offer.model)
+            for offers in self.offers.values()
+            for offer in offers
         }
-        kept = {key: value for key, value in self.schemas.items() if key in wanted}
-        self.schemas = kept
-        models: dict[str, list[str]] = {}
-        for transcoder, model in sorted(wanted):
-            models.setdefault(transcoder, []).append(model)
-        await asyncio.gather(*(self._load_schemas(*item) for item in models.items()))
+        told = {key[1:] for key in wanted}
+        self.schemas = {key: value for key, value in self.schemas.items() if key in told}
+        models: dict[tuple[str, str], list[str]] = {}
+        for url, transcoder, model in sorted(wanted):
+            models.setdefault((url, transcoder), []).append(model)
+        await asyncio.gather(*(self._load_schemas(*key, named) for key, named in models.items()))
 
-    async def _load_schemas(self, transcoder: str, models: Sequence[str]) -> None:
+    async def _load_schemas(self, url: str, transcoder: str, models: Sequence[str]) -> None:
+        guard = partial(self._trust.meeting, by=url)
         async with self._gate:
             for model in models[:MAX_SCHEMAS]:
-                if not await self.load_schema(transcoder, model):
+                if not await self.load_schema(transcoder, model, guard):
                     return
 
-    async def load_schema(self, transcoder: str, model: str) -> bool:
-        """Fetch the parameters' schema; False when the seller does not answer in time."""
+    async def load_schema(self, transcoder: str, model: str, guard: Callable[[str], Guard]) -> bool:
+        """Fetch the parameters' schema; False when the seller does not answer in time.
+
+        Args:
+            guard: what ``transcoder`` is held to.
+        """
         try:
             schema = await fetch_schema(
-                self._http, transcoder, model, ssl=self._tls, timeout=ASK_TIMEOUT
+                self._http, transcoder, model, ssl=guard(transcoder).ssl, timeout=ASK_TIMEOUT
             )
         except PeerError as error:
             log.debug("no schema of %s from %s: %s", model, transcoder, error)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import ssl
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,6 +25,7 @@ from relay.rpc.orchestrator_info import OrchestratorInfo
 from relay.rpc.orchestrator_request import OrchestratorRequest
 from relay.rpc.orchestrator_webhook import fetch_list
 from relay.rpc.remote_discovery import discover
+from relay.rpc.trust import Trust
 
 log = logging.getLogger(__name__)
 
@@ -75,19 +75,19 @@ class Finder:
 
     Args:
         http: the gateway's client session; for lists only.
-        tls: the context of gRPC calls, with ALPN ``h2``.
+        trust: what orchestrators are held to.
     """
 
     def __init__(
         self,
         settings: Gateway,
         http: aiohttp.ClientSession,
-        tls: ssl.SSLContext,
+        trust: Trust,
         *,
         seed: int | None = None,
     ) -> None:
         self._settings = settings
-        self._tls = tls
+        self._trust = trust
         self._random = random.Random(seed)
         self._lists = _lists(settings, http)
         self._silent = Suspensions(
@@ -221,13 +221,14 @@ class Finder:
                 self._answered.discard(url)
 
         urls, wanted = round_.urls, round_.wanted
+        named: dict[str, str] = {}
         discovery = Discovery(
             urls,
-            lambda url: self.ask(url, round_.request),
+            lambda url: self.ask(url, round_.request, by=named.get(url)),
             timeout=ASK_TIMEOUT,
             order=order,
             gate=self._refreshing if wanted is None else self._starting,
-            more=self._neighbours(urls) if self._settings.extra_nodes else None,
+            more=self._neighbours(urls, named) if self._settings.extra_nodes else None,
         )
         found.answers.extend(await discovery.find(wanted, heard=hear, missed=miss, limit=limit))
         found.answers.sort(key=lambda answer: answer.rank)
@@ -265,8 +266,14 @@ class Finder:
             if wanted and not wanted.isdisjoint(entry.capabilities)
         }
 
-    def _neighbours(self, urls: Sequence[str]) -> Callable[[Answered], Iterable[str]]:
-        """The further addresses of an operator that an answer names, each once a round."""
+    def _neighbours(
+        self, urls: Sequence[str], named: dict[str, str]
+    ) -> Callable[[Answered], Iterable[str]]:
+        """The further addresses of an operator that an answer names, each once a round.
+
+        Args:
+            named: gets who named each of them.
+        """
         seen = {_same(url) for url in urls}
 
         def more(answer: Answered) -> list[str]:
@@ -276,18 +283,25 @@ class Finder:
                 if name is None or name in seen or self._silent.suspended_until(url, now):
                     continue
                 seen.add(name)
+                named[url] = answer.url
                 result.append(url)
             return result
 
         return more
 
-    async def ask(self, url: str, request: OrchestratorRequest) -> OrchestratorInfo:
+    async def ask(
+        self, url: str, request: OrchestratorRequest, *, by: str | None = None
+    ) -> OrchestratorInfo:
         """
+        Args:
+            by: the orchestrator that named the address, if one did.
+
         Raises:
             PeerRefused: it refuses, or does not fit (``orchestrator_incompatible``).
             PeerError: it cannot be reached, does no work, or names a price that is none.
         """
-        info = await get_orchestrator(url, request, timeout=ASK_TIMEOUT, ssl_context=self._tls)
+        guard = self._trust.greeting(url, by=by)
+        info = await get_orchestrator(url, request, timeout=ASK_TIMEOUT, guard=guard)
         if not info.transcoder:
             raise PeerError(f"{url} is not doing work")
         price = info.price_info

@@ -28,6 +28,7 @@ from relay.gateway.teller import Teller
 from relay.media.stream import Stream
 from relay.media.unit import AccessUnit
 from relay.rpc.events import Event
+from relay.rpc.trust import JobTrust
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +94,7 @@ class Live:
         self.runner: dict[str, Any] = {}
         self.runner_error: str | None = None
         self._transcoder: str | None = None
+        self._trust: JobTrust | None = None
         self._session: OrchestratorSession | None = None
         self._had_output = False
         self._lost_at: float | None = None
@@ -252,7 +254,7 @@ class Live:
     async def _serve(self, started: Started) -> Ending | None:
         """Run one session; None when the stream itself cannot be served."""
         session = OrchestratorSession(
-            self._http, started.answer, self, tls=self._sellers.tls, audio=self._audio
+            self._http, started.answer, self, trust=started.trust, audio=self._audio
         )
         self._had_output = False
         try:
@@ -295,7 +297,7 @@ class Live:
     def _begin(self, session: OrchestratorSession, started: Started) -> None:
         """From here on the session is fed; it gets the kept group of pictures first."""
         offer = started.choice.offer
-        self._transcoder = offer.transcoder
+        self._transcoder, self._trust = offer.transcoder, started.trust
         self._teller.served(offer.transcoder, offer.model)
         self.runner, self.runner_error = {}, None
         self.serving = Serving.of(offer, time.time(), started.choice.why, started.connect_ms)
@@ -380,12 +382,12 @@ class Live:
 
     def _follow_version(self, version: str) -> None:
         """A worker of another version than the schema's: fetch its schema."""
-        transcoder = self._transcoder
-        if transcoder is None or not version or self._aside:
+        transcoder, trust = self._transcoder, self._trust
+        if transcoder is None or trust is None or not version or self._aside:
             return
         schema = self._sellers.schema(transcoder, self.model)
         if schema is None or schema.version != version:
-            self._set_aside(self._sellers.load_schema(transcoder, self.model))
+            self._set_aside(self._sellers.load_schema(transcoder, self.model, trust))
 
     def _no_schema(self) -> bool:
         return self._sellers.schema(self._transcoder, self.model) is None

@@ -31,6 +31,7 @@ from relay.protocols.webrtc.egress import Egress, EgressSession
 from relay.protocols.webrtc.ingest import Ingest, IngestSession
 from relay.protocols.webrtc.peer import Peers
 from relay.protocols.webrtc.session import Session
+from relay.rpc.connector import GuardedConnector
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ class GatewayNode:
         self._opened.push_async_callback(self.peers.close)
         self._ingest = Ingest(self.peers)
         self._egress = Egress(self.peers)
-        self._http = open_session()
+        self._http = open_session(GuardedConnector)
         self._opened.push_async_callback(self._http.close)
         # The operator's own services are where they are; the rules for peers are not theirs.
         services = open_session()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
@@ -25,11 +24,11 @@ from relay.market.price import Prices, leaps, parse_price
 from relay.market.selector import Choice, Suspensions, rank
 from relay.market.shared import Shared
 from relay.market.sources import MAX_LISTED
-from relay.rpc.certificate import client_context
 from relay.rpc.compatibility import fits
 from relay.rpc.live_job import LiveJobAnswer, LiveJobRequest, start_live_job
 from relay.rpc.orchestrator_info import OrchestratorInfo
 from relay.rpc.schema import RunnerSchema, fetch_schema
+from relay.rpc.trust import UNTRUSTED, JobTrust, Trust
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +55,8 @@ class Started:
     params: dict[str, Any]
     answer: LiveJobAnswer
     connect_ms: float
+    trust: JobTrust
+    """What the job's channels are held to."""
 
 
 class Sellers:
@@ -70,15 +71,14 @@ class Sellers:
         self._settings = settings
         self._tell = tell
         self._http = http
-        verify = settings.verify_orchestrator_tls
-        self.tls: ssl.SSLContext = client_context(verify=verify)
-        self._finder = Finder(settings, http, client_context(verify=verify, alpn=("h2",)))
+        self._trust = Trust(settings.node_tls, settings.reach, ca=settings.node_ca)
+        self._finder = Finder(settings, http, self._trust)
         self._suspensions = Suspensions()
         self._full = Suspensions(first=FULL_FOR, one_at_a_time=True)
         self._prices = Prices()
         self._rounds = Shared[list[Choice]]()
         self._max_price = parse_price(settings.max_price) if settings.max_price else None
-        self._catalogue = Catalogue(http, self.tls)
+        self._catalogue = Catalogue(http, self._trust)
         self._infos: dict[str, OrchestratorInfo] = {}
         self.heard = False
         """Somebody answered at least once."""
@@ -141,9 +141,9 @@ class Sellers:
         """Why nobody sells, in words."""
         return self._finder.silence()
 
-    async def load_schema(self, transcoder: str, model: str) -> bool:
+    async def load_schema(self, transcoder: str, model: str, trust: JobTrust) -> bool:
         """Fetch the parameters' schema; False when the seller does not answer in time."""
-        return await self._catalogue.load_schema(transcoder, model)
+        return await self._catalogue.load_schema(transcoder, model, trust.guard)
 
     def schema(self, transcoder: str | None, model: str) -> RunnerSchema | None:
         """The schema of ``model`` at ``transcoder``; with None, at anyone."""
@@ -259,9 +259,9 @@ class Sellers:
         """What a seller says of a model that it has, and that could not be loaded."""
         for answer in answers[:MAX_ASKED_WHY]:
             try:
-                await fetch_schema(
-                    self._http, answer.node.transcoder, model, ssl=self.tls, timeout=ASK_TIMEOUT
-                )
+                url = answer.node.transcoder
+                guard = self._trust.meeting(url, by=answer.url)
+                await fetch_schema(self._http, url, model, ssl=guard.ssl, timeout=ASK_TIMEOUT)
             except PeerError as error:
                 if error.code == BROKEN:
                     return Unavailable(str(error), code=BROKEN)
@@ -270,7 +270,7 @@ class Sellers:
     async def start(
         self, choice: Choice, *, params: dict[str, Any], request_id: str, stream_id: str
     ) -> Started:
-        """Post the job; once more with a new token when its own is refused.
+        """Post the job; once more when it was started again since it was asked.
 
         Raises:
             PeerRefused, PeerTimeout, PeerError: it is not to be had here.
@@ -284,40 +284,48 @@ class Sellers:
         )
         began = time.monotonic()
         try:
-            answer = await self._post_anew(choice.offer, request)
+            answer, trust = await self._post_anew(choice.offer, request)
         except PeerRefused as error:
             if error.code == CAPPED:
                 # It said that it had room.
                 self._full.fail(url, time.monotonic())
             raise
         self._full.succeed(url)
-        return Started(choice, params, answer, (time.monotonic() - began) * 1000)
+        return Started(choice, params, answer, (time.monotonic() - began) * 1000, trust)
 
-    async def _post_anew(self, offer: Offer, request: LiveJobRequest) -> LiveJobAnswer:
+    async def _post_anew(
+        self, offer: Offer, request: LiveJobRequest
+    ) -> tuple[LiveJobAnswer, JobTrust]:
         try:
             return await self._post(offer.url, offer.transcoder, request)
-        except PeerRefused as error:
-            if error.code != TOKEN:
+        except PeerError as error:
+            if error.code not in (TOKEN, UNTRUSTED):
                 raise
         # It was started again since it was asked.
-        info = await self._finder.ask(offer.url, self._finder.request(offer.model))
+        info = await self._finder.ask(offer.url, self._finder.request(offer.model), by=offer.url)
         if leaps(offer.price, price_of(info)):
             raise PeerError(f"{offer.url} has more than doubled its price", code="price_leapt")
         self._remember(offer.url, info)
         return await self._post(offer.url, info.transcoder, request)
 
-    async def _post(self, url: str, transcoder: str, request: LiveJobRequest) -> LiveJobAnswer:
+    async def _post(
+        self, url: str, transcoder: str, request: LiveJobRequest
+    ) -> tuple[LiveJobAnswer, JobTrust]:
         token = self._infos[url].auth_token
         if token is None:
             raise PeerError(f"{url} gave no auth token")
-        return await start_live_job(
+        trust = self._trust.job(self._trust.reach_by(url))
+        answer = await start_live_job(
             self._http,
             transcoder,
             request,
             auth_token=token,
-            ssl=self.tls,
+            ssl=trust.guard(transcoder).ssl,
             timeout=START_TIMEOUT,
         )
+        for named in answer.urls:
+            trust.guard(named)
+        return answer, trust
 
 
 def _nobody(model: str, failures: Mapping[str, RelayError]) -> Unavailable:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from relay.rpc.events import (
     Event,
 )
 from relay.rpc.live_job import LiveJobAnswer
+from relay.rpc.trust import JobTrust
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class OrchestratorSession:
     Args:
         http: the gateway's client session.
         answer: the four channels.
-        tls: context for https channels.
+        trust: what the channels are held to.
         audio: the input carries Opus.
     """
 
@@ -78,7 +78,7 @@ class OrchestratorSession:
         answer: LiveJobAnswer,
         sink: SessionSink,
         *,
-        tls: ssl.SSLContext | bool,
+        trust: JobTrust,
         audio: bool,
     ) -> None:
         # Not the manifest id: who knows it may read, write and delete the channels.
@@ -86,12 +86,13 @@ class OrchestratorSession:
         self._sink = sink
         self._audio = audio
         self._segmenter = Segmenter(audio=audio)
-        self._input = TricklePublisher(http, answer.publish_url, ssl=tls)
-        self._control = TricklePublisher(http, answer.control_url, ssl=tls)
-        self._output = TrickleSubscriber(http, answer.subscribe_url, ssl=tls)
+        publish, subscribe, control, events = (trust.guard(url) for url in answer.urls)
+        self._input = TricklePublisher(http, answer.publish_url, ssl=publish.ssl)
+        self._control = TricklePublisher(http, answer.control_url, ssl=control.ssl)
+        self._output = TrickleSubscriber(http, answer.subscribe_url, ssl=subscribe.ssl)
         # From the first event on: a worker tells at once what it can do.
         self._events = TrickleSubscriber(
-            http, answer.events_url, start=0, ssl=tls, max_segment=MAX_EVENT
+            http, answer.events_url, start=0, ssl=events.ssl, max_segment=MAX_EVENT
         )
         self._writer: SegmentWriter | None = None
         self._controls: asyncio.Queue[bytes] = asyncio.Queue(MAX_CONTROLS)

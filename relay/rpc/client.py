@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import time
 from collections.abc import Iterable
 from functools import cache
+from ipaddress import ip_address
 from typing import Final
 
 import h2.config
@@ -31,6 +33,8 @@ from relay.rpc.grpc import CONTENT_TYPE, MessageReader, decode_text, frame
 from relay.rpc.orchestrator_info import OrchestratorInfo
 from relay.rpc.orchestrator_request import OrchestratorRequest
 from relay.rpc.ping import PingPong
+from relay.rpc.reach import ANYWHERE, refusal
+from relay.rpc.trust import UNTRUSTED, Guard
 from relay.rpc.wire import MAX_MESSAGE
 
 SERVICE: Final = "/net.Orchestrator"
@@ -38,6 +42,8 @@ GET_ORCHESTRATOR: Final = f"{SERVICE}/GetOrchestrator"
 PING: Final = f"{SERVICE}/Ping"
 END_SESSION: Final = f"{SERVICE}/EndTranscodingSession"
 
+MAX_PLACES: Final = 8
+"""Addresses of one name that are tried."""
 MAX_HEADER_LIST: Final = 16 << 10
 MAX_RECEIVED: Final = 2 * MAX_MESSAGE
 """Bytes of everything that a peer may send on one call's connection."""
@@ -48,21 +54,22 @@ async def get_orchestrator(
     request: OrchestratorRequest,
     *,
     timeout: float,
-    ssl_context: ssl.SSLContext | None = None,
+    guard: Guard | None = None,
 ) -> OrchestratorInfo:
     """Ask an orchestrator what it offers.
 
     Args:
         url: as operators write it: https without a scheme, 8935 without a port.
         timeout: seconds for all of it, the connection included.
-        ssl_context: with ALPN ``h2``; by default one that verifies nothing.
+        guard: what the peer's address and certificate are held to; None: to nothing.
 
     Raises:
         PeerTimeout: no answer in time.
         PeerRefused: it answered with an error, whose text is in the message. Code
             ``orchestrator_capped`` when it is full.
         PeerError: unreachable (``peer_unreachable``), or no gRPC, or an answer that is
-            no OrchestratorInfo (``peer_answer``).
+            no OrchestratorInfo (``peer_answer``), ``untrusted`` or ``address_refused``
+            as the guard has it.
         BadInput: ``url`` is no address.
     """
     answer = await call(
@@ -70,7 +77,7 @@ async def get_orchestrator(
         GET_ORCHESTRATOR,
         request.serialise(),
         timeout=timeout,
-        ssl_context=ssl_context,
+        guard=guard,
     )
     try:
         return OrchestratorInfo.parse(answer)
@@ -97,15 +104,23 @@ async def call(
     *,
     timeout: float,
     ssl_context: ssl.SSLContext | None = None,
+    guard: Guard | None = None,
 ) -> bytes:
-    """One unary call; errors as ``get_orchestrator``."""
+    """One unary call; errors as ``get_orchestrator``.
+
+    Args:
+        ssl_context: with ALPN ``h2``; for calls without a guard, by default one that
+            verifies nothing.
+    """
     address = NodeAddress.parse(url)
-    context = (ssl_context or _default_context()) if address.tls else None
+    context = ssl_context or (guard.h2 if guard is not None else _default_context())
     try:
         async with asyncio.timeout(timeout):
-            return await _call(address, path, message, context)
+            return await _call(address, path, message, context if address.tls else None, guard)
     except TimeoutError as error:
         raise PeerTimeout(f"{address}: no answer within {timeout:g} s") from error
+    except ssl.SSLCertVerificationError as error:
+        raise PeerError(f"{address}: {error}", code=UNTRUSTED) from error
     except OSError as error:
         raise PeerError(f"{address}: {error}", code="peer_unreachable") from error
     except h2.exceptions.ProtocolError as error:
@@ -120,17 +135,18 @@ def _default_context() -> ssl.SSLContext:
 
 
 async def _call(
-    address: NodeAddress, path: str, message: bytes, context: ssl.SSLContext | None
+    address: NodeAddress,
+    path: str,
+    message: bytes,
+    context: ssl.SSLContext | None,
+    guard: Guard | None,
 ) -> bytes:
-    reader, writer = await asyncio.open_connection(
-        address.host,
-        address.port,
-        ssl=context,
-        ssl_shutdown_timeout=1.0 if context else None,
-    )
-    exchange = Exchange(address, path, message)
+    reader, writer = await _connect(address, context, guard)
     done = False
     try:
+        if guard is not None:
+            _show(guard, writer)
+        exchange = Exchange(address, path, message)
         while not exchange.ended:
             writer.write(exchange.to_send())
             await writer.drain()
@@ -147,6 +163,50 @@ async def _call(
             writer.close()
         else:
             writer.transport.abort()
+
+
+async def _connect(
+    address: NodeAddress, context: ssl.SSLContext | None, guard: Guard | None
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect to the first of the peer's addresses that takes it, of those that are allowed."""
+    error: Exception | None = None
+    for host in await _places(address, guard):
+        try:
+            return await asyncio.open_connection(
+                host,
+                address.port,
+                ssl=context,
+                server_hostname=address.host if context else None,
+                ssl_shutdown_timeout=1.0 if context else None,
+            )
+        except OSError as failure:
+            error = failure
+    raise error or OSError("no address")
+
+
+async def _places(address: NodeAddress, guard: Guard | None) -> list[str]:
+    """What to connect to: addresses, once they are judged, so that no name changes after."""
+    if guard is None or guard.reach == ANYWHERE:
+        return [address.host]
+    found = await asyncio.get_running_loop().getaddrinfo(
+        address.host, address.port, type=socket.SOCK_STREAM
+    )
+    hosts = list(dict.fromkeys(str(info[4][0]) for info in found))[:MAX_PLACES]
+    allowed = [host for host in hosts if guard.reach.allows(ip_address(host))]
+    if hosts and not allowed:
+        raise refusal(str(address), ip_address(hosts[0]))
+    return allowed
+
+
+def _show(guard: Guard, writer: asyncio.StreamWriter) -> None:
+    """Before a byte is sent."""
+    shown = writer.get_extra_info("ssl_object")
+    peer, here = writer.get_extra_info("peername"), writer.get_extra_info("sockname")
+    guard.met(
+        shown.getpeercert(binary_form=True) if shown is not None else None,
+        peer[0] if peer else None,
+        here[0] if here else None,
+    )
 
 
 class Exchange:

@@ -11,7 +11,7 @@ import aiohttp
 from relay.errors import BadInput, PeerError, PeerTimeout
 from relay.rpc.address import check_url
 
-Ssl = ssl_module.SSLContext | bool
+Ssl = ssl_module.SSLContext | bool | aiohttp.Fingerprint
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,8 @@ async def call(
         PeerTimeout: not answered in time.
         PeerError: code ``peer_unreachable`` when there is no connection or it breaks,
             ``peer_answer`` when the answer is no HTTP or over the limit, ``bad_address``
-            when ``url``, which peers tell, is none.
+            when ``url``, which peers tell, is none, ``address_refused`` when it leads where
+            they may not send us, ``untrusted`` when its certificate is not the peer's.
     """
     try:
         check_url(url, what="address")

@@ -112,6 +112,10 @@ class LiveJobAnswer:
             urls[name] = url
         return cls(**urls, manifest_id=text_of(fields.get("manifest_id")))
 
+    @property
+    def urls(self) -> tuple[str, str, str, str]:
+        return self.publish_url, self.subscribe_url, self.control_url, self.events_url
+
     def serialise(self) -> bytes:
         return dump(
             {

@@ -184,6 +184,12 @@ class RunnerStart:
     manifest_id: str = ""
     stream_id: str = ""
 
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The channels that there are."""
+        channels = (self.subscribe_url, self.publish_url, self.control_url, self.events_url)
+        return tuple(url for url in channels if url)
+
     @classmethod
     def parse(cls, body: bytes) -> RunnerStart:
         """

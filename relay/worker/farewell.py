@@ -9,8 +9,10 @@ from typing import Final
 
 import aiohttp
 
+from relay.errors import PeerError
 from relay.rpc.events import Event
 from relay.rpc.runner import RunnerStart
+from relay.rpc.trust import JobTrust
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +21,7 @@ NEXT: Final = -1
 
 
 async def farewell(
-    session: aiohttp.ClientSession, job: RunnerStart, reason: str, *, verify_tls: bool
+    session: aiohttp.ClientSession, job: RunnerStart, reason: str, trust: JobTrust
 ) -> None:
     """An error event, then the end of the output and events channels.
 
@@ -27,26 +29,29 @@ async def farewell(
     """
     event = Event.error(job.model_id, reason, time=round(time.time() * 1000)).serialise()
     if job.events_url:
-        await _call(session, "POST", f"{job.events_url}/{NEXT}", verify_tls, event)
+        await _call(session, "POST", f"{job.events_url}/{NEXT}", trust, event)
     deletes = [
-        _call(session, "DELETE", url, verify_tls)
-        for url in (job.publish_url, job.events_url)
-        if url
+        _call(session, "DELETE", url, trust) for url in (job.publish_url, job.events_url) if url
     ]
     await asyncio.gather(*deletes)
 
 
 async def _call(
-    session: aiohttp.ClientSession, method: str, url: str, verify: bool, body: bytes | None = None
+    session: aiohttp.ClientSession,
+    method: str,
+    url: str,
+    trust: JobTrust,
+    body: bytes | None = None,
 ) -> None:
     headers = {"Content-Type": "application/json"} if body else {}
     try:
+        guard = trust.guard(url)
         async with (
             asyncio.timeout(WITHIN),
             session.request(
-                method, url, data=body, headers=headers, ssl=verify, allow_redirects=False
+                method, url, data=body, headers=headers, ssl=guard.ssl, allow_redirects=False
             ) as response,
         ):
             log.debug("%s of a lost job: %s", method, response.status)
-    except (aiohttp.ClientError, OSError) as error:
+    except (aiohttp.ClientError, OSError, PeerError) as error:
         log.info("%s of a lost job failed: %s", method, error)

@@ -17,8 +17,10 @@ from relay.protocols.trickle.client import open_session
 from relay.protocols.trickle.paths import CURRENT
 from relay.protocols.trickle.publisher import TricklePublisher
 from relay.protocols.trickle.subscriber import SegmentReader, TrickleSubscriber
+from relay.rpc.connector import GuardedConnector
 from relay.rpc.events import EXTENSION_KEYFRAME, Event
 from relay.rpc.runner import RunnerStart
+from relay.rpc.trust import JobTrust
 from relay.worker.codec import Encoder
 from relay.worker.control import Change, KeyframeWanted, parse_control
 from relay.worker.loader import LoadedPipeline
@@ -49,7 +51,6 @@ LAST_WORDS: Final = 1.0
 class JobSettings:
     bitrate: int
     keyframe_interval: float
-    verify_tls: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ class Job:
         start: what was asked for.
         pipeline: loaded, and begun with the job's parameters.
         media: the thread that frames go to.
+        trust: what the job's channels are held to.
     """
 
     def __init__(
@@ -74,11 +76,12 @@ class Job:
         pipeline: LoadedPipeline,
         media: MediaThread,
         settings: JobSettings,
+        trust: JobTrust,
     ) -> None:
         self._start = start
         self._pipeline = pipeline
         self._media = media
-        self._settings = settings
+        self._trust = trust
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[JobEnd] = self._loop.create_future()
         self._demuxer = Demuxer()
@@ -110,7 +113,7 @@ class Job:
 
     async def run(self) -> JobEnd:
         """Run until something ends it; then its output and events channels are deleted."""
-        async with open_session() as session:
+        async with open_session(GuardedConnector) as session:
             self._session = session
             self._out = self._publisher(self._start.publish_url, "video/MP2T")
             self._out.on_failure = lambda error: self._channel_failed("output", error)
@@ -324,14 +327,15 @@ class Job:
         self.end(f"the {channel} channel {reason}", failed=not closed)
 
     def _publisher(self, url: str, mime: str) -> TricklePublisher:
-        return TricklePublisher(self._session, url, mime=mime, ssl=self._settings.verify_tls)
+        guard = self._trust.guard(url)
+        return TricklePublisher(self._session, url, mime=mime, ssl=guard.ssl)
 
     def _subscriber(self, url: str, start: int, *, keep_newest: bool = False) -> TrickleSubscriber:
         return TrickleSubscriber(
             self._session,
             url,
             start=start,
-            ssl=self._settings.verify_tls,
+            ssl=self._trust.guard(url).ssl,
             keep_newest=keep_newest,
         )
 

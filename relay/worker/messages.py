@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import orjson
 
+from relay.config import NodeTls, ReachMode
 from relay.errors import ParseError
 
 MAX_LINE: Final = 1 << 20
@@ -24,8 +25,26 @@ class Configure:
     pipelines: list[dict[str, Any]]
     bitrate: int
     keyframe_interval: float
-    verify_tls: bool
+    node_tls: NodeTls
+    node_ca: str | None
+    reach: ReachMode
     beat: float
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asked for a job, by the IP addresses of its connection; no message.
+
+    Attributes:
+        peer: theirs; None: not known.
+        here: ours.
+    """
+
+    peer: str | None = None
+    here: str | None = None
+
+
+NOBODY: Final = Caller()
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +53,12 @@ class Start:
 
     Attributes:
         start: fields of a ``RunnerStart``; the model is one that was loaded.
+        peer, here: the IP addresses of the connection that it was asked for on.
     """
 
     start: dict[str, Any]
+    peer: str | None = None
+    here: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

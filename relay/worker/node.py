@@ -27,6 +27,7 @@ from relay.errors import (
 )
 from relay.protocols.trickle.client import open_session
 from relay.rpc.capabilities import LIVE_PIPELINE
+from relay.rpc.connector import GuardedConnector
 from relay.rpc.hardware import Gpu, HardwareInformation
 from relay.rpc.json_body import dump
 from relay.rpc.runner import (
@@ -47,9 +48,10 @@ from relay.rpc.runner import (
 from relay.rpc.schema import RUNNER_PATH as SCHEMA_PATH
 from relay.rpc.schema import RunnerSchema
 from relay.rpc.strangers import http_log
+from relay.rpc.trust import Trust
 from relay.worker.farewell import farewell
 from relay.worker.hardware import find_gpus
-from relay.worker.messages import Configure
+from relay.worker.messages import NOBODY, Caller, Configure
 from relay.worker.supervisor import STOP_WITHIN, Slot, SlotState
 
 log = logging.getLogger(__name__)
@@ -75,7 +77,7 @@ class WorkerNode:
         draining: it takes no new jobs.
 
     Raises:
-        ConfigError: no pipeline, or two under one model id.
+        ConfigError: no pipeline, two under one model id, or node_ca cannot be read.
     """
 
     def __init__(self, settings: Worker) -> None:
@@ -85,13 +87,16 @@ class WorkerNode:
             pipelines=[each.model_dump(mode="json") for each in settings.pipelines],
             bitrate=settings.bitrate,
             keyframe_interval=settings.keyframe_interval,
-            verify_tls=settings.verify_tls,
+            node_tls=settings.node_tls,
+            node_ca=str(settings.node_ca) if settings.node_ca else None,
+            reach=settings.reach,
             beat=min(MAX_BEAT, settings.watchdog / 6),
         )
         self.slots = [
             Slot(number, configure, settings.watchdog, self._bury, self._note)
             for number in range(settings.slots)
         ]
+        self._trust = Trust(settings.node_tls, settings.reach, ca=settings.node_ca)
         self._models = _models_of(settings)
         self._changed = asyncio.Event()
         self._gpus: dict[str, Gpu] = {}
@@ -111,7 +116,7 @@ class WorkerNode:
         Raises:
             ConfigError: the address cannot be listened on.
         """
-        self._session = open_session()
+        self._session = open_session(GuardedConnector)
         app = web.Application(client_max_size=MAX_BODY, middlewares=[_json_errors, self._gate])
         app.add_routes(
             [
@@ -251,7 +256,7 @@ class WorkerNode:
         slot = next((slot for slot in able if "schema" in slot.models.get(job.model_id, {})), None)
         if slot is None or self.draining:
             raise Unavailable(NO_CAPACITY, code="no_capacity")
-        await slot.start(job)
+        await slot.start(job, _caller_of(request))
         log.info("slot %d: job %d of %s has started", slot.number, slot.count, job.model_id)
         return _answer(
             dump(
@@ -302,9 +307,18 @@ class WorkerNode:
     async def _look_for_gpus(self) -> None:
         self._gpus = await find_gpus()
 
-    async def _bury(self, job: RunnerStart, reason: str) -> None:
+    async def _bury(self, job: RunnerStart, caller: Caller, reason: str) -> None:
         if self._session is not None:
-            await farewell(self._session, job, reason, verify_tls=self.settings.verify_tls)
+            reach = self._trust.reach_from(caller.peer, caller.here)
+            await farewell(self._session, job, reason, self._trust.job(reach))
+
+
+def _caller_of(request: web.Request) -> Caller:
+    transport = request.transport
+    if transport is None:
+        return NOBODY
+    peer, here = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+    return Caller(peer[0] if peer else None, here[0] if here else None)
 
 
 async def _start_of(request: web.Request) -> RunnerStart:

@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 import time
+from pathlib import Path
 from typing import Any, Final
 
 import uvloop
@@ -22,6 +23,7 @@ import uvloop
 from relay.errors import BadInput, ParseError, RelayError
 from relay.rpc.json_body import dump
 from relay.rpc.runner import RunnerStart
+from relay.rpc.trust import Trust
 from relay.worker.codec import quiet
 from relay.worker.job import Job, JobSettings
 from relay.worker.loader import Entry, LoadedPipeline, PipelineFailed
@@ -61,9 +63,9 @@ class Child:
     def __init__(self, pipe: Pipe, configure: Configure) -> None:
         self._pipe = pipe
         self._configure = configure
-        self._settings = JobSettings(
-            configure.bitrate, configure.keyframe_interval, configure.verify_tls
-        )
+        self._settings = JobSettings(configure.bitrate, configure.keyframe_interval)
+        ca = Path(configure.node_ca) if configure.node_ca else None
+        self._trust = Trust(configure.node_tls, configure.reach, ca=ca)
         self._pipelines: dict[str, LoadedPipeline] = {}
         self._job: Job | None = None
         self._death: BaseException | None = None
@@ -119,10 +121,13 @@ class Child:
             values = pipeline.parameters.merged(start.params)
             await self._media.call(lambda: pipeline.begin(values))
             pipeline.parameters.put(values)
+            trust = self._trust.job(self._trust.reach_from(message.peer, message.here))
+            for url in start.urls:
+                trust.guard(url)
         except RelayError as error:
             self._send(Refused(error.code, str(error)))
             return
-        self._job = Job(start, pipeline, self._media, self._settings)
+        self._job = Job(start, pipeline, self._media, self._settings, trust)
         self._send(Started())
         group.create_task(self._run(self._job, pipeline))
 

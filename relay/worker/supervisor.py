@@ -16,7 +16,9 @@ from relay.errors import BadInput, ParseError, PeerError, PeerTimeout, RelayErro
 from relay.rpc.runner import NO_CAPACITY, RunnerStart
 from relay.states import StateMachine
 from relay.worker.messages import (
+    NOBODY,
     Beat,
+    Caller,
     Configure,
     Ended,
     Loaded,
@@ -64,7 +66,7 @@ _TABLE: Final = {
     SlotState.CLOSED: frozenset[SlotState](),
 }
 
-Bury = Callable[[RunnerStart, str], Awaitable[None]]
+Bury = Callable[[RunnerStart, Caller, str], Awaitable[None]]
 
 
 class Slot:
@@ -73,8 +75,8 @@ class Slot:
         number: for the log.
         configure: the first message to each child.
         watchdog: seconds that a child may be silent, or hang in one step of its job.
-        bury: called with a job and a reason when the job's child is lost: tells the job's
-            readers. The next child does not wait for it.
+        bury: called with a job, who asked for it, and a reason when the job's child is
+            lost: tells the job's readers. The next child does not wait for it.
         on_change: called after each change of ``state``.
 
     Attributes:
@@ -111,6 +113,7 @@ class Slot:
         self._pipe: Pipe | None = None
         self._process: asyncio.subprocess.Process | None = None
         self._job: RunnerStart | None = None
+        self._caller = NOBODY
         self._running = False
         self._reply: asyncio.Future[None] | None = None
         self._heard = 0.0
@@ -137,8 +140,11 @@ class Slot:
     def pid(self) -> int | None:
         return None if self._process is None else self._process.pid
 
-    async def start(self, job: RunnerStart) -> None:
+    async def start(self, job: RunnerStart, caller: Caller = NOBODY) -> None:
         """Run a job.
+
+        Args:
+            caller: who asked for it.
 
         Raises:
             BadInput: its parameters, or the pipeline with them, do not work.
@@ -148,7 +154,7 @@ class Slot:
         if self.state is not SlotState.READY or self._pipe is None:
             raise Unavailable(NO_CAPACITY, code="no_capacity")
         reply: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._reply, self._job = reply, job
+        self._reply, self._job, self._caller = reply, job, caller
         self.count += 1
         self._machine.to(SlotState.BUSY, f"job {self.count}")
         try:
@@ -163,7 +169,7 @@ class Slot:
 
     def _begin(self, job: RunnerStart) -> None:
         try:
-            self._tell(Start(_fields(job)))
+            self._tell(Start(_fields(job), self._caller.peer, self._caller.here))
         except ParseError:
             self._job = None
             self._machine.to(SlotState.READY, "the job cannot be told")
@@ -310,7 +316,7 @@ class Slot:
         job, self._job = self._job, None
         running, self._running = self._running, False
         if job is not None and running:
-            burial = asyncio.create_task(self._bury_job(job, problem))
+            burial = asyncio.create_task(self._bury_job(job, self._caller, problem))
             self._burials.add(burial)
             burial.add_done_callback(self._burials.discard)
         self._machine.to(SlotState.DOWN, problem)
@@ -323,8 +329,8 @@ class Slot:
         except PeerError as error:
             self.kill(str(error))
 
-    async def _bury_job(self, job: RunnerStart, problem: str) -> None:
-        await self._bury(job, f"the job's process was lost: {problem}")
+    async def _bury_job(self, job: RunnerStart, caller: Caller, problem: str) -> None:
+        await self._bury(job, caller, f"the job's process was lost: {problem}")
 
     def _settle(self, error: RelayError | None) -> None:
         reply = self._reply

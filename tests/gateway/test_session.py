@@ -19,6 +19,8 @@ from relay.protocols.trickle.client import open_session
 from relay.protocols.trickle.publisher import TricklePublisher
 from relay.rpc.events import KEEPALIVE_MESSAGE, Event
 from relay.rpc.live_job import LiveJobAnswer, LiveJobRequest
+from relay.rpc.reach import ANYWHERE
+from relay.rpc.trust import Trust
 from tests.gateway.desk import FRAME
 from tests.gateway.seller import CHANNELS, MODEL, Job, Seller, echo, silent
 from tests.media.samples import picture, sound
@@ -51,7 +53,9 @@ async def opened(
 ) -> AsyncIterator[tuple[OrchestratorSession, Job]]:
     job = seller.take(LiveJobRequest(MODEL))
     async with open_session() as http:
-        one = OrchestratorSession(http, job.answer(), sink, tls=False, audio=audio)
+        one = OrchestratorSession(
+            http, job.answer(), sink, trust=Trust().job(ANYWHERE), audio=audio
+        )
         await one.open()
         try:
             yield one, job
@@ -235,7 +239,7 @@ async def test_channels_that_cannot_be_reached_are_an_error_of_ours() -> None:
     nowhere = "http://127.0.0.1:9/ai/trickle/x"
     answer = LiveJobAnswer(nowhere, nowhere, nowhere, nowhere, "x")
     async with open_session() as http:
-        one = OrchestratorSession(http, answer, Sink(), tls=False, audio=False)
+        one = OrchestratorSession(http, answer, Sink(), trust=Trust().job(ANYWHERE), audio=False)
         with pytest.raises(RelayError):
             await one.open()
         await one.close()

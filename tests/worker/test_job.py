@@ -16,7 +16,9 @@ import pytest
 
 from relay.media.unit import AccessUnit
 from relay.rpc.events import EXTENSION_KEYFRAME
+from relay.rpc.reach import ANYWHERE
 from relay.rpc.runner import RunnerStart
+from relay.rpc.trust import Trust
 from relay.worker import job as job_module
 from relay.worker.codec import Decoder
 from relay.worker.job import Job, JobEnd, JobSettings
@@ -27,7 +29,7 @@ from tests.worker import clip
 from tests.worker.desk import BOUND, Desk, desk, until
 from tests.worker.stand_ins import Moody
 
-SETTINGS = JobSettings(bitrate=1_000_000, keyframe_interval=1.0, verify_tls=False)
+SETTINGS = JobSettings(bitrate=1_000_000, keyframe_interval=1.0)
 
 
 class Running:
@@ -55,7 +57,7 @@ async def running(
     await media.call(lambda: pipeline.begin(values))
     pipeline.parameters.put(values)
     async with desk() as it:
-        job = Job(it.start("model"), pipeline, media, SETTINGS)
+        job = Job(it.start("model"), pipeline, media, SETTINGS, Trust().job(ANYWHERE))
         task = asyncio.create_task(job.run())
         try:
             yield Running(it, job, task)
@@ -338,7 +340,9 @@ async def test_channels_that_cannot_be_reached_fail_the_job() -> None:
     media = MediaThread(asyncio.get_running_loop(), died)
     pipeline = LoadedPipeline(Entry("model", PASSTHROUGH, {}))
     start = RunnerStart(f"{base}/in", f"{base}/out", f"{base}/control", f"{base}/events")
-    end = await asyncio.wait_for(Job(start, pipeline, media, SETTINGS).run(), BOUND)
+    end = await asyncio.wait_for(
+        Job(start, pipeline, media, SETTINGS, Trust().job(ANYWHERE)).run(), BOUND
+    )
     assert end.failed
     media.close()
 
@@ -348,7 +352,9 @@ async def test_a_job_needs_neither_control_nor_events() -> None:
     pipeline = LoadedPipeline(Entry("model", PASSTHROUGH, {}))
     async with desk() as it:
         start = replace(it.start("model"), control_url="", events_url="")
-        task = asyncio.create_task(Job(start, pipeline, media, SETTINGS).run())
+        task = asyncio.create_task(
+            Job(start, pipeline, media, SETTINGS, Trust().job(ANYWHERE)).run()
+        )
         await it.step(clip.video(frames=3))
         await it.end_input()
         assert not (await asyncio.wait_for(task, BOUND)).failed

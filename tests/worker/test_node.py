@@ -152,12 +152,12 @@ GOOD = b'{"subscribe_url":"http://127.0.0.1:1/a","publish_url":"http://127.0.0.1
 async def test_trickle_is_spoken_over_tls_and_verified_only_when_told_to(
     tmp_path: Path,
 ) -> None:
-    for verify in (False, True):
-        async with worker(verify_tls=verify) as node, client(node) as runner:
+    for node_tls in ("pin", "off", "ca"):
+        async with worker(node_tls=node_tls) as node, client(node) as runner:
             await node.wait_ready()
             async with desk(server_context(*node_certificate(tmp_path, "127.0.0.1"))) as it:
                 await runner.start(it.start("passthrough"), timeout=5)
-                if verify:
+                if node_tls == "ca":
                     it.put(video()[0])
                     await until(lambda: node.slots[0].state is SlotState.READY)
                     assert it.units == []

@@ -18,16 +18,24 @@ log = logging.getLogger(__name__)
 TIMEOUT: Final = aiohttp.ClientTimeout(total=None, connect=5.0, sock_connect=5.0, sock_read=None)
 """A request of either side may wait for as long as its channel lives, once it is connected."""
 
+Ssl = tls.SSLContext | bool | aiohttp.Fingerprint
+"""How a certificate is verified; True: against the system's authorities."""
+
 _DELETE_WITHIN: Final = 2.0
 _READ_BUFFER: Final = 256 * 1024
 
 
-def open_session() -> aiohttp.ClientSession:
+def open_session(
+    kind: type[aiohttp.TCPConnector] = aiohttp.TCPConnector,
+) -> aiohttp.ClientSession:
     """A session whose pool never makes a waiting request hold up another one.
 
     Each channel holds two connections; they are kept alive and used again.
+
+    Args:
+        kind: of its connector, which may refuse to connect with a PeerError.
     """
-    connector = aiohttp.TCPConnector(limit=0, limit_per_host=0, keepalive_timeout=60.0)
+    connector = kind(limit=0, limit_per_host=0, keepalive_timeout=60.0)
     return aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -50,7 +58,7 @@ class Endpoint:
 
     session: aiohttp.ClientSession
     url: str
-    ssl: tls.SSLContext | bool = True
+    ssl: Ssl = True
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def at(self, sequence: int) -> str:
@@ -67,14 +75,14 @@ class Endpoint:
                 ) as response,
             ):
                 log.debug("trickle DELETE: %s", response.status)
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, OSError, PeerError) as error:
             log.debug("trickle DELETE failed: %s", error)
 
 
 def endpoint(
     session: aiohttp.ClientSession,
     url: str,
-    ssl: tls.SSLContext | bool,
+    ssl: Ssl,
     headers: Mapping[str, str] | None,
 ) -> Endpoint:
     return Endpoint(session, url.rstrip("/"), ssl, dict(headers or {}))
@@ -84,14 +92,14 @@ def peer_error(error: Exception) -> PeerError:
     """The error of ours for one of the HTTP client's."""
     if isinstance(error, TimeoutError):
         return PeerTimeout(f"no trickle connection in time: {error}")
-    if isinstance(error, aiohttp.ClientSSLError):
+    if isinstance(error, aiohttp.ClientSSLError | aiohttp.ServerFingerprintMismatch):
         return PeerError(f"trickle connection is not trusted: {error}", code="untrusted")
     return PeerError(f"trickle connection failed: {error or type(error).__name__}")
 
 
 def is_final(error: PeerError) -> bool:
     """Whether trying again at once makes no sense: not trusted, or not there for seconds."""
-    return error.code == "untrusted" or isinstance(error, PeerTimeout)
+    return error.code in ("untrusted", "address_refused") or isinstance(error, PeerTimeout)
 
 
 async def complaint(response: aiohttp.ClientResponse) -> str:

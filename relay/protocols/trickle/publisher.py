@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl as tls
 from collections.abc import Callable, Coroutine, Mapping
 from enum import Enum
 from typing import Any, Final
@@ -15,6 +14,7 @@ from relay.errors import ChannelClosed, PeerError, PeerRefused, PeerTimeout, Rel
 from relay.protocols.trickle import answers
 from relay.protocols.trickle.client import (
     TIMEOUT,
+    Ssl,
     complaint,
     endpoint,
     is_final,
@@ -77,7 +77,7 @@ class TricklePublisher:
         url: str,
         *,
         mime: str = "video/MP2T",
-        ssl: tls.SSLContext | bool = True,
+        ssl: Ssl = True,
         headers: Mapping[str, str] | None = None,
         first_sequence: int = 0,
         reset: bool = False,
@@ -199,7 +199,7 @@ class TricklePublisher:
                 return
             except (aiohttp.ClientError, OSError) as failure:
                 error: PeerError = peer_error(failure)
-            except PeerRefused as refusal:
+            except PeerError as refusal:
                 error = refusal
             if loop.time() - begun > _STOOD:
                 # It stood for a while and was cut, as some proxies do with idle requests.

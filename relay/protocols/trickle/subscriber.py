@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl as tls
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Final
 
@@ -14,6 +13,7 @@ from relay.errors import PeerError, PeerRefused, TooLarge
 from relay.protocols.trickle import answers
 from relay.protocols.trickle.client import (
     TIMEOUT,
+    Ssl,
     complaint,
     endpoint,
     is_final,
@@ -162,7 +162,7 @@ class TrickleSubscriber:
         url: str,
         *,
         start: int = LATEST,
-        ssl: tls.SSLContext | bool = True,
+        ssl: Ssl = True,
         headers: Mapping[str, str] | None = None,
         max_segment: int | None = None,
         stall_timeout: float = 2.0,
