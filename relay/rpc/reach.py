@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from socket import inet_aton
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -122,10 +123,15 @@ class Reach:
         Raises:
             PeerError: ``address_refused``.
         """
+        host = urlsplit(url).hostname or ""
         try:
-            address = ip_address(urlsplit(url).hostname or "")
+            address = ip_address(host)
         except ValueError:
-            return
+            try:
+                # As resolvers read it: 2130706433, 0x7f.1 and 0177.0.0.1 are addresses too.
+                address = IPv4Address(inet_aton(host))
+            except (OSError, ValueError):
+                return
         self.check(address, url)
 
 
