@@ -59,6 +59,7 @@ class GatewayNode:
         self._tasks: list[asyncio.Task[None]] = []
         self._ending: set[asyncio.Task[None]] = set()
         self._quiet = asyncio.Event()
+        self._broken: str | None = None
         self._opened = AsyncExitStack()
         self.peers: Peers
         self.sellers: Sellers
@@ -104,6 +105,15 @@ class GatewayNode:
                 end=self._terminate,
             )
             self._tasks.append(asyncio.create_task(beating.run(), name="heartbeat"))
+        for task in self._tasks:
+            task.add_done_callback(self._lost)
+
+    def _lost(self, task: asyncio.Task[None]) -> None:
+        """Work without which the gateway only seems to live: say so, and take no more traffic."""
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        log.error("the gateway's task “%s” broke", task.get_name(), exc_info=error)
+        self._broken = f"the gateway's task “{task.get_name()}” broke; start it again"
 
     @property
     def ready(self) -> bool:
@@ -116,6 +126,8 @@ class GatewayNode:
             return "this gateway is going away"
         if not self._tasks:
             return "this gateway is starting"
+        if self._broken:
+            return self._broken
         return None if self.sellers.heard else self.sellers.silence()
 
     async def drain(self, deadline: float) -> None:

@@ -10,6 +10,7 @@ import pytest
 from relay.config import Gateway, WebRtc
 from relay.errors import ConfigError, NotFound, PeerRefused, Unavailable
 from relay.gateway.node import GatewayNode
+from relay.gateway.sellers import Sellers
 from relay.gateway.status import StreamState
 from relay.protocols.webrtc.client import WhepClient, WhipClient
 from relay.protocols.webrtc.offering import Offering
@@ -251,3 +252,16 @@ async def test_a_gateway_without_orchestrators_says_so() -> None:
         assert node.why_not_ready() == "no orchestrator is configured (gateway.orchestrators)"
     finally:
         await node.stop()
+
+
+async def test_a_task_that_breaks_is_told_and_ends_readiness(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(self: Sellers) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Sellers, "refresh", broken)
+    async with gateway() as desk:
+        await eventually(lambda: "“sellers” broke" in (desk.node.why_not_ready() or ""), 3)
+        assert not desk.node.ready
+    assert "the gateway's task “sellers” broke" in caplog.text
