@@ -32,7 +32,8 @@ from relay.rpc.events import (
     Event,
 )
 from relay.rpc.live_job import LiveJobAnswer
-from relay.rpc.trust import JobTrust
+from relay.rpc.reach import REFUSED
+from relay.rpc.trust import UNTRUSTED, JobTrust
 
 log = logging.getLogger(__name__)
 
@@ -274,4 +275,5 @@ class OrchestratorSession:
 def _ending(channel: str, error: RelayError) -> Ending:
     if isinstance(error, ChannelClosed):
         return Ending(f"{channel}_closed", f"the orchestrator closed the {channel} channel")
-    return Ending(f"{channel}_failed", f"the {channel} channel failed: {error}")
+    code = error.code if error.code in (UNTRUSTED, REFUSED) else f"{channel}_failed"
+    return Ending(code, f"the {channel} channel failed: {error}")

@@ -117,13 +117,13 @@ class Child:
             pipeline = self._pipelines.get(start.model_id)
             if self._job is not None or pipeline is None:
                 raise BadInput("this slot cannot run that job", code="slot")
+            trust = self._trust.job(self._trust.reach_from(message.peer, message.here))
+            for url in start.urls:
+                trust.guard(url)
             pipeline.parameters.reset()
             values = pipeline.parameters.merged(start.params)
             await self._media.call(lambda: pipeline.begin(values))
             pipeline.parameters.put(values)
-            trust = self._trust.job(self._trust.reach_from(message.peer, message.here))
-            for url in start.urls:
-                trust.guard(url)
         except RelayError as error:
             self._send(Refused(error.code, str(error)))
             return

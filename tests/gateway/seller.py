@@ -6,6 +6,7 @@ Front, gRPC and trickle are the real ones; only the faults are made here.
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -50,11 +51,13 @@ class Job:
         self.controls: list[bytes] = []
         self.units: list[AccessUnit] = []
         self.over = asyncio.Event()
-        http, url = seller.http, self.url
-        self.input = TrickleSubscriber(http, url("in"), start=0)
-        self.output = TricklePublisher(http, url("out"))
-        self.events = TricklePublisher(http, url("events"), mime="application/json")
-        self._control = TrickleSubscriber(http, url("control"), start=0, keep_newest=True)
+        http, url, verify = seller.http, self.url, seller.tls is None
+        self.input = TrickleSubscriber(http, url("in"), start=0, ssl=verify)
+        self.output = TricklePublisher(http, url("out"), ssl=verify)
+        self.events = TricklePublisher(http, url("events"), mime="application/json", ssl=verify)
+        self._control = TrickleSubscriber(
+            http, url("control"), start=0, keep_newest=True, ssl=verify
+        )
         self._demuxer = Demuxer()
         self._segmenter = Segmenter(audio=True, min_duration=0.1)
         self._writer: SegmentWriter | None = None
@@ -170,6 +173,8 @@ class Seller:
         hold: a job's POST is answered once it is set.
         price, listed: for all that it does, and by model.
         nodes: more addresses that it names.
+        tls: what it serves with; None: plain text.
+        names: the base of the channels that it tells; by default its own.
         jobs, posts, asked, questions, schema_asked: what came.
     """
 
@@ -185,6 +190,9 @@ class Seller:
         self.listed: tuple[PriceInfo, ...] = ()
         self.nodes: tuple[str, ...] = ()
         self.runner_version = ""
+        self.tls: ssl.SSLContext | None = None
+        self.names = ""
+        self.front: Front | None = None
         self.questions: list[OrchestratorRequest] = []
         self.delay = 0.0
         self.schema: dict[str, Any] | None = None
@@ -208,9 +216,10 @@ class Seller:
         app.router.add_get(ORCHESTRATOR_PATH, self._schema)
         app.router.add_post("/deaf/{channel}/{sequence}", self._hear_nothing)
         app.router.add_delete("/deaf/{channel}", self._deleted)
-        front = Front(app, {GET_ORCHESTRATOR: self._offer})
+        self.front = front = Front(app, {GET_ORCHESTRATOR: self._offer}, self.tls)
         self.http = open_session()
-        self.url = f"http://127.0.0.1:{await front.start('127.0.0.1', port)}"
+        scheme = "http" if self.tls is None else "https"
+        self.url = f"{scheme}://127.0.0.1:{await front.start('127.0.0.1', port)}"
         try:
             yield self
         finally:
@@ -229,6 +238,24 @@ class Seller:
         self.jobs.append(job)
         self._tasks.append(asyncio.create_task(job.run(self.work)))
         return job
+
+    def cut(self) -> None:
+        """End every HTTP connection, as a network does."""
+        assert self.front is not None
+        server = self.front._runner.server
+        assert server is not None
+        for connection in server.connections:
+            if connection.transport is not None:
+                connection.transport.abort()
+
+    def _told(self, job: Job) -> LiveJobAnswer:
+        answer = job.answer()
+        if not self.names:
+            return answer
+        publish, subscribe, control, events = (
+            url.replace(self.url, self.names) for url in answer.urls
+        )
+        return LiveJobAnswer(publish, subscribe, control, events, manifest_id="x")
 
     def _ended(self, job: Job) -> None:
         """The gateway has let go: the other channels go too, as at every orchestrator."""
@@ -263,7 +290,7 @@ class Seller:
         if self.hold is not None:
             await self.hold.wait()
         job = self.take(LiveJobRequest.parse(body))
-        return web.Response(body=job.answer().serialise(), content_type="application/json")
+        return web.Response(body=self._told(job).serialise(), content_type="application/json")
 
     async def _schema(self, request: web.Request) -> web.StreamResponse:
         self.schema_asked += 1

@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from relay.config import Settings
 from relay.errors import ConfigError, PeerError
 from relay.protocols.trickle.client import open_session
 from relay.protocols.trickle.publisher import TricklePublisher
@@ -245,6 +246,16 @@ async def test_ca_takes_no_other(tmp_path: Path, ask: Ask, wrong: str) -> None:
             await ask(session, trust.job(ANYWHERE).guard(one.url), one.url)
         assert refused.value.code == UNTRUSTED
         assert one.heard == []
+
+
+def test_a_bare_off_is_no_false(tmp_path: Path) -> None:
+    path = tmp_path / "relay.yaml"
+    path.write_text("gateway:\n  node_tls: off\nworker:\n  node_tls: pin\n")
+    settings = Settings.load(path)
+    assert (settings.gateway.node_tls, settings.worker.node_tls) == ("off", "pin")
+    path.write_text("gateway:\n  node_tls: maybe\n")
+    with pytest.raises(ConfigError, match=r"gateway\.node_tls"):
+        Settings.load(path)
 
 
 def test_a_file_of_authorities_that_is_none_is_named(tmp_path: Path) -> None:

@@ -165,6 +165,17 @@ async def test_trickle_is_spoken_over_tls_and_verified_only_when_told_to(
                     await it.step(video())
 
 
+async def test_channels_elsewhere_than_its_orchestrator_may_send_it_are_refused() -> None:
+    async with worker(reach="same-host") as node, client(node) as runner:
+        await node.wait_ready()
+        job = RunnerStart("http://10.0.0.1:9/in", "http://10.0.0.1:9/out")
+        with pytest.raises(PeerRefused, match="may not send us"):
+            await runner.start(job, timeout=5)
+        async with desk() as it:
+            await runner.start(it.start("passthrough"), timeout=5)
+            await it.step(video())
+
+
 BAD_STARTS = [
     (b"", 400),
     (b"{", 400),
