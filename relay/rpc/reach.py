@@ -25,6 +25,11 @@ Address = IPv4Address | IPv6Address
 _THIS_NETWORK: Final = IPv4Network("0.0.0.0/8")
 _NAT64: Final = IPv6Network("64:ff9b::/96")
 _COMPATIBLE: Final = IPv6Network("::/96")
+_TRANSLATED: Final = IPv6Network("::ffff:0:0:0/96")
+_NOT_GLOBAL: Final = tuple(
+    IPv6Network(text) for text in ("64:ff9b:1::/48", "3fff::/20", "5f00::/16")
+)
+"""Local NAT64 (RFC 8215), documentation and SRv6, which ``is_global`` does not know everywhere."""
 
 
 class Place(IntEnum):
@@ -59,7 +64,9 @@ def place_of(address: Address) -> Place:
         return Place.NOWHERE
     if isinstance(address, IPv4Address) and address.is_reserved:
         return Place.NOWHERE
-    if isinstance(address, IPv6Address) and address.is_site_local:
+    if isinstance(address, IPv6Address) and (
+        address.is_site_local or any(address in network for network in _NOT_GLOBAL)
+    ):
         return Place.PRIVATE
     return Place.PUBLIC if address.is_global else Place.PRIVATE
 
@@ -74,7 +81,7 @@ def plain(address: Address) -> Address:
 def _inner(address: IPv6Address) -> IPv4Address | None:
     if address.is_unspecified:
         return None
-    if address in _NAT64 or address in _COMPATIBLE:
+    if any(address in network for network in (_NAT64, _COMPATIBLE, _TRANSLATED)):
         return IPv4Address(int(address) & 0xFFFFFFFF)
     teredo = address.teredo
     return address.ipv4_mapped or address.sixtofour or (teredo[1] if teredo else None)
@@ -95,6 +102,8 @@ class Reach:
     only_own: bool = False
 
     def allows(self, address: Address) -> bool:
+        if self == ANYWHERE:
+            return True
         address = plain(address)
         if self.own is not None and address == self.own:
             return True
@@ -102,11 +111,9 @@ class Reach:
         if self.only_own:
             # Of this machine, which has more addresses than the one that we met it at.
             return self.nearest is place is Place.LOOPBACK
-        if place is Place.NOWHERE:
-            return False
-        if place is Place.LINK:
+        if place in (Place.NOWHERE, Place.LINK):
             # Another host of its link is not the peer, nor anything that it needs.
-            return self.nearest is Place.NOWHERE
+            return False
         return place <= self.nearest
 
     def check(self, address: Address, what: str) -> None:

@@ -26,6 +26,10 @@ NEAR = [
     "0.1.2.3",
     "224.0.0.1",
     "240.0.0.1",
+    "64:ff9b:1::7f00:1",
+    "::ffff:0:127.0.0.1",
+    "3fff::1",
+    "5f00::1",
     "255.255.255.255",
     "::",
     "::1",
@@ -155,3 +159,9 @@ def test_only_global_addresses_are_public(address: object, nearest: Place, only:
         assert not (found.is_loopback)
         assert not (found.is_link_local)
     assert isinstance(Reach(nearest, only_own=only).allows(found), bool)
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "::", "127.0.0.1", "169.254.169.254", "224.0.0.1"])
+def test_what_the_operator_names_is_where_it_is(address: str) -> None:
+    assert ANYWHERE.allows(ip_address(address))
+    assert reach_of("any", PUBLIC).allows(ip_address(address))
