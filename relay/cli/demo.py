@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -17,7 +17,7 @@ from relay.cli.lookout import Place, look
 from relay.cli.network import running_network
 from relay.cli.pace import pace
 from relay.errors import ParseError
-from relay.media.unit import AccessUnit
+from relay.media.unit import VIDEO_CLOCK, AccessUnit
 from relay.protocols.webrtc.client import WhepClient, WhipClient
 from relay.worker.codec import Decoder
 from relay.worker.file import write_file
@@ -139,9 +139,31 @@ def _finish(request: Request, seen: Seen) -> Report:
         sheet.write_png(picture_file, sheet.contact_sheet(before, after, words))
         report.picture = str(picture_file)
         video_file = request.folder / "demo.mp4"
-        write_file(video_file, seen.units)
+        write_file(video_file, _on_one_line(seen.units))
         report.video = str(video_file)
     return report
+
+
+def _on_one_line(units: Sequence[AccessUnit]) -> list[AccessUnit]:
+    """Picture and sound on a line of time that begins at 0.
+
+    RTP counts each from a number of its own. What took the shortest way shows how far each
+    track's count is from the moment of arrival.
+    """
+    apart = {
+        video: min(
+            (
+                unit.pts - round(unit.arrival * VIDEO_CLOCK)
+                for unit in units
+                if unit.is_video is video
+            ),
+            default=0,
+        )
+        for video in (True, False)
+    }
+    placed = [replace(unit, pts=unit.pts - apart[unit.is_video]) for unit in units]
+    begin = min((unit.pts for unit in placed), default=0)
+    return [replace(unit, pts=unit.pts - begin) for unit in placed]
 
 
 def _pictures(units: Sequence[AccessUnit]) -> Iterator[tuple[clip.Image, float]]:

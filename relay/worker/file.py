@@ -30,6 +30,8 @@ MAX_KEYFRAME_GAP: Final = 4.0
 """Seconds; a file with fewer key frames makes viewers and segments wait, so it is transcoded."""
 LOOKED_AT: Final = 20.0
 """Seconds of the file that are looked at to tell whether it can go untouched."""
+FAR: Final = 10
+"""Seconds; a track that begins later than that after another is on a clock of its own."""
 ORDER_WINDOW: Final = VIDEO_CLOCK // 2
 MAX_HELD: Final = 1000
 
@@ -80,10 +82,10 @@ class FileSource:
             video = container.streams.video[0]
             streams = [video, *container.streams.audio[:1]]
             origin = _start(streams)
-            readers = {video.index: self._video(video, origin)}
+            readers = {video.index: self._video(video, _own(video, origin))}
             if self.has_audio:
                 audio = container.streams.audio[0]
-                readers[audio.index] = self._audio(audio, origin)
+                readers[audio.index] = self._audio(audio, _own(audio, origin))
             try:
                 for packet in container.demux(streams):
                     yield from readers[packet.stream.index].read(packet)
@@ -179,6 +181,12 @@ def _start(streams: Sequence[Any]) -> Fraction:
         stream.start_time * stream.time_base for stream in streams if stream.start_time is not None
     ]
     return min(starts, default=Fraction(0))
+
+
+def _own(stream: Any, origin: Fraction) -> Fraction:
+    """Where ``stream`` begins: with the others, unless that would keep them waiting."""
+    start = _start([stream])
+    return start if start - origin > FAR else origin
 
 
 def _can_go_untouched(container: Any) -> bool:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import aiohttp
+import av
 import cv2
 import pytest
 
@@ -50,6 +51,10 @@ async def test_the_demo_passes_with_nothing_but_the_loopback(tmp_path: Path) -> 
     assert sheet is not None
     assert sheet.shape[0] > 400
     assert sum(unit.is_video for unit in FileSource(Path(report["video"])).units()) >= 60
+    with av.open(report["video"]) as written:
+        starts = [float(s.start_time * s.time_base) for s in written.streams]
+        assert len(starts) == 2
+        assert max(map(abs, starts)) < 1, "picture and sound begin together, at 0"
 
 
 @pytest.fixture(scope="module")

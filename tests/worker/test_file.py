@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from relay.cli import clip
 from relay.errors import BadInput
-from relay.media.unit import AccessUnit
+from relay.media.unit import VIDEO_CLOCK, AccessUnit
 from relay.worker.codec import Decoder
 from relay.worker.file import FileSource, write_file
 
@@ -107,3 +108,14 @@ def test_nothing_to_write_is_refused(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written_is_refused(units: list[AccessUnit], tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="written"):
         write_file(tmp_path / "no" / "clip.mp4", units)
+
+
+def test_a_track_on_a_clock_of_its_own_begins_with_the_others(
+    units: list[AccessUnit], tmp_path: Path
+) -> None:
+    far = 3600 * VIDEO_CLOCK
+    apart = [u if u.is_video else replace(u, pts=u.pts + far) for u in units]
+    write_file(tmp_path / "apart.mkv", apart)
+    read = list(FileSource(tmp_path / "apart.mkv").units())
+    assert len(read) >= len(units) - 2
+    assert max(unit.pts for unit in read) < 2 * VIDEO_CLOCK
