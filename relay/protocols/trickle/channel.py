@@ -134,7 +134,8 @@ class Channel:
         self._limits = limits
         self._budget = budget
         self._segment_pace = Pace(limits.segment_rate, limits.segment_peak, now)
-        self._byte_pace = Pace(limits.byte_rate, limits.byte_peak, now)
+        self.pause = Pace(limits.byte_rate, limits.byte_peak, now).owe
+        """Seconds that a writer of so many bytes has to wait before its next ones."""
         self._slots: list[Segment | None] = [None] * SLOTS
         # Counts the restarts of the publisher: an empty end that an older
         # publisher's preconnect brings must not move next_write.
@@ -156,10 +157,6 @@ class Channel:
         """
         if not self._segment_pace.take(1, now):
             raise RateLimited("Too many segments", code="too_many_segments", retry_after=1)
-
-    def pause(self, amount: int, now: float) -> float:
-        """Seconds that a writer of ``amount`` bytes has to wait before its next ones."""
-        return self._byte_pace.owe(amount, now)
 
     def write(self, sequence: int, *, reset: bool = False) -> Writer:
         """Begin to write ``sequence`` (``LATEST``: the next one).

@@ -6,12 +6,13 @@ import asyncio
 import time
 from typing import Final
 
-from aiohttp import HttpVersion11, web
+from aiohttp import HttpVersion11, StreamReader, web
 from aiohttp.web_protocol import RequestPayloadError
 
 from relay.errors import RelayError, UnsupportedMedia
 from relay.protocols.trickle import answers
 from relay.protocols.trickle.channel import Channel, Writer
+from relay.protocols.trickle.straight import straight, taken
 
 MAX_PAUSE: Final = 1.0
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -41,6 +42,7 @@ class Intake:
         self._deadline = asyncio.timeout(None)
         self._running = False
         self._timer: asyncio.TimerHandle | None = None
+        self._refused: RelayError | None = None
         self.last_byte: float | None = None
         self.abandoned = False
 
@@ -108,6 +110,8 @@ class Intake:
                 finally:
                     self._running = False
         except TimeoutError:
+            if self._refused is not None:
+                return _closing(answers.refusal(self._refused))
             if self.broken:
                 return await self._last(answers.plain("Bad chunk\n", status=400))
             if not segment.closed:
@@ -126,20 +130,55 @@ class Intake:
 
     async def _append(self) -> None:
         content = self._request.content
-        writer = self._writer
         while True:
             data = await content.readany()
             if not data and content.at_eof():
                 break
-            if data:
-                if self.last_byte is None:
-                    self._disarm()
-                self.last_byte = time.monotonic()
-                writer.write(data, self.last_byte)
-                if pause := self._channel.pause(len(data), self.last_byte):
-                    # What is not read holds the writer back; see Limits.byte_rate.
-                    await asyncio.sleep(min(pause, MAX_PAUSE))
-        writer.finish(time.monotonic())
+            if data and (pause := self._write(data)):
+                # What is not read holds the writer back; see Limits.byte_rate.
+                await asyncio.sleep(pause)
+            if taken(content) and not content.at_eof():
+                await self._append_rest(content)
+                break
+        self._writer.finish(time.monotonic())
+
+    async def _append_rest(self, content: StreamReader) -> None:
+        """The same without a switch of tasks for each piece."""
+        if (error := content.exception()) is not None:
+            raise error
+        with straight(content, self._take):
+            await content.wait_eof()
+        if self._refused is not None:
+            raise self._refused
+
+    def _take(self, data: bytes) -> None:
+        if self._refused is not None:
+            return
+        try:
+            pause = self._write(data)
+        except RelayError as error:
+            self._refused = error
+            self.expire()
+            return
+        if pause:
+            self._request.protocol.pause_reading()
+            self._loop.call_later(pause, self._resume)
+
+    def _resume(self) -> None:
+        if self._request.transport is not None:
+            self._request.protocol.resume_reading()
+
+    def _write(self, data: bytes) -> float:
+        """Append; the seconds to wait before more is read.
+
+        Raises:
+            RelayError: a bound is hit.
+        """
+        if self.last_byte is None:
+            self._disarm()
+        self.last_byte = now = time.monotonic()
+        self._writer.write(data, now)
+        return min(self._channel.pause(len(data), now), MAX_PAUSE)
 
     async def _early(self) -> web.StreamResponse:
         """Answer before the body has ended."""

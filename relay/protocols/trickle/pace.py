@@ -19,18 +19,18 @@ class Pace:
 
     def take(self, amount: float, now: float) -> bool:
         """Take it, or nothing when there is not enough."""
-        self._rest(now)
-        if amount > self._left:
-            return False
-        self._left -= amount
-        return True
+        left = self._left + (now - self._then) * self._rate
+        self._then = now
+        if left > self._peak:
+            left = self._peak
+        enough = amount <= left
+        self._left = left - amount if enough else left
+        return enough
 
     def owe(self, amount: float, now: float) -> float:
         """Take it in any case; the seconds to wait until there is something again."""
-        self._rest(now)
-        self._left -= amount
-        return max(0.0, -self._left / self._rate)
-
-    def _rest(self, now: float) -> None:
-        self._left = min(self._peak, self._left + (now - self._then) * self._rate)
+        # Once for each piece of each stream, so in one go.
+        left = self._left + (now - self._then) * self._rate
         self._then = now
+        self._left = left = (left if left < self._peak else self._peak) - amount
+        return 0.0 if left >= 0 else -left / self._rate

@@ -85,8 +85,9 @@ class TrickleServer:
     def routes(self) -> Iterable[web.RouteDef]:
         """The routes of this server, for one application."""
         channel = f"{self.base_path}{{channel}}"
-        yield web.route("*", channel, self._guarded(self._on_channel))
+        # In the order in which they are tried: most requests are for segments.
         yield web.route("*", f"{channel}/{{sequence}}", self._guarded(self._on_segment))
+        yield web.route("*", channel, self._guarded(self._on_channel))
 
     def attach(self, app: web.Application) -> None:
         """Add the routes to ``app``, and have its shutdown end every request that waits."""
