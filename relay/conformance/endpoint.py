@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import io
 import ssl as tls
@@ -21,6 +22,9 @@ FRAGMENT: Final = "application/trickle-ice-sdpfrag"
 TIMEOUT: Final = 10.0
 MAX_BODY: Final = 1 << 20
 Body = bytes | str | io.BytesIO | AsyncIterator[bytes]
+BUSY: Final = 3
+"""Tries more at a name in use, where its server says when it will be free."""
+LONGEST_WAIT: Final = 2
 CLIENT_ERRORS: Final = range(400, 500)
 
 
@@ -148,7 +152,15 @@ class Endpoint:
         chosen = self.offer() if offer is None else offer
         body = chosen.text if isinstance(chosen, Offer) else chosen
         named = {"Content_Type": SDP, **headers}
-        return await self.ask("POST", self.url, body, **named)
+        reply = await self.ask("POST", self.url, body, **named)
+        for _ in range(BUSY):
+            wait = reply.headers.get("Retry-After", "")
+            if reply.status != 409 or not wait.isdecimal() or int(wait) > LONGEST_WAIT:
+                break
+            # A name in use is free in a moment, it says.
+            await asyncio.sleep(int(wait) + 0.2)
+            reply = await self.ask("POST", self.url, body, **named)
+        return reply
 
     async def session(self, offer: Offer | None = None) -> Session:
         """A session by a good POST.

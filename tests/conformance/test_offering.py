@@ -30,6 +30,14 @@ async def test_ours_takes_publishers() -> None:
     assert set(ended(told, Outcome.NOT_OFFERED)) == {"no-redirect-by-301", "ice-servers", "play"}
 
 
+async def test_an_open_gateway_that_asks_to_wait_is_waited_for() -> None:
+    busy = ["unguessable", "h264-profiles", "restart", "after-a-restart", "restart-if-match"]
+    async with gateway() as desk:
+        told = await results(Side.WHIP, desk.whip, abuse=False, only=[*busy, "half-a-restart"])
+    assert ended(told, Outcome.FAILED) == {}
+    assert len(ended(told, Outcome.PASSED)) == 6
+
+
 async def test_ours_serves_viewers() -> None:
     async with Seller().running() as one, gateway(one) as desk, desk.filming():
         await desk.live_at(one)
