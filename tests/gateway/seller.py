@@ -137,6 +137,12 @@ async def echo(job: Job) -> None:
         job.show(unit)
 
 
+async def echo_and_stay(job: Job) -> None:
+    """Every picture comes back, and no channel is closed when the input ends."""
+    await echo(job)
+    await asyncio.Event().wait()
+
+
 async def silent(job: Job) -> None:
     """Reads everything and sends nothing."""
     async for _ in job.pictures():

@@ -18,7 +18,7 @@ from relay.media.segmenter import Segmenter
 from relay.media.unit import VIDEO_CLOCK, AccessUnit
 from relay.rpc.events import EXTENSION_KEYFRAME, KEYFRAME_MESSAGE
 from tests.gateway.desk import NAME, Desk, gateway
-from tests.gateway.seller import Job, Seller, changed, echo, silent, stops_after
+from tests.gateway.seller import Job, Seller, changed, echo, echo_and_stay, silent, stops_after
 from tests.media.samples import PPS, idr_slice, picture
 from tests.network import eventually
 
@@ -74,7 +74,7 @@ async def test_a_seller_that_takes_no_input_is_left(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize("channel", ["in", "out", "control", "events"])
 async def test_a_seller_that_closes_a_channel_is_left(channel: str) -> None:
     async with (
-        Seller().running() as closing,
+        Seller(echo_and_stay).running() as closing,
         Seller().running() as good,
         gateway(closing, good) as desk,
         desk.filming(),
