@@ -7,12 +7,19 @@ does not exist is refused by name.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -21,10 +28,8 @@ from pydantic_settings import (
 )
 
 from relay.errors import ConfigError
+from relay.wrong_settings import HTTP_URL, NODE_URL, PRICE, VERSION, in_words
 
-HTTP_URL = r"^https?://[^\s@]+$"
-VERSION = r"^(v?\d{1,9}(\.\d{1,9}){0,2}([-+].*)?)?$"
-PRICE = r"^\d{1,30}(\.\d{1,18}|/[1-9]\d{0,29})?$"
 NodeTls = Annotated[
     Literal["pin", "ca", "off"],
     # YAML reads a bare "off" as false.
@@ -80,7 +85,18 @@ class Kafka(Section):
     password: str | None = Field(None, description="Its password.")
 
 
-HttpUrl = Annotated[str, Field(pattern=r"^https?://[^\s]+$")]
+def _is_asked(path: Path | None, info: ValidationInfo) -> Path | None:
+    if path is not None and info.data.get("node_tls") != "ca":
+        raise ValueError("is asked with node_tls: ca only")
+    return path
+
+
+NodeCa = Annotated[
+    Path | None,
+    AfterValidator(_is_asked),
+    Field(description="PEM of more authorities for node_tls: ca."),
+]
+HttpUrl = Annotated[str, Field(pattern=HTTP_URL)]
 
 
 class Gateway(Section):
@@ -93,7 +109,7 @@ class Gateway(Section):
     )
     orchestrator_webhook: str | None = Field(
         None,
-        pattern=HTTP_URL,
+        pattern=NODE_URL,
         description="Address of a list of more orchestrators: [{address, score}].",
     )
     orchestrator_webhook_headers: dict[str, str] = Field(
@@ -101,7 +117,7 @@ class Gateway(Section):
     )
     remote_signer: str | None = Field(
         None,
-        pattern=HTTP_URL,
+        pattern=NODE_URL,
         description="Base address of a remote signer; its /discover-orchestrators is asked.",
     )
     remote_signer_headers: dict[str, str] = Field(
@@ -154,7 +170,7 @@ class Gateway(Section):
         "pin",
         description="Certificates of orchestrators: pin the first seen, ask a ca, or off.",
     )
-    node_ca: Path | None = Field(None, description="PEM of more authorities for node_tls: ca.")
+    node_ca: NodeCa = None
     reach: ReachMode = Field(
         "auto",
         description="Addresses orchestrators may name: auto (no nearer than they), any, same-host.",
@@ -272,7 +288,7 @@ class Worker(Section):
     node_tls: NodeTls = Field(
         "pin", description="Certificates of trickle servers: pin the first seen, ask a ca, or off."
     )
-    node_ca: Path | None = Field(None, description="PEM of more authorities for node_tls: ca.")
+    node_ca: NodeCa = None
     reach: ReachMode = Field(
         "auto",
         description="Addresses orchestrators may name: auto (no nearer than they), any, same-host.",
@@ -326,24 +342,7 @@ class Settings(BaseSettings):
         try:
             return configured(**overrides)  # type: ignore[no-any-return]
         except ValidationError as error:
-            raise ConfigError(_in_words(error)) from error
-
-
-def _in_words(error: ValidationError) -> str:
-    unknown, wrong = [], []
-    for item in error.errors():
-        key = ".".join(str(part) for part in item["loc"])
-        if item["type"] == "extra_forbidden":
-            unknown.append(key + did_you_mean(key, known_keys(item["loc"][:-1])))
-        else:
-            wrong.append(f"{key}: {item['msg']}")
-    sentences = []
-    if unknown:
-        keys = ", ".join(unknown)
-        sentences.append(f"unknown keys: {keys} (relay up --print-config shows every key)")
-    if wrong:
-        sentences.append("wrong settings:\n  " + "\n  ".join(wrong))
-    return "; ".join(sentences)
+            raise ConfigError(in_words(error, known_keys)) from error
 
 
 def known_keys(section: Sequence[str | int]) -> list[str]:
@@ -357,12 +356,6 @@ def known_keys(section: Sequence[str | int]) -> list[str]:
         model = None if field is None else field.annotation
     before = "".join(f"{part}." for part in section)
     return [before + name for name in getattr(model, "model_fields", {})]
-
-
-def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """ " (did you mean ...?)", or nothing when nothing is like it."""
-    found = get_close_matches(word, known, 1)
-    return f" (did you mean {found[0]}?)" if found else ""
 
 
 def _check_file(path: Path) -> None:

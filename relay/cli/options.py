@@ -11,8 +11,9 @@ import yaml
 from pydantic import BaseModel
 
 from relay.cli.printed import MASK
-from relay.config import Gateway, Settings, did_you_mean, is_loopback
+from relay.config import Gateway, Settings, is_loopback
 from relay.errors import ConfigError
+from relay.wrong_settings import did_you_mean
 
 PREFIX = "RELAY_"
 

@@ -83,8 +83,10 @@ class Doorman:
         except PeerError as error:
             log.warning("stream %s: the authentication webhook: %s", name, error)
             # Where it is and how it fails is the operator's business, not the publisher's.
-            words = "the authentication webhook cannot be asked at the moment"
-            code = error.code if error.code == BAD_ANSWER else FAILED
+            if error.code == BAD_ANSWER:
+                words, code = "the authentication webhook's answer cannot be read", BAD_ANSWER
+            else:
+                words, code = "the authentication webhook cannot be asked at the moment", FAILED
             raise type(error)(words, code=code, retry_after=5) from error
         finally:
             self._asking -= 1

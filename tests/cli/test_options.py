@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -48,8 +49,27 @@ def test_a_wrong_key_is_refused_by_name(assignment: str, named: str) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        ("gateway.max_price=cheap", "'cheap' is not wei a pixel such as 1200, 0.5 or 3/7"),
+        ("gateway.auth_webhook=x", "'x' is not an http:// or https:// address"),
+        ("gateway.orchestrators=https://x", "is no list; write [a, b]"),
+        ("gateway.node_ca=/x.pem", "gateway.node_ca: is asked with node_tls: ca only"),
+        (
+            "gateway.remote_signer=https://me:secret@x",
+            "'https://...@x' is not an http:// or https:// address without a user in it",
+        ),
+    ],
+)
+def test_a_wrong_value_is_told_with_what_is_asked(text: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        load(None, [text])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
         ("gateway.prot=1", "gateway.prot (did you mean gateway.port?)"),
         ("gatway.port=1", "gatway (did you mean gateway?)"),
+        ("gateway.verify_orchestrator_tls=true", "(now gateway.node_tls=ca)"),
         ("gateway.webrtc.hots=a", "gateway.webrtc.hots (did you mean gateway.webrtc.host?)"),
         (
             "worker.pipelines=[{model_id: a, entri: b}]",

@@ -1,0 +1,66 @@
+"""What is said of settings that are none, or of another kind."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+
+from pydantic import ValidationError
+
+HTTP_URL = r"^https?://\S+$"
+NODE_URL = r"^https?://[^\s@]+$"
+VERSION = r"^(v?\d{1,9}(\.\d{1,9}){0,2}([-+].*)?)?$"
+PRICE = r"^\d{1,30}(\.\d{1,18}|/[1-9]\d{0,29})?$"
+
+SHAPES = {
+    HTTP_URL: "an http:// or https:// address",
+    NODE_URL: "an http:// or https:// address without a user in it",
+    VERSION: "a version such as 0.9.1",
+    PRICE: "wei a pixel such as 1200, 0.5 or 3/7",
+}
+"""In words, what a pattern asks for."""
+REPLACED = {
+    "gateway.verify_orchestrator_tls": "gateway.node_tls=ca",
+    "worker.verify_tls": "worker.node_tls=ca",
+}
+"""Keys of before, and what says the same now."""
+
+
+def in_words(
+    error: ValidationError, known_keys: Callable[[Sequence[str | int]], Sequence[str]]
+) -> str:
+    """Every key that is wrong, each with the reason.
+
+    Args:
+        known_keys: those of a section.
+    """
+    unknown, wrong = [], []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"])
+        if key in REPLACED:
+            unknown.append(f"{key} (now {REPLACED[key]})")
+        elif item["type"] == "extra_forbidden":
+            unknown.append(key + did_you_mean(key, known_keys(item["loc"][:-1])))
+        elif item["type"] == "string_pattern_mismatch":
+            pattern = item["ctx"]["pattern"]
+            given = re.sub(r"//[^/@]*@", "//...@", str(item["input"]))  # not its password
+            wrong.append(f"{key}: {given!r} is not {SHAPES.get(pattern, pattern)}")
+        elif item["type"] == "list_type":
+            wrong.append(f"{key}: {item['input']!r} is no list; write [a, b]")
+        else:
+            # Pydantic's "Value error, ..." before the words of a rule of ours says nothing.
+            wrong.append(f"{key}: {item['msg'].removeprefix('Value error, ')}")
+    sentences = []
+    if unknown:
+        keys = ", ".join(unknown)
+        sentences.append(f"unknown keys: {keys} (relay up --print-config shows every key)")
+    if wrong:
+        sentences.append("wrong settings:\n  " + "\n  ".join(wrong))
+    return "; ".join(sentences)
+
+
+def did_you_mean(word: str, known: Sequence[str]) -> str:
+    """ " (did you mean ...?)", or nothing when nothing is like it."""
+    found = get_close_matches(word, known, 1)
+    return f" (did you mean {found[0]}?)" if found else ""
