@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 import uvloop
 
@@ -75,6 +75,8 @@ def run(request: Request) -> int:
     Raises:
         RelayError: no such file, or the gateway refused or ended it, in its words.
     """
+    if urlsplit(request.to).scheme not in ("http", "https"):
+        raise ConfigError(f"--to {request.to}: is not an http:// or https:// address")
     source = FileSource(request.file)
     sent = uvloop.run(publish(request, source))
     told = {"file": str(request.file), "frames": sent, "url": request.to}
@@ -113,7 +115,8 @@ async def publish(request: Request, source: FileSource) -> int:
         if sending.done():
             sending.result()
         elif ended.done() and not asked.done():
-            raise PeerError(f"the gateway ended the stream: {ended.result()}", code="ended")
+            why = await client.last_word() or ended.result()
+            raise PeerError(f"the gateway ended the stream: {why}", code="ended")
     finally:
         for task in tasks:
             task.cancel()

@@ -56,6 +56,7 @@ class GatewayNode:
         self._paths: dict[str, Path] = {}
         self._sessions: dict[str, tuple[Session, Path]] = {}
         self._stopped: deque[tuple[str, str]] = deque(maxlen=ENDINGS_KEPT)
+        self._over: deque[tuple[str, str]] = deque(maxlen=ENDINGS_KEPT)
         self._tasks: list[asyncio.Task[None]] = []
         self._ending: set[asyncio.Task[None]] = set()
         self._quiet = asyncio.Event()
@@ -167,6 +168,7 @@ class GatewayNode:
             for key, (session, _) in list(self._sessions.items()):
                 if session.is_closed:
                     del self._sessions[key]
+                    self._over.append((key, session.peer.close_reason))
             now = time.monotonic()
             for path in list(self._paths.values()):
                 if path.has_publisher:
@@ -275,14 +277,18 @@ class GatewayNode:
 
         Raises:
             NotFound: there is none, or it ended; with code ``stream_stopped`` when it
-                published a stream that was stopped here, so that it does not come back.
+                published a stream that was stopped here, so that it does not come back,
+                and with ``session_ended`` and the reason when it ended otherwise.
         """
         if (why := dict(self._stopped).get(session_id)) is not None:
             raise NotFound(why, code="stream_stopped")
         found = self._sessions.get(session_id)
-        if found is None or found[0].is_closed:
-            raise NotFound("no such session", code="session_not_found")
-        return found[0]
+        if found is not None and not found[0].is_closed:
+            return found[0]
+        why = found[0].peer.close_reason if found else dict(self._over).get(session_id)
+        if why is not None:
+            raise NotFound(f"the session has ended: {why}", code="session_ended")
+        raise NotFound("no such session", code="session_not_found")
 
     async def end_session(self, session_id: str) -> None:
         session = self.session(session_id)

@@ -217,6 +217,10 @@ class WhipClient:
         """Wait until the session is over, by either side; returns why."""
         return await self._session.wait_closed()
 
+    async def last_word(self) -> str | None:
+        """Why the server ended the session, where it is a gateway of ours that says so."""
+        return await self._link.resource.last_word()
+
     async def close(self) -> None:
         """DELETE the session and free everything."""
         await self._link.close()

@@ -21,6 +21,9 @@ TIMEOUT: Final = 10.0
 GOODBYE: Final = 3.0
 """Seconds for the DELETE: whoever ends a session need not wait for a server that is lost."""
 
+ENDED: Final = "the session has ended: "
+"""Before the reason that a gateway of ours gives."""
+
 _SDP: Final = {"Content-Type": "application/sdp"}
 
 
@@ -81,6 +84,21 @@ class Resource:
             raise PeerError("the answer is too large", code="bad_answer")
         return body.decode("utf-8", "replace")
 
+    async def last_word(self) -> str | None:
+        """Why the server ended the session, in its own words; None when it does not say."""
+        if self.location is None:
+            return None
+        timeout = aiohttp.ClientTimeout(total=GOODBYE)
+        try:
+            async with self._http.get(
+                self.location, headers=self._headers, ssl=self._ssl, timeout=timeout
+            ) as response:
+                code, text = _problem(response, await response.content.read(MAX_SIZE))
+        except (TimeoutError, aiohttp.ClientError) as error:
+            _log.info("GET %s: %s", self.location, error)
+            return None
+        return text.removeprefix(ENDED) if code in ("stream_stopped", "session_ended") else None
+
     async def delete(self) -> None:
         """End the session; whatever the server says, it is over for us."""
         if self.location is None:
@@ -98,8 +116,8 @@ class Resource:
             _log.info("DELETE %s: %s", location, error)
 
 
-def _refusal(response: aiohttp.ClientResponse, body: bytes) -> PeerRefused:
-    """The refusal in the server's words: problem+json where it speaks it (RFC 9457)."""
+def _problem(response: aiohttp.ClientResponse, body: bytes) -> tuple[str, str]:
+    """Code and words of a refusal, from problem+json where the server speaks it (RFC 9457)."""
     code, text = "peer_refused", response.reason or ""
     try:
         problem = json.loads(body)
@@ -108,6 +126,11 @@ def _refusal(response: aiohttp.ClientResponse, body: bytes) -> PeerRefused:
     if isinstance(problem, dict):
         code = str(problem.get("code") or code)
         text = str(problem.get("detail") or problem.get("title") or text)
+    return code, text
+
+
+def _refusal(response: aiohttp.ClientResponse, body: bytes) -> PeerRefused:
+    code, text = _problem(response, body)
     after = response.headers.get("Retry-After", "")
     return PeerRefused(
         f"{response.status}: {text}",

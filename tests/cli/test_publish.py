@@ -1,0 +1,61 @@
+"""What ``relay publish`` says of a stream that the gateway ended, and of wrong words."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from relay.api.app import build_app
+from relay.api.server import Server
+from relay.cli import clip, publish
+from relay.config import Gateway
+from relay.errors import ConfigError, PeerError
+from relay.gateway.node import GatewayNode
+from relay.worker.file import FileSource, write_file
+from tests.network import eventually
+
+
+@pytest.fixture
+async def node() -> AsyncIterator[tuple[GatewayNode, str]]:
+    """A gateway that nobody serves, and its address."""
+    settings = Gateway.model_validate({"orchestrators": [], "webrtc": {"port": 0}})
+    made = GatewayNode(settings)
+    await made.start()
+    server = Server(build_app(made), host="127.0.0.1", port=0)
+    await server.start()
+    yield made, server.url
+    await server.stop()
+    await made.stop()
+
+
+@pytest.fixture(scope="module")
+def clip_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    write_file(path, clip.encoded(2, width=320, height=240))
+    return path
+
+
+@pytest.mark.parametrize("starved", [False, True])
+async def test_an_end_is_told_with_the_gateways_reason(
+    node: tuple[GatewayNode, str], clip_file: Path, starved: bool
+) -> None:
+    gateway, url = node
+    request = publish.Request(clip_file, f"{url}/whip/cam", None, loop=True)
+    publishing = asyncio.create_task(publish.publish(request, FileSource(clip_file)))
+    await eventually(lambda: any(s.input is not None and s.input.bytes for s in gateway.streams()))
+    if starved:
+        gateway._paths["cam"].cannot_serve("no_keyframe", "it sent no key frame for 60 seconds")
+    else:
+        await gateway.stop_stream("cam")
+    words = "it sent no key frame for 60 seconds" if starved else "stopped"
+    with pytest.raises(PeerError, match=f"the gateway ended the stream: .*{words}"):
+        await asyncio.wait_for(publishing, 20)
+
+
+@pytest.mark.parametrize("to", ["127.0.0.1:9935/whip/a", "rtmp://a/live", "/whip/a", ""])
+def test_an_address_of_another_kind_is_refused(to: str) -> None:
+    with pytest.raises(ConfigError, match="is not an http:// or https:// address"):
+        publish.run(publish.Request(Path("a.mp4"), to, None, loop=False))
