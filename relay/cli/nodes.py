@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import socket
 import ssl
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -20,6 +21,9 @@ from relay.errors import ConfigError
 if TYPE_CHECKING:
     from relay.api.server import Server
     from relay.rpc.certificate import KeptCertificate
+
+FIRST_ANSWER: Final = 0.5
+"""Seconds that orchestrators get until the gateway says it is up without them."""
 
 MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "gateway": ("relay.gateway.node", "relay.api.app"),
@@ -70,8 +74,12 @@ class GatewayRole:
             "udp_port": self._node.peers.udp.port,
         }
 
-    async def ready(self) -> None:
-        """The HTTP side answers at once; ``/readyz`` tells of orchestrators."""
+    async def ready(self) -> Mapping[str, Any]:
+        """The HTTP side answers at once; orchestrators get a moment to, and are told of."""
+        until = time.monotonic() + FIRST_ANSWER
+        while (why := self._node.why_not_ready()) and time.monotonic() < until:
+            await asyncio.sleep(0.02)
+        return {} if why is None else {"not_ready": why}
 
     async def drain(self, deadline: float) -> None:
         await self._node.drain(deadline)
@@ -100,8 +108,9 @@ class OrchestratorRole:
             await self._node.start()
         return {"url": self._node.service_url, "port": self._node.port}
 
-    async def ready(self) -> None:
+    async def ready(self) -> Mapping[str, Any]:
         """It may start before its runners; their health is its own to watch."""
+        return {}
 
     async def drain(self, deadline: float) -> None:
         await self._node.drain(deadline)
@@ -130,8 +139,9 @@ class WorkerRole:
             "models": [pipeline.model_id for pipeline in self._settings.pipelines],
         }
 
-    async def ready(self) -> None:
+    async def ready(self) -> Mapping[str, Any]:
         await self._node.wait_ready()
+        return {}
 
     async def drain(self, deadline: float) -> None:
         await self._node.drain(deadline)

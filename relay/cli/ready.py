@@ -67,6 +67,7 @@ def role_block(role: str, settings: Settings, told: Mapping[str, Any]) -> str:
         "",
         f"  media     on UDP {told['udp_port']}",
         f"  buys      from {sellers}",
+        *([f"  not yet   {why} (/readyz tells)"] if (why := told.get("not_ready")) else []),
         *_warnings(settings),
     ]
     return "\n".join([*lines, ""])

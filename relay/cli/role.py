@@ -37,8 +37,8 @@ class Role(Protocol):
     async def start(self) -> Mapping[str, Any]:
         """Listen; returns the addresses, ``url`` among them."""
 
-    async def ready(self) -> None:
-        """Return once work can be taken."""
+    async def ready(self) -> Mapping[str, Any]:
+        """Return once work can be taken; with what more there is to tell."""
 
     async def drain(self, deadline: float) -> None:
         """Take nothing new and wait for what runs, until ``deadline`` (monotonic)."""
@@ -131,13 +131,15 @@ async def _live(
             return
         told = {"role": name, "pid": os.getpid(), **addresses}
         tell({"listening": told})
-        if await _unless({asked, orphaned}, _true(role.ready())) is None:
+        more = await _unless({asked, orphaned}, role.ready())
+        if more is None:
             return
         # What start-up made stays to the end: walking it again and again would hold up
         # the loop, and with it pictures, for tens of milliseconds each time.
         gc.collect()
         gc.freeze()
-        tell({"ready": True, **told})
+        # Under ``relay up`` the others are still starting: what is missing says nothing.
+        tell({"ready": True, **told, **(more if line is None else {})})
         await asyncio.wait({asked, orphaned}, return_when=asyncio.FIRST_COMPLETED)
         seconds = role.drain_timeout if line is None else min(SUPERVISED_DRAIN, role.drain_timeout)
         log.info("%s: asked to end; draining for at most %g s", name, seconds)
@@ -148,11 +150,6 @@ async def _live(
         async with asyncio.timeout(STOP_BOUND):
             await role.stop()
         log.info("%s: ended", name)
-
-
-async def _true(awaitable: Awaitable[None]) -> bool:
-    await awaitable
-    return True
 
 
 async def _unless(enders: set[asyncio.Task[Any]], work: Awaitable[T]) -> T | None:

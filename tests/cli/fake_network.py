@@ -59,8 +59,9 @@ class FakeRole:
             "runners": [runner.url for runner in self._settings.orchestrator.models],
         }
 
-    async def ready(self) -> None:
+    async def ready(self) -> Mapping[str, Any]:
         print(f"{self._name} has its settings", file=sys.stderr, flush=True)
+        return {}
 
     async def drain(self, deadline: float) -> None:
         await asyncio.sleep(0.05)

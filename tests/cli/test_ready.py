@@ -24,5 +24,11 @@ def test_a_gateway_alone_prints_the_table_of_the_whole() -> None:
     assert "https://b:4" in role_block("gateway", settings, GATEWAY)
 
 
+def test_a_gateway_that_nobody_answered_says_so() -> None:
+    told = GATEWAY | {"not_ready": "https://b:4 does not answer"}
+    assert "not yet   https://b:4 does not answer" in role_block("gateway", load(None, []), told)
+    assert "not yet" not in role_block("gateway", load(None, []), GATEWAY)
+
+
 def test_another_role_alone_prints_one_line() -> None:
     assert "\n" not in role_block("worker", load(None, []), GATEWAY)
