@@ -6,7 +6,6 @@ import asyncio
 import importlib
 import socket
 import ssl
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -22,8 +21,8 @@ if TYPE_CHECKING:
     from relay.api.server import Server
     from relay.rpc.certificate import KeptCertificate
 
-FIRST_ANSWER: Final = 0.5
-"""Seconds that orchestrators get until the gateway says it is up without them."""
+FIRST_LOOKS: Final = 25
+"""For half a second orchestrators may answer before the gateway says it is up without them."""
 
 MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "gateway": ("relay.gateway.node", "relay.api.app"),
@@ -76,10 +75,11 @@ class GatewayRole:
 
     async def ready(self) -> Mapping[str, Any]:
         """The HTTP side answers at once; orchestrators get a moment to, and are told of."""
-        until = time.monotonic() + FIRST_ANSWER
-        while (why := self._node.why_not_ready()) and time.monotonic() < until:
+        for _ in range(FIRST_LOOKS):
+            if self._node.ready:
+                return {}
             await asyncio.sleep(0.02)
-        return {} if why is None else {"not_ready": why}
+        return {"not_ready": self._node.why_not_ready()}
 
     async def drain(self, deadline: float) -> None:
         await self._node.drain(deadline)
