@@ -76,6 +76,11 @@ class Tls(Section):
     self_signed: bool = Field(False, description="Make a certificate at start (phones need HTTPS).")
 
 
+class NodeTlsFiles(Section):
+    cert: Path | None = Field(None, description="PEM certificate chain; default: one of our own.")
+    key: Path | None = Field(None, description="PEM key of it.")
+
+
 class Kafka(Section):
     """A topic that the network's events go to; needs the extra ``kafka``."""
 
@@ -244,6 +249,11 @@ class Orchestrator(Section):
         description="Give gateway and runner names of their own for a job's channels: each "
         "writes and reads only what is its part.",
     )
+    trickle_tokens: bool = Field(
+        False,
+        description="Ask for a bearer token with each trickle request. Gateway and runner get "
+        "one each with the job; stock ones do not send it, and their jobs end.",
+    )
     models: list[Runner] = Field(default_factory=list, description="Runners, models-file shape.")
     models_file: Path | None = Field(
         None,
@@ -254,6 +264,7 @@ class Orchestrator(Section):
         None, description="Runner of the models whose entry in the models file has no url."
     )
     data_dir: Path = Field(Path(".relay"), description="Where the node keeps its certificate.")
+    tls: NodeTlsFiles = NodeTlsFiles()
     health_interval: float = Field(5.0, gt=0, description="Seconds between runner health polls.")
     drain_timeout: float = Field(30.0, ge=0, description="Seconds that SIGTERM lets jobs end.")
 

@@ -23,7 +23,9 @@ def masked(value: Any, name: str = "") -> Any:
         return {key: masked(inner, str(key)) for key, inner in value.items()}
     if isinstance(value, list):
         return [masked(inner) for inner in value]
-    if value is not None and (name in SECRETS or SECRET_NAME.search(name)):
+    if value is None or isinstance(value, bool):
+        return value  # a switch is no secret, whatever its name
+    if name in SECRETS or SECRET_NAME.search(name):
         return MASK
     return value
 

@@ -33,6 +33,7 @@ from relay.rpc.events import (
 )
 from relay.rpc.live_job import LiveJobAnswer
 from relay.rpc.reach import REFUSED
+from relay.rpc.trickle_token import token_header
 from relay.rpc.trust import UNTRUSTED, JobTrust
 
 log = logging.getLogger(__name__)
@@ -88,12 +89,20 @@ class OrchestratorSession:
         self._audio = audio
         self._segmenter = Segmenter(audio=audio)
         publish, subscribe, control, events = (trust.guard(url) for url in answer.urls)
-        self._input = TricklePublisher(http, answer.publish_url, ssl=publish.ssl)
-        self._control = TricklePublisher(http, answer.control_url, ssl=control.ssl)
-        self._output = TrickleSubscriber(http, answer.subscribe_url, ssl=subscribe.ssl)
+        headers = token_header(answer.trickle_token)
+        self._input = TricklePublisher(http, answer.publish_url, ssl=publish.ssl, headers=headers)
+        self._control = TricklePublisher(http, answer.control_url, ssl=control.ssl, headers=headers)
+        self._output = TrickleSubscriber(
+            http, answer.subscribe_url, ssl=subscribe.ssl, headers=headers
+        )
         # From the first event on: a worker tells at once what it can do.
         self._events = TrickleSubscriber(
-            http, answer.events_url, start=0, ssl=events.ssl, max_segment=MAX_EVENT
+            http,
+            answer.events_url,
+            start=0,
+            ssl=events.ssl,
+            headers=headers,
+            max_segment=MAX_EVENT,
         )
         self._writer: SegmentWriter | None = None
         self._controls: asyncio.Queue[bytes] = asyncio.Queue(MAX_CONTROLS)

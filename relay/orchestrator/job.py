@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Any, Final
 
 from relay.orchestrator.capacity import Entry
+from relay.protocols.trickle.passes import Pass
 from relay.rpc.live_job import LiveJobAnswer, LiveJobRequest
 from relay.rpc.runner import RunnerStart
 from relay.states import StateMachine
@@ -79,6 +80,10 @@ class Job:
         entry: what it occupies.
         now: monotonic seconds.
         separate: gateway and runner get names of their own.
+        tokens: each gets a token.
+
+    Attributes:
+        passes: the gateway's token and the runner's; None where none are asked for.
     """
 
     def __init__(
@@ -89,11 +94,13 @@ class Job:
         now: float,
         *,
         separate: bool = False,
+        tokens: bool = False,
     ) -> None:
         self.number = number
         self.request = request
         self.entry = entry
         self.channels = Channels(separate=separate)
+        self.passes = (Pass(), Pass()) if tokens else None
         self.began = now
         self.end_reason = ""
         self._machine = StateMachine(f"job {number}", JobState.STARTING, _TABLE, log=log)
@@ -124,6 +131,7 @@ class Job:
             control_url=base + channels.control,
             events_url=base + channels.events,
             manifest_id=channels.manifest_id,
+            trickle_token=self.passes[0].token if self.passes else "",
         )
 
     def order(self, base: str) -> RunnerStart:
@@ -140,7 +148,20 @@ class Job:
             gateway_request_id=request.gateway_request_id or secrets.token_hex(4),
             manifest_id=self.channels.manifest_id if not self.channels.separate else "",
             stream_id=request.stream_id,
+            trickle_token=self.passes[1].token if self.passes else "",
         )
+
+    @property
+    def tokenless(self) -> str:
+        """Which sides ask for channels without their token, and never had it with them.
+
+        One that has shown it once is in the clear: somebody else, who knows a name, must
+        not end the job by asking without.
+        """
+        if self.passes is None:
+            return ""
+        sides = zip(("gateway", "runner"), self.passes, strict=True)
+        return " and ".join(side for side, one in sides if one.missed and not one.shown)
 
     def describe(self, now: float) -> dict[str, Any]:
         """For the status: nothing by which a channel could be found."""

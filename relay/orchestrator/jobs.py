@@ -19,7 +19,8 @@ from relay.errors import PeerError, PeerRefused, PeerTimeout, RelayError, Unavai
 from relay.orchestrator.capacity import Entry
 from relay.orchestrator.job import Job, JobState
 from relay.orchestrator.runners import Runners
-from relay.protocols.trickle.server import Access, TrickleServer
+from relay.protocols.trickle.passes import Access
+from relay.protocols.trickle.server import TrickleServer
 from relay.rpc.live_job import LiveJobAnswer, LiveJobRequest
 from relay.rpc.runner import NO_CAPACITY
 
@@ -39,6 +40,9 @@ SILENCE: Final = 60.0
 GONE: Final = 10.0
 """The same for one that does not read it either: it died, or lost its way to us."""
 
+TOKENLESS: Final = 2.0
+"""Seconds from a job's begin in which each side shows its token, where tokens are asked for."""
+
 LAST_WORDS: Final = 0.5
 """Seconds from a deleted output to the end, in which the runner may say why in an event."""
 
@@ -53,6 +57,7 @@ class Jobs:
         runner_base: the same for runners.
         separate_names: whether gateway and runner get names of their own for a job's
             channels, each for its part of them.
+        tokens: whether each gets a token, which the trickle server asks for.
     """
 
     def __init__(
@@ -64,6 +69,7 @@ class Jobs:
         gateway_base: Callable[[], str],
         runner_base: Callable[[], str],
         separate_names: bool = False,
+        tokens: bool = False,
     ) -> None:
         self._trickle = trickle
         self._runners = runners
@@ -71,6 +77,7 @@ class Jobs:
         self._gateway_base = gateway_base
         self._runner_base = runner_base
         self._separate = separate_names
+        self._tokens = tokens
         self._count = 0
         self.running: set[Job] = set()
         self.ended: Counter[str] = Counter()
@@ -153,15 +160,15 @@ class Jobs:
     def _open(self, request: LiveJobRequest, entry: Entry) -> Job:
         """Take a place and make the channels, watched from the start."""
         self._count += 1
-        job = Job(self._count, request, entry, time.monotonic(), separate=self._separate)
+        began = time.monotonic()
+        job = Job(self._count, request, entry, began, separate=self._separate, tokens=self._tokens)
         self._runners.capacity.take(entry, job.began)
         self.running.add(job)
         self._none_left.clear()
         try:
             for name, mime in job.channels.kinds():
                 self._trickle.create(name, mime)
-            if self._separate:
-                self._part(job)
+            self._part(job)
         except RelayError:
             self.end(job, "no channels", kind="not_started")
             raise
@@ -181,12 +188,19 @@ class Jobs:
         return job
 
     def _part(self, job: Job) -> None:
-        """Gateway and runner each write what the other reads."""
+        """Gateway and runner each write what the other reads: by their names, their tokens,
+        or both."""
         ours, theirs = job.channels, job.channels.for_runner()
         for (name, _), (other, _) in zip(ours.kinds(), theirs.kinds(), strict=True):
             from_gateway = name in (ours.input, ours.control)
-            self._trickle.grant(name, name, Access.WRITE if from_gateway else Access.READ)
-            self._trickle.grant(other, name, Access.READ if from_gateway else Access.WRITE)
+            gateway = Access.WRITE if from_gateway else Access.READ
+            runner = Access.READ if from_gateway else Access.WRITE
+            if self._separate:
+                self._trickle.grant(name, name, gateway)
+                self._trickle.grant(other, name, runner)
+            if job.passes is not None:
+                self._trickle.let(name, job.passes[0], gateway)
+                self._trickle.let(other, job.passes[1], runner)
 
     def _output_closed(self, job: Job, why: str) -> None:
         if job.state is not JobState.ENDED:
@@ -225,7 +239,8 @@ class Jobs:
         await self._none_left.wait()
 
     async def watch(self) -> None:
-        """End the jobs whose input stays silent or whose gateway is gone; never returns."""
+        """End the jobs whose input stays silent, whose gateway is gone, or whose peers know
+        nothing of tokens; never returns."""
         while True:
             await asyncio.sleep(min(1.0, SILENCE / 4))
             self.sweep(time.monotonic())
@@ -233,7 +248,10 @@ class Jobs:
     def sweep(self, now: float) -> None:
         for job in list(self.running):
             silent = now - self._last_input(job)
-            if silent > SILENCE:
+            if now - job.began > TOKENLESS and (sides := job.tokenless):
+                reason = f"no trickle token came from the {sides}: trickle_tokens asks for it"
+                self.end(job, reason, kind="no_token", level=logging.WARNING)
+            elif silent > SILENCE:
                 self.end(job, f"no input for {SILENCE:g} s", kind="silent")
             elif silent > GONE and not self._is_read(job):
                 self.end(job, "the gateway is gone", kind="silent")

@@ -28,6 +28,7 @@ from relay.rpc.certificate import KeptCertificate
 from relay.rpc.client import END_SESSION, GET_ORCHESTRATOR, PING
 from relay.rpc.end_session import EndSessionRequest
 from relay.rpc.front import Front
+from relay.rpc.given_certificate import GivenCertificate, given_certificate
 from relay.rpc.orchestrator_request import OrchestratorRequest
 from relay.rpc.ping import PingPong
 
@@ -69,7 +70,7 @@ class OrchestratorNode:
         self._main: asyncio.Task[None] | None = None
         self._rest: set[asyncio.Task[None]] = set()
         self._session: aiohttp.ClientSession | None = None
-        self._certificate: KeptCertificate | None = None  # None: this node serves plain text
+        self._certificate: GivenCertificate | KeptCertificate | None = None  # None: plain text
         self._front: Front | None = None
         self._plain: Front | None = None  # trickle alone, beside a port that speaks TLS
         self.jobs: Jobs
@@ -103,7 +104,7 @@ class OrchestratorNode:
         """
         self._certificate = self._own_certificate()
         context = self._certificate.context if self._certificate is not None else None
-        trickle = TrickleServer()
+        trickle = TrickleServer(tokens=self._settings.trickle_tokens)
         app = web.Application(client_max_size=MAX_BODY)
         trickle.attach(app)
         self._front = Front(
@@ -133,6 +134,7 @@ class OrchestratorNode:
             gateway_base=lambda: self.trickle_url + trickle.base_path,
             runner_base=lambda: self._runner_url() + trickle.base_path,
             separate_names=self._settings.separate_names,
+            tokens=self._settings.trickle_tokens,
         )
         Rest(
             jobs=self.jobs,
@@ -213,9 +215,15 @@ class OrchestratorNode:
             self._draining = True
             log.critical("the orchestrator's own work has failed", exc_info=error)
 
-    def _own_certificate(self) -> KeptCertificate | None:
+    def _own_certificate(self) -> GivenCertificate | KeptCertificate | None:
+        tls = self._settings.tls
+        given = given_certificate(tls.cert, tls.key, setting="orchestrator.tls")
         if self._told is not None and not self._told.tls:
+            if given is not None:
+                raise ConfigError("orchestrator.tls needs an https:// service_url")
             return None
+        if given is not None:
+            return given
         host = self._told.host if self._told is not None else self._settings.host
         return KeptCertificate(self._settings.data_dir, host)
 

@@ -15,6 +15,7 @@ from relay.rpc.capabilities import Capabilities, ModelConstraint
 from relay.rpc.http import HttpAnswer, Ssl, call
 from relay.rpc.json_body import dump, load_object, text_of
 from relay.rpc.seg_data import SegData
+from relay.rpc.trickle_token import token_field, token_of
 
 PATH: Final = "/live-video-to-video"
 START_TIMEOUT: Final = 5.0
@@ -85,6 +86,7 @@ class LiveJobAnswer:
         publish_url: the gateway writes its input here.
         subscribe_url: it reads the output here.
         manifest_id: stock orchestrators use 8 hex digits; may be empty off-chain.
+        trickle_token: goes with every request to the four; empty: none is asked for.
     """
 
     publish_url: str
@@ -92,13 +94,15 @@ class LiveJobAnswer:
     control_url: str
     events_url: str
     manifest_id: str
+    trickle_token: str = field(default="", repr=False)
 
     @classmethod
     def parse(cls, body: bytes, *, transcoder: str) -> LiveJobAnswer:
         """Read an answer; an address without a host is one on ``transcoder``.
 
         Raises:
-            BadInput: not JSON, or one of the four addresses is missing or is none.
+            BadInput: not JSON, one of the four addresses is missing or is none, or the
+                token is none.
         """
         fields = load_object(body, what="job answer", limit=MAX_ANSWER)
         urls: dict[str, str] = {}
@@ -110,7 +114,8 @@ class LiveJobAnswer:
                 url = f"{transcoder.rstrip('/')}/{url.lstrip('/')}"
             check_url(url, what=name)
             urls[name] = url
-        return cls(**urls, manifest_id=text_of(fields.get("manifest_id")))
+        manifest_id = text_of(fields.get("manifest_id"))
+        return cls(**urls, manifest_id=manifest_id, trickle_token=token_of(fields))
 
     @property
     def urls(self) -> tuple[str, str, str, str]:
@@ -124,6 +129,7 @@ class LiveJobAnswer:
                 "control_url": self.control_url,
                 "events_url": self.events_url,
                 "manifest_id": self.manifest_id,
+                **token_field(self.trickle_token),
             }
         )
 

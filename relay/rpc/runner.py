@@ -12,6 +12,7 @@ from relay.rpc.address import check_url
 from relay.rpc.capabilities import LIVE_PIPELINE
 from relay.rpc.hardware import Gpu, HardwareInformation
 from relay.rpc.json_body import dump, load_object, number_of, text_of
+from relay.rpc.trickle_token import token_field, token_of
 
 START_PATH: Final = "/live-video-to-video"
 HEALTH_PATH: Final = "/health"
@@ -172,6 +173,7 @@ class RunnerStart:
         control_url: parameters come here; empty when there is no such channel.
         events_url: status goes here; empty when there is no such channel.
         params: empty when there are none; then the field is left out on the wire.
+        trickle_token: goes with every request to the channels; empty: none is asked for.
     """
 
     subscribe_url: str
@@ -183,6 +185,7 @@ class RunnerStart:
     gateway_request_id: str = ""
     manifest_id: str = ""
     stream_id: str = ""
+    trickle_token: str = field(default="", repr=False)
 
     @property
     def urls(self) -> tuple[str, ...]:
@@ -195,8 +198,8 @@ class RunnerStart:
         """
         Raises:
             BadInput: not a JSON object (a runner answers 400).
-            Unprocessable: a field is missing or is no address, or params are no
-                object (a runner answers 422, with ``detail`` as a list).
+            Unprocessable: a field is missing or is no address, params are no object, or
+                the token is none (a runner answers 422, with ``detail`` as a list).
         """
         fields = load_object(body, what="start request")
         params = fields.get("params")
@@ -215,7 +218,11 @@ class RunnerStart:
             urls[name] = url
         names = ("model_id", "gateway_request_id", "manifest_id", "stream_id")
         texts = {name: text_of(fields.get(name)) for name in names}
-        return cls(**urls, params=params or {}, **texts)
+        try:
+            token = token_of(fields)
+        except BadInput as error:
+            raise Unprocessable(str(error), code=error.code) from error
+        return cls(**urls, params=params or {}, **texts, trickle_token=token)
 
     def serialise(self) -> bytes:
         fields: dict[str, Any] = {
@@ -227,6 +234,7 @@ class RunnerStart:
             "gateway_request_id": self.gateway_request_id,
             "manifest_id": self.manifest_id,
             "stream_id": self.stream_id,
+            **token_field(self.trickle_token),
         }
         if self.params:
             fields["params"] = self.params

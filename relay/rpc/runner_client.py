@@ -104,7 +104,7 @@ class RunnerClient:
         )
         if answer.status == 200:
             return
-        text = detail_of(answer)
+        text = _without(start.trickle_token, detail_of(answer))
         if answer.status == 503 or NO_CAPACITY in text:
             code = "runner_capacity"
         elif answer.status in (400, 422):
@@ -129,3 +129,9 @@ class RunnerClient:
         if answer.status != 200:
             raise PeerRefused(f"GET {url} answered {answer.status}: {answer.text}")
         return answer
+
+
+def _without(token: str, text: str) -> str:
+    """Some runners quote the whole request in a refusal, and the text goes to gateways and
+    to the log. It may be cut in mid-token, so the beginning of one ends it."""
+    return text.partition(token[:8])[0] if token else text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
 from typing import Final
 
 import aiohttp
@@ -12,6 +13,7 @@ import aiohttp
 from relay.errors import PeerError
 from relay.rpc.events import Event
 from relay.rpc.runner import RunnerStart
+from relay.rpc.trickle_token import token_header
 from relay.rpc.trust import JobTrust
 
 log = logging.getLogger(__name__)
@@ -27,11 +29,14 @@ async def farewell(
 
     Best effort: whoever holds the channels notices by itself when they fall silent.
     """
+    token = token_header(job.trickle_token)
     event = Event.error(job.model_id, reason, time=round(time.time() * 1000)).serialise()
     if job.events_url:
-        await _call(session, "POST", f"{job.events_url}/{NEXT}", trust, event)
+        await _call(session, "POST", f"{job.events_url}/{NEXT}", trust, token, event)
     deletes = [
-        _call(session, "DELETE", url, trust) for url in (job.publish_url, job.events_url) if url
+        _call(session, "DELETE", url, trust, token)
+        for url in (job.publish_url, job.events_url)
+        if url
     ]
     await asyncio.gather(*deletes)
 
@@ -41,9 +46,10 @@ async def _call(
     method: str,
     url: str,
     trust: JobTrust,
+    token: Mapping[str, str],
     body: bytes | None = None,
 ) -> None:
-    headers = {"Content-Type": "application/json"} if body else {}
+    headers = {**token, **({"Content-Type": "application/json"} if body else {})}
     try:
         guard = trust.guard(url)
         async with (

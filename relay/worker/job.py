@@ -20,6 +20,7 @@ from relay.protocols.trickle.subscriber import SegmentReader, TrickleSubscriber
 from relay.rpc.connector import GuardedConnector
 from relay.rpc.events import EXTENSION_KEYFRAME, Event
 from relay.rpc.runner import RunnerStart
+from relay.rpc.trickle_token import token_header
 from relay.rpc.trust import JobTrust
 from relay.worker.codec import Encoder
 from relay.worker.control import Change, KeyframeWanted, parse_control
@@ -79,6 +80,7 @@ class Job:
         trust: JobTrust,
     ) -> None:
         self._start = start
+        self._headers = token_header(start.trickle_token)
         self._pipeline = pipeline
         self._media = media
         self._trust = trust
@@ -328,7 +330,7 @@ class Job:
 
     def _publisher(self, url: str, mime: str) -> TricklePublisher:
         guard = self._trust.guard(url)
-        return TricklePublisher(self._session, url, mime=mime, ssl=guard.ssl)
+        return TricklePublisher(self._session, url, mime=mime, ssl=guard.ssl, headers=self._headers)
 
     def _subscriber(self, url: str, start: int, *, keep_newest: bool = False) -> TrickleSubscriber:
         return TrickleSubscriber(
@@ -336,6 +338,7 @@ class Job:
             url,
             start=start,
             ssl=self._trust.guard(url).ssl,
+            headers=self._headers,
             keep_newest=keep_newest,
         )
 

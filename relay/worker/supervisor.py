@@ -353,6 +353,7 @@ def _fields(job: RunnerStart) -> dict[str, Any]:
         "gateway_request_id": job.gateway_request_id,
         "manifest_id": job.manifest_id,
         "stream_id": job.stream_id,
+        "trickle_token": job.trickle_token,
     }
 
 

@@ -55,6 +55,13 @@ def test_a_printed_secret_is_not_taken_for_the_secret(tmp_path: Path) -> None:
         load(file, [])
 
 
+def test_a_switch_is_not_masked_whatever_its_name() -> None:
+    assert masked({"trickle_tokens": False, "token": True}) == {
+        "trickle_tokens": False,
+        "token": True,
+    }
+
+
 def test_a_secret_that_is_not_set_is_not_masked() -> None:
     assert masked({"token": None, "tls": {"key": "path.pem"}}) == {
         "token": None,

@@ -6,7 +6,7 @@ from typing import Final
 
 from aiohttp import web
 
-from relay.errors import NotFound, RelayError, SegmentGone
+from relay.errors import NotFound, RelayError, SegmentGone, Unauthorized
 
 SEQ: Final = "Lp-Trickle-Seq"
 LATEST: Final = "Lp-Trickle-Latest"
@@ -32,6 +32,8 @@ def refusal(error: RelayError) -> web.Response:
     response = plain(f"{error}\n", status=error.status, headers=_NOSNIFF)
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(error.retry_after)
+    if isinstance(error, Unauthorized):
+        response.headers["WWW-Authenticate"] = "Bearer"
     return response
 
 

@@ -53,13 +53,13 @@ class Endpoint:
         session: the caller's; its pool must be large enough (``open_session``).
         url: of the channel, without a slash at the end.
         ssl: how its certificate is verified; True: against the system's authorities.
-        headers: sent with each request.
+        headers: sent with each request; a token may be among them.
     """
 
     session: aiohttp.ClientSession
     url: str
     ssl: Ssl = True
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     def at(self, sequence: int) -> str:
         return f"{self.url}/{sequence}"

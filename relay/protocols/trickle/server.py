@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from enum import Flag, auto
 
 from aiohttp import web
 
@@ -16,6 +15,7 @@ from relay.protocols.trickle import answers
 from relay.protocols.trickle.channel import Budget, Channel, Limits
 from relay.protocols.trickle.delivery import Delivery
 from relay.protocols.trickle.intake import Intake
+from relay.protocols.trickle.passes import Access, Pass, Passes
 from relay.protocols.trickle.paths import (
     check_name,
     clean_mime,
@@ -48,20 +48,14 @@ class ChannelActivity:
     readers: int
 
 
-class Access(Flag):
-    """What the holder of a name may do; ``/next`` is for both."""
-
-    READ = auto()
-    WRITE = auto()  # and delete
-    ALL = READ | WRITE
-
-
 class TrickleServer:
     """Channels of segments, written by POST and read by GET while they are written.
 
     Args:
         base_path: where the routes hang, as a path.
         autocreate: whether strangers may make channels by writing to them.
+        tokens: every request needs a token that ``let`` has made known for its channel;
+            there is none for a channel that strangers would make.
         limits: every bound there is.
     """
 
@@ -70,6 +64,7 @@ class TrickleServer:
         *,
         base_path: str = "/ai/trickle/",
         autocreate: bool = False,
+        tokens: bool = False,
         limits: Limits | None = None,
     ) -> None:
         self.base_path = f"/{base_path.strip('/')}/"
@@ -78,6 +73,7 @@ class TrickleServer:
         self._budget = Budget(self.limits.total_bytes)
         self._channels: dict[str, Channel] = {}
         self._names: dict[str, tuple[str, Access]] = {}  # other names, and narrowed ones
+        self._passes = Passes(self.limits.channels) if tokens else None
         self._callbacks: dict[str, list[Callable[[str], None]]] = {}
         self._deliveries: set[Delivery] = set()
         self._intakes: set[Intake] = set()
@@ -127,6 +123,17 @@ class TrickleServer:
         check_name(name)
         self._get(channel)
         self._names[name] = (channel, access)
+
+    def let(self, name: str, one: Pass, access: Access) -> None:
+        """Let the holder of a token do that much under a name of a channel. It goes with the
+        channel; nothing where no tokens are asked for.
+
+        Raises:
+            NotFound: there is no channel of that name.
+        """
+        self._get(self._names.get(name, (name, access))[0])
+        if self._passes is not None:
+            self._passes.let(name, one, access)
 
     def exists(self, name: str) -> bool:
         return name in self._channels
@@ -205,12 +212,18 @@ class TrickleServer:
         """The channel of a request.
 
         Raises:
-            Forbidden: the name in its path is for other things.
+            Unauthorized: it needs a token, and has none.
+            Forbidden: its token, or the name in its path, is for other things.
         """
         told = request.match_info["channel"]
-        name, access = self._names.get(told, (told, Access.ALL))
         needed = Access.READ if request.method in ("GET", "HEAD") else Access.WRITE
-        if request.match_info.get("sequence") != "next" and needed not in access:
+        if request.match_info.get("sequence") == "next":
+            needed = Access.ALL  # any of both
+        if self._passes is not None:
+            # First of all: nobody else learns what there is.
+            self._passes.check(told, request.headers.getall("Authorization", ()), needed)
+        name, access = self._names.get(told, (told, Access.ALL))
+        if needed is not Access.ALL and needed not in access:
             raise Forbidden("Not with this name", code="wrong_name")
         return name
 
@@ -297,8 +310,12 @@ class TrickleServer:
         if channel is None:
             return False
         channel.close(reason)
-        for other in [other for other, (held, _) in self._names.items() if held == name]:
+        others = [other for other, (held, _) in self._names.items() if held == name]
+        for other in others:
             del self._names[other]
+        if self._passes is not None:
+            for ended in {name, *others}:
+                self._passes.end(ended)
         for callback in self._callbacks.pop(name, []):
             callback(reason)
         return True

@@ -159,11 +159,12 @@ async def serve(
     *,
     base_path: str = "/t/",
     autocreate: bool = False,
+    tokens: bool = False,
     limits: Limits | None = None,
     ssl: tls.SSLContext | None = None,
 ) -> AsyncIterator[Site]:
     """A server that must not have logged one error when the test is over."""
-    server = TrickleServer(base_path=base_path, autocreate=autocreate, limits=limits)
+    server = TrickleServer(base_path=base_path, autocreate=autocreate, tokens=tokens, limits=limits)
     complaints = Complaints()
     logging.getLogger("aiohttp.server").addHandler(complaints)
     app = web.Application()
