@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import importlib
 import socket
-import ssl
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -15,11 +14,11 @@ from relay.cli.options import refuse_open_door
 from relay.cli.role import Role
 from relay.cli.taken import listening
 from relay.config import Gateway, Settings, is_loopback
-from relay.errors import ConfigError
 
 if TYPE_CHECKING:
     from relay.api.server import Server
     from relay.rpc.certificate import KeptCertificate
+    from relay.rpc.given_certificate import GivenCertificate
 
 FIRST_LOOKS: Final = 25
 """For half a second orchestrators may answer before the gateway says it is up without them."""
@@ -53,8 +52,8 @@ class GatewayRole:
         from relay.api.server import Server
 
         settings = self._settings
-        kept = own_certificate(settings)
-        context = tls_context(settings) if kept is None else kept.context
+        certificate = http_certificate(settings)
+        context = certificate.context if certificate is not None else None
         rtc = settings.webrtc
         with listening("UDP", rtc.host, rtc.port, "gateway.webrtc.port"):
             await self._node.start()
@@ -63,8 +62,8 @@ class GatewayRole:
         )
         with listening("TCP", settings.host, settings.port, "gateway.port"):
             await self._server.start()
-        if kept is not None:
-            self._keeping = asyncio.create_task(kept.keep(), name="certificate")
+        if certificate is not None:
+            self._keeping = asyncio.create_task(certificate.keep(), name="certificate")
         scheme = "https" if context else "http"
         port = self._server.port
         return {
@@ -176,36 +175,20 @@ def own_addresses() -> list[str]:
     return [*found, "127.0.0.1"]
 
 
-def tls_context(gateway: Gateway) -> ssl.SSLContext | None:
-    """The HTTP side's TLS from the operator's files, if any.
+def http_certificate(gateway: Gateway) -> GivenCertificate | KeptCertificate | None:
+    """The HTTP side's TLS: the operator's files, or a certificate made on the spot; None:
+    plain HTTP.
 
     Raises:
-        ConfigError: one file without the other, or files that are no certificate.
-    """
-    from relay.rpc.certificate import server_context
-
-    tls = gateway.tls
-    if tls.cert is not None and tls.key is not None:
-        for name, path in (("cert", tls.cert), ("key", tls.key)):
-            if not path.is_file():
-                raise ConfigError(f"no such file: {path} (gateway.tls.{name})")
-        return server_context(tls.cert, tls.key, alpn=("http/1.1",))
-    if tls.cert is not None or tls.key is not None:
-        raise ConfigError("gateway.tls: cert and key go together")
-    return None
-
-
-def own_certificate(gateway: Gateway) -> KeptCertificate | None:
-    """The HTTP side's TLS under a certificate made on the spot; None: not asked for.
-
-    Raises:
-        ConfigError: it cannot be kept, or what is kept is damaged.
+        ConfigError: the files cannot be used, or what is kept is damaged.
     """
     from relay.rpc.certificate import KeptCertificate
+    from relay.rpc.given_certificate import given_certificate
 
     tls = gateway.tls
-    if not tls.self_signed or tls.cert is not None or tls.key is not None:
-        return None
+    given = given_certificate(tls.cert, tls.key, setting="gateway.tls", alpn=("http/1.1",))
+    if given is not None or not tls.self_signed:
+        return given
     host, *also = certificate_names(gateway)
     # A folder of its own: an orchestrator beside it keeps a certificate for another name.
     return KeptCertificate(gateway.data_dir / "gateway", host, also=also, alpn=("http/1.1",))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.cli.nodes import GatewayRole, own_certificate
+from relay.cli.nodes import GatewayRole, http_certificate
 from relay.config import Settings
 from relay.errors import ConfigError
 from relay.rpc import certificate
@@ -51,13 +51,13 @@ async def test_a_gateway_that_runs_shows_the_new_one_and_stops_looking(
 
 def test_a_damaged_one_is_named(tmp_path: Path) -> None:
     gateway = settings(tmp_path).gateway
-    assert own_certificate(gateway) is not None
+    assert http_certificate(gateway) is not None
     (tmp_path / "gateway" / "key.pem").write_text("garbage")
     with pytest.raises(ConfigError, match=r"gateway/key\.pem is no private key"):
-        own_certificate(gateway)
+        http_certificate(gateway)
 
 
 def test_none_is_made_where_none_is_asked_for(tmp_path: Path) -> None:
     gateway = settings(tmp_path).gateway.model_copy(update={"tls": Settings().gateway.tls})
-    assert own_certificate(gateway) is None
+    assert http_certificate(gateway) is None
     assert list(tmp_path.iterdir()) == []

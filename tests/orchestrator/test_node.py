@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import os
-from datetime import timedelta
+import ssl
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import aiohttp
 import pytest
 
-from relay.config import Orchestrator, Runner
+from relay.config import NodeTlsFiles, Orchestrator, Runner
 from relay.errors import ConfigError
 from relay.orchestrator.node import OrchestratorNode
 from relay.orchestrator.runners import _version_key
 from relay.rpc import certificate
-from relay.rpc.certificate import Term
+from relay.rpc.certificate import Term, self_signed
 from tests.network import eventually
 from tests.orchestrator.doubles import MODEL, RunnerDouble, desk, sold
 from tests.orchestrator.foreigners import leaf_of
@@ -33,6 +35,28 @@ async def test_the_certificate_is_for_the_address_that_is_told(tmp_path: Path) -
     async with desk(tmp_path, [], service_url="https://node.example:443/") as one:
         assert one.url == "https://node.example:443"
         assert names_of(tmp_path / "cert.pem") == ["DNSName node.example"]
+
+
+async def test_the_operators_certificate_is_served_in_the_place_of_our_own(tmp_path: Path) -> None:
+    certificate, key = self_signed("127.0.0.1", datetime.now(UTC))
+    (tmp_path / "given.pem").write_bytes(certificate)
+    (tmp_path / "given.key").write_bytes(key)
+    files = NodeTlsFiles(cert=tmp_path / "given.pem", key=tmp_path / "given.key")
+    verifying = ssl.create_default_context(cadata=certificate.decode())
+    node = OrchestratorNode(Orchestrator(port=0, data_dir=tmp_path, tls=files))
+    await node.start()
+    try:
+        async with (
+            aiohttp.ClientSession() as http,
+            http.get(f"{node.service_url}/healthz", ssl=verifying) as answer,
+        ):
+            assert answer.status < 500
+    finally:
+        await node.stop()
+    assert not (tmp_path / "cert.pem").exists()
+    node = OrchestratorNode(Orchestrator(port=0, service_url="http://127.0.0.1:0", tls=files))
+    with pytest.raises(ConfigError, match=r"orchestrator\.tls needs an https:// service_url"):
+        await node.start()
 
 
 async def test_a_damaged_certificate_is_named_at_start(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from relay.rpc.certificate import (
     node_certificate,
     server_context,
 )
+from relay.rpc.given_certificate import GivenCertificate
 from tests.network import eventually
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -159,7 +160,7 @@ class Clock:
 
 
 @asynccontextmanager
-async def serving(kept: KeptCertificate) -> AsyncIterator[int]:
+async def serving(kept: KeptCertificate | GivenCertificate) -> AsyncIterator[int]:
     """An echo over TLS under ``kept``; yields its port."""
 
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
