@@ -48,4 +48,4 @@ async def test_three_percent_lost_on_either_side(tmp_path: Path) -> None:
     steps = [(b - a) % (8 * clip.FPS) for a, b in pairwise(shown)]
     assert all(0 < step < clip.FPS for step in steps)
     assert len(shown) >= 0.9 * SECONDS * clip.FPS
-    assert viewer.gap(began) < 1.0
+    assert viewer.gap(began) < 3.0
