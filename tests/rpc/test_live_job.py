@@ -109,6 +109,30 @@ def test_an_answer_survives_the_wire() -> None:
     assert LiveJobAnswer.parse(answer.serialise(), transcoder="https://x:1") == answer
 
 
+def test_a_token_survives_the_wire_and_is_not_printed() -> None:
+    answer = LiveJobAnswer(**ANSWER, trickle_token="a-B_9.~+/==")
+    assert LiveJobAnswer.parse(answer.serialise(), transcoder="https://x:1") == answer
+    assert "a-B_9" not in repr(answer)
+    assert b"trickle_token" not in LiveJobAnswer(**ANSWER).serialise()
+
+
+@pytest.mark.parametrize("empty", [None, "", False, 0])
+def test_no_token_is_an_empty_one(empty: object) -> None:
+    body = orjson.dumps({**ANSWER, "trickle_token": empty})
+    assert LiveJobAnswer.parse(body, transcoder="https://x:1").trickle_token == ""
+
+
+@pytest.mark.parametrize(
+    "token", ["a b", "a\r\nX-Evil: 1", "a\n", "=", "é", "a" * 1025, 7, True, ["a"], {"a": "b"}]
+)
+def test_a_token_that_fits_no_header_is_bad_input(token: object) -> None:
+    body = orjson.dumps({**ANSWER, "trickle_token": token})
+    with pytest.raises(BadInput) as refusal:
+        LiveJobAnswer.parse(body, transcoder="https://x:1")
+    assert refusal.value.code == "bad_token"
+    assert str(refusal.value) == "trickle_token is no bearer token"
+
+
 def test_addresses_without_a_host_are_on_the_transcoder() -> None:
     body = orjson.dumps({**ANSWER, "events_url": "/ai/trickle/1-events"})
     answer = LiveJobAnswer.parse(body, transcoder="https://node:8935/")

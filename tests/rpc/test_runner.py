@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import aiohttp
 import orjson
@@ -55,6 +56,30 @@ def test_a_start_survives_the_wire_and_leaves_empty_params_out() -> None:
     assert "params" not in orjson.loads(START.serialise())
     with_params = RunnerStart("http://a/1", "http://a/2", params={"effect": "edges"})
     assert RunnerStart.parse(with_params.serialise()) == with_params
+
+
+def test_a_token_survives_the_wire_and_is_not_printed() -> None:
+    start = replace(START, trickle_token="abc123")
+    assert RunnerStart.parse(start.serialise()) == start
+    assert "abc123" not in repr(start)
+    assert b"trickle_token" not in START.serialise()
+
+
+def test_a_token_that_fits_no_header_is_unprocessable() -> None:
+    body = orjson.dumps({**orjson.loads(START.serialise()), "trickle_token": "a\nb"})
+    with pytest.raises(Unprocessable):
+        RunnerStart.parse(body)
+
+
+async def test_a_refusal_that_quotes_the_order_gives_its_token_away_to_nobody() -> None:
+    start = replace(START, trickle_token="secret-0123456789")
+    quoted = orjson.dumps({"detail": [{"input": orjson.loads(start.serialise())}]}).decode()
+    for text in (quoted, f'{{"detail": {{"msg": "no: {start.trickle_token[:11]}"}}}}'):
+        async with client({"POST /live-video-to-video": answering(422, text)}) as runner:
+            with pytest.raises(PeerRefused) as refusal:
+                await runner.start(start, timeout=2)
+        assert "secret-0" not in str(refusal.value)
+        assert "returned 422: " in str(refusal.value)
 
 
 @pytest.mark.parametrize("body", [b"", b"{nope", b"[]", b'"x"'])
