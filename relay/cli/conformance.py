@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final, NoReturn, TypeVar
 
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
+    from contextlib import AbstractAsyncContextManager
 
-    from relay.conformance.case import Result
+    from relay.conformance.case import Case, Result
+
+Bench = TypeVar("Bench")
 
 OK: Final = 0
 FAILED: Final = 1
@@ -24,6 +28,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+SelfOption = Annotated[
+    bool, typer.Option("--self", help="Test a server of ours, started here for the test.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON line a case, then the sums.")]
 SlowOption = Annotated[
     bool, typer.Option("--slow", help="Also what takes the server's own long timers.")
@@ -47,7 +54,10 @@ TokenOption = Annotated[str | None, typer.Option(help="Bearer token.")]
 
 @app.command()
 def trickle(
-    url: Annotated[str, typer.Argument(help="Base path, such as http://127.0.0.1:2939/trickle/")],
+    url: Annotated[
+        str | None, typer.Argument(help="Base path, such as http://127.0.0.1:2939/trickle/")
+    ] = None,
+    itself: SelfOption = False,
     channel: Annotated[
         list[str] | None,
         typer.Option(metavar="URL", help="A channel, where the server creates none."),
@@ -60,65 +70,124 @@ def trickle(
     as_json: JsonOption = False,
 ) -> None:
     """Test a trickle server."""
+    from relay.cli import own_target
     from relay.conformance import suites
 
-    check_abuse(url, abuse=abuse, own=own)
-    cases = suites.chosen(suites.TRICKLE, slow=slow, abuse=abuse, only=only or ())
+    check_target(url, itself=itself, abuse=abuse, own=own)
+    cases = pick(suites.TRICKLE, slow=slow, abuse=abuse, only=only or ())
 
-    async def results() -> AsyncIterator[Result]:
-        return await suites.trickle(url, channel or (), cases, insecure=insecure)
+    @contextlib.asynccontextmanager
+    async def results() -> AsyncIterator[AsyncIterator[Result]]:
+        async with own_target.trickle(url) as at:
+            yield await suites.trickle(at, channel or (), cases, insecure=insecure)
 
     finish(results, [case.name for case in cases], as_json=as_json)
 
 
 @app.command()
 def whip(
-    url: Annotated[str, typer.Argument(help="The endpoint, as given to an encoder.")],
+    url: Annotated[str | None, typer.Argument(help="The endpoint, as given to an encoder.")] = None,
+    itself: SelfOption = False,
     token: TokenOption = None,
     abuse: AbuseOption = False,
     own: OwnOption = False,
+    slow: SlowOption = False,
     only: OnlyOption = None,
     insecure: InsecureOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Test a WHIP endpoint. It must be free: each case publishes to it."""
-    _offering("whip", url, token, abuse, own, only, insecure, as_json)
+    check_target(url, itself=itself, abuse=abuse, own=own)
+    _offering("whip", url, token, abuse, slow, only, insecure, as_json)
 
 
 @app.command()
 def whep(
-    url: Annotated[str, typer.Argument(help="The endpoint, as given to a player.")],
+    url: Annotated[str | None, typer.Argument(help="The endpoint, as given to a player.")] = None,
+    itself: SelfOption = False,
     token: TokenOption = None,
     abuse: AbuseOption = False,
     own: OwnOption = False,
+    slow: SlowOption = False,
     only: OnlyOption = None,
     insecure: InsecureOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Test a WHEP endpoint; with something published there, its pictures too."""
-    _offering("whep", url, token, abuse, own, only, insecure, as_json)
+    check_target(url, itself=itself, abuse=abuse, own=own)
+    _offering("whep", url, token, abuse, slow, only, insecure, as_json)
 
 
 def _offering(
     name: str,
-    url: str,
+    url: str | None,
     token: str | None,
     abuse: bool,
-    own: bool,
+    slow: bool,
     only: list[str] | None,
     insecure: bool,
     as_json: bool,
 ) -> None:
+    from relay.cli import own_target
     from relay.conformance import suites
     from relay.conformance.endpoint import Side
 
-    check_abuse(url, abuse=abuse, own=own)
-    cases = suites.chosen(suites.OFFERING, slow=False, abuse=abuse, only=only or ())
+    cases = pick(suites.OFFERING, slow=slow, abuse=abuse, only=only or ())
 
-    async def results() -> AsyncIterator[Result]:
-        return await suites.offering(Side(name), url, token, cases, insecure=insecure)
+    @contextlib.asynccontextmanager
+    async def results() -> AsyncIterator[AsyncIterator[Result]]:
+        async with own_target.offering(name, url, token) as (at, key):
+            yield await suites.offering(Side(name), at, key, cases, insecure=insecure)
 
     finish(results, [case.name for case in cases], as_json=as_json)
+
+
+def pick(
+    cases: Sequence[Case[Bench]], *, slow: bool, abuse: bool, only: Sequence[str]
+) -> list[Case[Bench]]:
+    """The cases that are asked for.
+
+    Raises:
+        typer.Exit: 2, one of the names is no case's, or it needs another option.
+    """
+    from relay.conformance import suites
+
+    known = {case.name: case for case in cases}
+    for name in only:
+        case = known.get(name)
+        if case is None:
+            _refuse(f"there is no case {name}; {_likely(name, list(known))}")
+        for given, needs, word in ((slow, case.slow, "--slow"), (abuse, case.abuse, "--abuse")):
+            if needs and not given:
+                _refuse(f"the case {name} is run with {word} only")
+    return suites.chosen(cases, slow=slow, abuse=abuse, only=only)
+
+
+def _likely(name: str, known: list[str]) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(name, known, n=5, cutoff=0.5)
+    near += [one for one in known if name in one and one not in near]
+    if near:
+        return f"did you mean {', '.join(near[:8])}?"
+    return f"there are: {', '.join(known)}"
+
+
+def check_target(url: str | None, *, itself: bool, abuse: bool, own: bool) -> None:
+    """There is one target, and abuse is for one's own.
+
+    Raises:
+        typer.Exit: 2, otherwise.
+    """
+    if (url is None) is not itself:
+        _refuse("give the address of a server, or --self to test one of ours that is started here")
+    if url is not None:
+        check_abuse(url, abuse=abuse, own=own)
+
+
+def _refuse(message: str) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr)
+    raise typer.Exit(UNUSABLE)
 
 
 def check_abuse(url: str, *, abuse: bool, own: bool) -> None:
@@ -132,16 +201,14 @@ def check_abuse(url: str, *, abuse: bool, own: bool) -> None:
     from relay.conformance.own import is_own
 
     if abuse and not own and not is_own(urlsplit(url).hostname or ""):
-        print(
-            f"error: --abuse may harm a server, and {url} is not on this machine: "
-            "add --i-own-this if it is yours",
-            file=sys.stderr,
+        _refuse(
+            f"--abuse may harm a server, and {url} is not on this machine: "
+            "add --i-own-this if it is yours"
         )
-        raise typer.Exit(UNUSABLE)
 
 
 def finish(
-    results: Callable[[], Awaitable[AsyncIterator[Result]]],
+    results: Callable[[], AbstractAsyncContextManager[AsyncIterator[Result]]],
     names: Sequence[str],
     *,
     as_json: bool,
@@ -156,20 +223,17 @@ def finish(
     from relay.conformance.case import Unusable
     from relay.conformance.report import Report
 
-    if not names:
-        print("error: there is no such case", file=sys.stderr)
-        raise typer.Exit(UNUSABLE)
     report = Report(names)
 
     async def run() -> None:
-        async for result in await results():
-            report.add(result)
-            print(json.dumps(result.told()) if as_json else report.line(result), flush=True)
+        async with results() as told:
+            async for result in told:
+                report.add(result)
+                print(json.dumps(result.told()) if as_json else report.line(result), flush=True)
 
     try:
         asyncio.run(run())
     except Unusable as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise typer.Exit(UNUSABLE) from error
+        _refuse(str(error))
     print(json.dumps(report.told()) if as_json else report.sums(), flush=True)
     raise typer.Exit(FAILED if report.failed else OK)

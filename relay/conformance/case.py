@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl as tls
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -34,6 +35,17 @@ class NotOffered(Exception):
 
 class Unusable(Exception):
     """The target cannot be tested at all; the message says why."""
+
+
+def no_answer(url: str, error: Exception) -> Unusable:
+    """Why nothing can be asked of a server that could not be reached."""
+    cause = getattr(error, "certificate_error", error)  # aiohttp has it inside its own
+    if isinstance(cause, tls.SSLCertVerificationError):
+        return Unusable(
+            f"the certificate of {url} is not trusted ({cause.verify_message}): "
+            "add --insecure to take any"
+        )
+    return Unusable(f"{url} does not answer as a server of HTTP: {error or repr(error)}")
 
 
 @dataclass(frozen=True, slots=True)

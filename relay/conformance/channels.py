@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
 
-from relay.conformance.case import NotOffered, Unusable, same
+from relay.conformance.case import NotOffered, Unusable, no_answer, same
 from relay.conformance.wire import Answer, Connection
 
 SEQ: Final = "lp-trickle-seq"
@@ -91,10 +91,11 @@ async def find(url: str, channels: Sequence[str], ssl: tls.SSLContext | None) ->
             if target.creates:
                 await one.ask("DELETE", f"{target.path}{name}")
     except (OSError, EOFError, TimeoutError, ValueError, LookupError) as error:
-        raise Unusable(f"{url} does not answer as a server of HTTP: {error!r}") from error
+        raise no_answer(url, error) from error
     if not target.creates and not given:
         raise Unusable(
-            f"{url} makes no channel (it answered {made.status}): name one with --channel"
+            f"{url} makes no channel (it answered {made.status}): name one with --channel, "
+            "or try --self"
         )
     return target
 

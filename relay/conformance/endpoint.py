@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import io
 import ssl as tls
+import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -14,7 +15,7 @@ from urllib.parse import urljoin, urlsplit
 
 import aiohttp
 
-from relay.conformance.case import Failed, Unusable, one_of
+from relay.conformance.case import Failed, NotOffered, Unusable, no_answer, one_of
 from relay.conformance.offer import Offer, Section, fragment, sections
 
 SDP: Final = "application/sdp"
@@ -26,6 +27,9 @@ BUSY: Final = 3
 """Tries more at a name in use, where its server says when it will be free."""
 LONGEST_WAIT: Final = 2
 CLIENT_ERRORS: Final = range(400, 500)
+SOON: Final = 12.0
+"""Seconds in which a session whose connection has failed is to be gone."""
+_LOOK: Final = 0.1
 
 
 class Side(StrEnum):
@@ -84,6 +88,25 @@ class Session:
     async def trickle(self, *lines: str, if_match: str | None = "") -> Reply:
         """PATCH candidates of the present ICE generation."""
         return await self.patch(fragment(self.offer.ufrag, self.offer.pwd, *lines), if_match)
+
+    async def gone(self, within: float) -> float | None:
+        """Wait until GET of the session is 404.
+
+        Returns:
+            Seconds until then, None when it is there all the time.
+
+        Raises:
+            NotOffered: its GET does not tell.
+        """
+        began = time.monotonic()
+        while (lasted := time.monotonic() - began) < within:
+            reply = await self.ask("GET")
+            if reply.status == 404:
+                return lasted
+            if not 200 <= reply.status < 300:
+                raise NotOffered(f"GET of a session is {reply.status}: its end cannot be seen")
+            await asyncio.sleep(min(_LOOK, within))
+        return None
 
     async def lives(self) -> None:
         """Raises Failed when the session is over."""
@@ -169,13 +192,20 @@ class Endpoint:
             Failed: the answer is no 201 with a Location.
         """
         chosen = offer or self.offer()
-        reply = await self.post(chosen)
+        return self.made(chosen, await self.post(chosen))
+
+    def made(self, offer: Offer, reply: Reply) -> Session:
+        """The session that an offer was answered with.
+
+        Raises:
+            Failed: the answer is no 201 with a Location.
+        """
         if reply.status != 201:
             raise Failed(f"status {reply.status} to a good offer", "status 201")
         if "Location" not in reply.headers:
             raise Failed("a 201 without Location", "Location")
         url = urljoin(reply.url, reply.headers["Location"])
-        return Session(self, chosen, reply, url, reply.headers.get("ETag", ""))
+        return Session(self, offer, reply, url, reply.headers.get("ETag", ""))
 
     async def refuses(self, offer: Offer | str | bytes, *allowed: int, **headers: str) -> None:
         """Raises Failed unless the offer is answered with one of these, by default any 4xx."""
@@ -219,7 +249,7 @@ async def check(side: Side, url: str, token: str | None, ssl: tls.SSLContext) ->
         async with bench(side, url, token, ssl) as one:
             reply = await one.post()
     except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
-        raise Unusable(f"{url} does not answer: {error or repr(error)}") from error
+        raise no_answer(url, error) from error
     if reply.status in (401, 403):
         raise Unusable(f"{url} answers {reply.status}: give its token by --token")
     if reply.status in (404, 405, 501):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import secrets
+import time
 from collections.abc import AsyncIterator
+from statistics import median
 from urllib.parse import urljoin
 
 from relay.conformance.case import Book, Failed, NotOffered, holds, one_of, same
@@ -16,6 +18,9 @@ case = BOOK.case
 
 ORIGIN = "https://page.example"
 TWO_HUNDREDS = range(200, 300)
+GUESSES = 15
+NOISE = 0.05
+"""Seconds: what a look into a table does not take."""
 
 
 def words(value: str) -> set[str]:
@@ -288,6 +293,26 @@ async def _(e: Endpoint) -> None:
     guessed = urljoin(session.url, secrets.token_hex(len(last) // 2 + 1)[: len(last)])
     same("DELETE", (await e.ask("DELETE", guessed)).status, 404)
     same("PATCH", (await e.ask("PATCH", guessed, b"")).status, 404)
+
+
+@case(
+    "guess-tells-nothing",
+    "A guessed session's address is answered as fast as a real one's.",
+    "RFC 9725 5",
+)
+async def _(e: Endpoint) -> None:
+    session = await e.session()
+    last = session.url.rstrip("/").rpartition("/")[2]
+    guessed = urljoin(session.url, secrets.token_hex(len(last) // 2 + 1)[: len(last)])
+    spent: dict[str, list[float]] = {session.url: [], guessed: []}
+    for _number in range(GUESSES):
+        for url, times in spent.items():
+            began = time.monotonic()
+            await e.ask("PATCH", url, b"", Authorization="Bearer wrong")
+            times.append(time.monotonic() - began)
+    real, guess = (median(times) for times in spent.values())
+    seen = f"{1000 * guess:.1f} ms of a guess, {1000 * real:.1f} ms of a real one"
+    holds(abs(real - guess) < NOISE, seen, f"less than {1000 * NOISE:.0f} ms apart")
 
 
 @case("unknown-path", "A path beside the endpoint's is 404 or another 4xx.", "RFC 9725 4.2")

@@ -1,187 +1,40 @@
-"""WHIP and WHEP cases: ICE checks by hand, and real connections with media."""
+"""WHIP and WHEP cases: real connections with media."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
-import struct
 import time
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
 from typing import Final
 
 from relay.conformance.case import Book, Failed, NotOffered, holds, same
-from relay.conformance.endpoint import Endpoint, Session, Side
-from relay.errors import ParseError, PeerRefused
-from relay.media.h264 import join_annexb
-from relay.media.unit import VIDEO_CLOCK, AccessUnit, Codec
-from relay.protocols.webrtc import stun
+from relay.conformance.checker import QUIET, is_media, knocking
+from relay.conformance.endpoint import Endpoint, Side
+from relay.conformance.joined import MEDIA_WAIT, Joined, joined, publish
+from relay.conformance.offer import fragment, ice_word
+from relay.errors import PeerRefused
+from relay.media.unit import AccessUnit
 from relay.protocols.webrtc.client import WhepClient, WhipClient
 
 BOOK: Book[Endpoint] = Book()
 
 case = BOOK.case
 
-QUIET: Final = 1.0
-"""Seconds after which a datagram is not answered any more."""
+VIEWERS: Final = 100
+AT_ONCE: Final = 8
+"""Viewers that connect side by side."""
 
-MEDIA_WAIT: Final = 6.0
-RATE: Final = 30
-KEY_EVERY: Final = 15
+NOTICED: Final = 2.0
+"""Seconds for a server to see that its client has said goodbye."""
 
-# A grey picture of 320x180, constrained baseline: nobody need see it, decoders may.
-_SPS: Final = bytes.fromhex("6742c00dd901419f9f0110000003001000000303c0f142a480")
-_PPS: Final = bytes.fromhex("68cb8cb2")
+SETTLE: Final = 0.3
+"""Seconds in which what is on its way arrives."""
 
+RESTARTED: Final = 2.0
+"""Seconds that a restart of ICE is watched."""
 
-class _Datagrams(asyncio.DatagramProtocol):
-    def __init__(self) -> None:
-        self.got: asyncio.Queue[bytes] = asyncio.Queue(64)
-
-    def datagram_received(self, data: bytes, addr: object) -> None:
-        with contextlib.suppress(asyncio.QueueFull):
-            self.got.put_nowait(data)
-
-
-class Checker:
-    """Sends ICE checks to a session's first UDP candidate."""
-
-    def __init__(
-        self,
-        session: Session,
-        local: tuple[str, int],
-        port: _Datagrams,
-        transport: asyncio.DatagramTransport,
-    ) -> None:
-        self._session = session
-        self._port = port
-        self._transport = transport
-        self.local = local
-
-    async def ask(
-        self, *, ufrag: str | None = None, pwd: str | None = None, bare: bool = False
-    ) -> stun.Message | None:
-        """One Binding request; its success response, or None when there is none.
-
-        Args:
-            ufrag: of the server; by default the answer's.
-            pwd: likewise.
-            bare: without PRIORITY and ICE-CONTROLLING.
-        """
-        session = self._session
-        username = f"{ufrag or session.word('ice-ufrag')}:{session.offer.ufrag}"
-        attributes = [(stun.USERNAME, username.encode())]
-        if not bare:
-            attributes.append((stun.PRIORITY, struct.pack("!I", 1845501695)))
-            attributes.append((stun.ICE_CONTROLLING, secrets.token_bytes(8)))
-        key = (pwd or session.word("ice-pwd")).encode()
-        transaction = secrets.token_bytes(12)
-        self._transport.sendto(stun.build(stun.BINDING_REQUEST, transaction, attributes, key))
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(QUIET):
-                while True:
-                    data = await self._port.got.get()
-                    with contextlib.suppress(ParseError):
-                        message = stun.parse(data)
-                        if message.transaction != transaction:
-                            continue
-                        if message.kind == stun.BINDING_SUCCESS and message.integrity_holds(key):
-                            return message
-        return None
-
-
-@contextlib.asynccontextmanager
-async def checking(e: Endpoint) -> AsyncIterator[Checker]:
-    """A session whose candidate can be checked.
-
-    Raises:
-        NotOffered: it has no UDP candidate with an address.
-    """
-    session = await e.session(e.offer(candidates=()))
-    _, media = session.sections()
-    lines = [line.split() for one in media for line in one.values("candidate")]
-    udp = [words for words in lines if len(words) > 7 and words[2].lower() == "udp"]
-    if not udp:
-        raise NotOffered("the answer has no UDP candidate")
-    loop = asyncio.get_running_loop()
-    transport, port = await loop.create_datagram_endpoint(
-        _Datagrams, remote_addr=(udp[0][4], int(udp[0][5]))
-    )
-    try:
-        yield Checker(session, transport.get_extra_info("sockname")[:2], port, transport)
-    finally:
-        transport.close()
-
-
-@case("check", "A right ICE check is answered with the address that it came from.", "RFC 8445 7.3")
-async def _(e: Endpoint) -> None:
-    async with checking(e) as checker:
-        answer = await checker.ask()
-        if answer is None:
-            raise Failed("silence", "a Binding success")
-        mapped = answer.attributes.get(stun.XOR_MAPPED_ADDRESS)
-        if mapped is None:
-            raise Failed("no XOR-MAPPED-ADDRESS", "XOR-MAPPED-ADDRESS")
-        same("mapped port", stun.parse_xor_address(mapped, answer.transaction)[1], checker.local[1])
-
-
-@case("check-wrong-pwd", "A check with a wrong password has no success.", "RFC 8445 7.3")
-async def _(e: Endpoint) -> None:
-    async with checking(e) as checker:
-        holds(await checker.ask(pwd="x" * 24) is None, "a success", "none")
-
-
-@case("check-unknown-ufrag", "A check for nobody is met with silence.", "RFC 8445 7.3")
-async def _(e: Endpoint) -> None:
-    async with checking(e) as checker:
-        holds(await checker.ask(ufrag="nosuch00") is None, "a success", "none")
-
-
-@case(
-    "check-bare", "A check without PRIORITY and role is answered (FFmpeg's first).", "RFC 8445 7.3"
-)
-async def _(e: Endpoint) -> None:
-    async with checking(e) as checker:
-        holds(await checker.ask(bare=True) is not None, "silence", "a Binding success")
-
-
-@case(
-    "check-from-elsewhere", "A check from a second address is answered there.", "RFC 8445 7.3.1.3"
-)
-async def _(e: Endpoint) -> None:
-    async with checking(e) as one:
-        holds(await one.ask() is not None, "silence", "a Binding success")
-        second = await asyncio.get_running_loop().create_datagram_endpoint(
-            _Datagrams, remote_addr=one._transport.get_extra_info("peername")
-        )
-        other = Checker(one._session, ("", 0), second[1], second[0])
-        try:
-            holds(await other.ask() is not None, "silence", "a Binding success")
-        finally:
-            second[0].close()
-
-
-def pictures(began: float) -> Sequence[AccessUnit]:
-    """A second of small pictures, for whoever only counts them."""
-    made = []
-    for number in range(RATE):
-        key = number % KEY_EVERY == 0
-        body = b"\xab" * 400
-        nals = [_SPS, _PPS, b"\x65\x88\x80" + body] if key else [b"\x61" + body]
-        pts = number * VIDEO_CLOCK // RATE
-        made.append(AccessUnit(Codec.H264, join_annexb(nals), pts, began + number / RATE, key))
-    return made
-
-
-async def publish(client: WhipClient, seconds: float) -> None:
-    """Send pictures at their own pace."""
-    began = time.monotonic()
-    for round_ in range(int(seconds)):
-        for number, unit in enumerate(pictures(began)):
-            at = round_ * RATE + number
-            await asyncio.sleep(max(0.0, began + at / RATE - time.monotonic()))
-            client.send(replace(unit, pts=unit.pts + round_ * VIDEO_CLOCK))
+STEADY: Final = 1.0
+"""The longest gap in media that a restart of ICE may make."""
 
 
 @case(
@@ -242,29 +95,139 @@ async def _(e: Endpoint) -> None:
 
 @case(
     "close-notify",
-    "DELETE ends the connection itself: DTLS close_notify, within 3 s.",
+    "DELETE ends the connection itself: DTLS close_notify in 3 s, nothing after it.",
     "RFC 9725 4.2",
     limit=30.0,
 )
 async def _(e: Endpoint) -> None:
-    client: WhipClient | WhepClient
+    async with joined(e, media=False) as one:
+        await one.session.ask("DELETE")
+        try:
+            async with asyncio.timeout(3.0):
+                await one.client.wait_closed()
+        except TimeoutError:
+            raise Failed("a connection that stays up", "close_notify") from None
+        await asyncio.sleep(SETTLE)  # what had left before the DELETE
+        holds(await one.silent(QUIET), "datagrams after close_notify", "none")
+
+
+@case(
+    "goodbye",
+    "When the client says close_notify its session is 404 within 2 s.",
+    "RFC 9725 4.2",
+    limit=30.0,
+)
+async def _(e: Endpoint) -> None:
+    async with joined(e, media=False) as one:
+        await one.session.lives()
+        one.peer.end("goodbye")
+        lasted = await one.session.gone(NOTICED)
+        holds(lasted is not None, f"a session after {NOTICED:.0f} s", "404")
+
+
+async def restarted(one: Joined, ufrag: str, pwd: str) -> dict[str, str]:
+    """PATCH a restart of ICE; returns the server's new credentials.
+
+    Raises:
+        NotOffered: restarts are not taken.
+    """
+    reply = await one.session.patch(fragment(ufrag, pwd), "*")
+    if reply.status in (405, 422, 501):
+        raise NotOffered(f"restarts are not taken ({reply.status})")
+    same("status", reply.status, 200)
+    lines = reply.body.decode().split("\r\n")
+    return dict(line[2:].split(":", 1) for line in lines if line.startswith("a=ice-"))
+
+
+@case(
+    "restart-in-mid-stream",
+    "A restart of ICE keeps keys and SSRCs, and media flows on without a gap of 1 s.",
+    "RFC 9725 4.3.3",
+    limit=40.0,
+)
+async def _(e: Endpoint) -> None:
+    async with joined(e) as one:
+        ice = one.peer.ice
+        ssrcs, handshakes, began = set(one.ssrcs), one.handshakes, time.monotonic()
+        words = await restarted(one, *ice.renew(began))
+        ice.set_remote(words["ice-ufrag"], words["ice-pwd"])
+        path = ice.selected
+        if path is None:
+            raise Failed("a connection that has ended", "one that lives")
+        path.renew(ice._ours[-1], ice.remote)
+        path.next_check = asked = time.monotonic()
+        ice.on_schedule(asked)
+        await asyncio.sleep(RESTARTED)
+        holds((path.answered or 0.0) > asked, "no answer to a check", "the new credentials")
+        holds(await one.flows(), f"no media for {MEDIA_WAIT:.0f} s", "media")
+        same("DTLS datagrams", one.handshakes - handshakes, 0)
+        if e.side is Side.WHEP:
+            same("new SSRCs", one.ssrcs - ssrcs, set())
+            gap = one.gap(began)
+            holds(gap < STEADY, f"a gap of {gap:.1f} s", f"less than {STEADY:.0f} s")
+
+
+@case(
+    "restart-that-fails",
+    "When nobody checks with the new credentials, the old connection goes on.",
+    "RFC 9725 4.3.3",
+    limit=30.0,
+)
+async def _(e: Endpoint) -> None:
+    async with joined(e) as one:
+        await restarted(one, ice_word(8), ice_word(24))
+        await asyncio.sleep(RESTARTED)
+        holds(await one.flows(), f"no media for {MEDIA_WAIT:.0f} s", "media")
+        await one.session.lives()
+
+
+@case(
+    "media-stays",
+    "A check from elsewhere draws no media there until it nominates.",
+    "RFC 8445 12.1",
+    limit=30.0,
+)
+async def _(e: Endpoint) -> None:
+    async with joined(e) as one, knocking(one.session) as other:
+        holds(await other.ask() is not None, "silence", "a Binding success")
+        holds(await other.hears(is_media) is None, "media", "none")
+        holds(await one.flows(), f"no media for {MEDIA_WAIT:.0f} s", "media")
+
+
+@case(
+    "one-of-many",
+    "Of a hundred viewers one is ended by DELETE; the others see on.",
+    "WHEP 4.2",
+    limit=120.0,
+)
+async def _(e: Endpoint) -> None:
     if e.side is Side.WHIP:
-        client = await WhipClient.connect(e.url, token=e.token, ssl=e.ssl)
-    else:
-        client = await WhepClient.connect(
-            e.url, on_unit=lambda _unit: None, token=e.token, ssl=e.ssl
-        )
-    try:
-        location = client._link.resource.location
-        if location is None:
-            raise NotOffered("sessions have no Location")
-        await e.ask("DELETE", location)
-        async with asyncio.timeout(3.0):
-            await client.wait_closed()
-    except TimeoutError:
-        raise Failed("a connection that stays up", "close_notify") from None
-    finally:
-        await client.close()
+        raise NotOffered("publishers do not view")
+    room = asyncio.Semaphore(AT_ONCE)
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def enter() -> Joined:
+            async with room:
+                return await stack.enter_async_context(joined(e, media=False))
+
+        first = await enter()
+        holds_media = await first.flows()
+        if not holds_media:
+            raise NotOffered(f"nothing is published there: no RTP in {MEDIA_WAIT:.0f} s")
+        entering = [asyncio.create_task(enter()) for _number in range(VIEWERS - 1)]
+        try:
+            others = await asyncio.gather(*entering)
+        except PeerRefused as error:
+            if "429" in str(error) or "503" in str(error):
+                raise NotOffered(f"it takes fewer viewers: {error}") from None
+            raise
+        finally:
+            for task in entering:
+                task.cancel()
+            await asyncio.gather(*entering, return_exceptions=True)
+        await first.session.ask("DELETE")
+        seen = await asyncio.gather(*(one.flows(10) for one in others))
+        same("viewers that see on", sum(seen), len(others))
 
 
 @case(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from relay.conformance.case import Book, holds, one_of, same
+from relay.conformance.case import Book, NotOffered, holds, one_of, same
 from relay.conformance.endpoint import Endpoint, Side
-from relay.conformance.offer import AUDIO, CANDIDATE, DATA, VIDEO, VP8
+from relay.conformance.offer import AUDIO, CANDIDATE, DATA, VIDEO, VP8, sections
 
 BOOK: Book[Endpoint] = Book()
 
@@ -108,6 +108,51 @@ async def _(e: Endpoint) -> None:
     reply = await e.post(e.offer(media=(AUDIO, VIDEO, second)))
     one_of("status", reply.status, (201, *UNPROCESSABLE))
     holds(reply.status != 201 or b"m=video 0" not in reply.body, "a zeroed section", "none")
+
+
+@case("two-streams", "Two msid streams are refused as a whole, or both taken.", "RFC 9725 4.4.2")
+async def _(e: Endpoint) -> None:
+    apart = [replace(one, extra=(f"a=msid:{one.kind} {one.mid}",)) for one in (AUDIO, VIDEO)]
+    reply = await e.post(e.offer(media=apart, msid=""))
+    one_of("status", reply.status, (201, *UNPROCESSABLE))
+    holds(reply.status != 201 or b" 0 UDP" not in reply.body, "a zeroed section", "none")
+
+
+@case(
+    "one-stream",
+    "A viewer's answer has all sections in one msid stream.",
+    "WHEP 4.6.2",
+)
+async def _(e: Endpoint) -> None:
+    _, media = (await e.session()).sections()
+    if e.side is Side.WHIP:
+        raise NotOffered("a publisher's answer sends no stream")
+    named = [one.values("msid") for one in media]
+    holds(all(named), "a section without msid", "msid")
+    streams = {words[0].split()[0] for words in named}
+    holds(len(streams) == 1, f"streams {sorted(streams)}", "one")
+
+
+@case(
+    "simulcast",
+    "Three layers are all taken in a=simulcast:recv, or the offer is 4xx.",
+    "RFC 9725 4.8",
+)
+async def _(e: Endpoint) -> None:
+    if e.side is Side.WHEP:
+        raise NotOffered("viewers send no layers")
+    rids = ("l", "m", "h")
+    layers = (*(f"a=rid:{rid} send" for rid in rids), "a=simulcast:send l;m;h")
+    reply = await e.post(e.offer(media=(AUDIO, replace(VIDEO, extra=layers))))
+    one_of("status", reply.status, (201, *UNPROCESSABLE))
+    if reply.status == 201:
+        _, media = sections(reply.body.decode())
+        found = [value for one in media for value in one.values("simulcast")]
+        same(
+            "simulcast",
+            [sorted(v.removeprefix("recv ").split(";")) for v in found],
+            [["h", "l", "m"]],
+        )
 
 
 @case("video-alone", "Video alone is taken.", "RFC 9725 4.4.2")
@@ -231,7 +276,7 @@ async def _(e: Endpoint) -> None:
 
 @case("missing-mid-in-bundle", "A BUNDLE that names a mid that is not there is taken.", "RFC 9143")
 async def _(e: Endpoint) -> None:
-    await e.session(e.offer(media=(VIDEO,), bundle=("0", "RFC 9725 1")))
+    await e.session(e.offer(media=(VIDEO,), bundle=("0", "1")))
 
 
 @case("same-mid-twice", "Two sections with one mid are 4xx.", "RFC 5888 4")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from relay.conformance.case import Book, NotOffered, holds, one_of, same
-from relay.conformance.endpoint import CLIENT_ERRORS, FRAGMENT, Endpoint, Session
+from relay.conformance.endpoint import CLIENT_ERRORS, FRAGMENT, SDP, Endpoint, Session, Side
 from relay.conformance.offer import CANDIDATE, fragment, ice_word
 
 BOOK: Book[Endpoint] = Book()
@@ -93,8 +93,11 @@ async def _(e: Endpoint) -> None:
 @case("patch-type", "Another content type of a PATCH is 4xx.", "RFC 9725 4.3.2")
 async def _(e: Endpoint) -> None:
     session = await trickling(e)
-    reply = await session.patch(fragment("", "", CANDIDATE), Content_Type="text/plain")
-    one_of("status", reply.status, CLIENT_ERRORS)
+    others = ["text/plain", SDP] if e.side is Side.WHIP else ["text/plain"]
+    for kind in others:
+        reply = await session.patch(fragment("", "", CANDIDATE), Content_Type=kind)
+        one_of(f"status of {kind}", reply.status, CLIENT_ERRORS)
+    await session.lives()
 
 
 @case("patch-garbage", "Bytes that are no fragment are 4xx; the session lives.", "RFC 9725 4.3.2")
@@ -160,6 +163,7 @@ async def _(e: Endpoint) -> None:
     for name in ("ice-ufrag", "ice-pwd"):
         holds(f"a={name}:" in text, f"no {name}", name)
         holds(session.word(name) not in text, f"the old {name}", "a new one")
+    same("ice-lite", "a=ice-lite" in text, "a=ice-lite" in session.answer)
     holds("\r\n" in text and text.count("\n") == text.count("\r\n"), "bare line feeds", "CRLF")
 
 
@@ -186,6 +190,34 @@ async def _(e: Endpoint) -> None:
     same("without", (await session.patch(body, None)).status, 428)
     same("stale", (await session.patch(body, '"stale"')).status, 412)
     await session.lives()
+
+
+@case(
+    "restart-with-former",
+    "A restart with credentials of a former generation is 412 or 400; it lives on.",
+    "RFC 9725 4.3.3",
+)
+async def _(e: Endpoint) -> None:
+    session = await restarting(e)
+    former = fragment(session.offer.ufrag, session.offer.pwd, CANDIDATE)
+    reply = await session.patch(fragment(ice_word(8), ice_word(24), CANDIDATE), "*")
+    same("restart", reply.status, 200)
+    one_of("status", (await session.patch(former, "*")).status, (412, 400))
+    await session.lives()
+
+
+@case(
+    "restart-refused",
+    "A server that trickles and does not restart says 422, and trickles on.",
+    "RFC 9725 4.3.3",
+)
+async def _(e: Endpoint) -> None:
+    session = await trickling(e)
+    reply = await session.patch(fragment(ice_word(8), ice_word(24), CANDIDATE), "*")
+    if reply.status == 200:
+        raise NotOffered("restarts are taken")
+    same("status", reply.status, 422)
+    same("trickle", (await session.trickle(CANDIDATE)).status, 204)
 
 
 @case("half-a-restart", "A new ufrag without a pwd is 4xx; the session lives.", "RFC 9725 4.3.3")

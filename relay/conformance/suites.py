@@ -11,9 +11,11 @@ from relay.conformance import (
     endpoint,
     offering_abuse,
     offering_http,
+    offering_ice,
     offering_media,
     offering_sdp,
     offering_session,
+    offering_slow,
     runner,
     trickle_abuse,
     trickle_closing,
@@ -38,7 +40,9 @@ OFFERING: Final[Sequence[Case[Endpoint]]] = (
     *offering_http.BOOK.cases,
     *offering_sdp.BOOK.cases,
     *offering_session.BOOK.cases,
+    *offering_ice.BOOK.cases,
     *offering_media.BOOK.cases,
+    *offering_slow.BOOK.cases,
     *offering_abuse.BOOK.cases,
 )
 """Of WHIP and WHEP: a case looks which of the two it is asked of."""

@@ -14,6 +14,9 @@ BOOK: Book[Trickle] = Book(abuse=True)
 
 case = BOOK.case
 
+STALLED = 60.0
+"""Seconds in which a writer that has stopped is let go."""
+
 REFUSED = (400, 404, 405, 408, 411, 413, 414, 415, 417, 422, 429, 431, 501, 503)
 
 CHANNELS = 5_000
@@ -158,9 +161,9 @@ async def _(t: Trickle) -> None:
         await writer.piece(b"half")
         await reader.head()
         try:
-            await reader.bytes(1 << 20, 60.0)
+            await reader.bytes(1 << 20, STALLED)
         except TimeoutError:
-            raise Failed("a segment that is open after 60 s", "its end") from None
+            raise Failed(f"a segment that is open after {STALLED:.0f} s", "its end") from None
 
 
 @case(

@@ -266,5 +266,5 @@ async def _(t: Trickle) -> None:
     lasted = time.monotonic() - began
     same("status", answer.status, 200)
     same(CLOSED, answer.headers.get(CLOSED), TERMINATED)
-    holds(lasted > IDLE - 15, f"closed after {lasted:.0f} s", "not before 5 minutes")
+    holds(lasted > 0.95 * IDLE, f"closed after {lasted:.0f} s", "not before 5 minutes")
     same("GET next", (await t.ask("GET", channel.at("next"))).status, 404)

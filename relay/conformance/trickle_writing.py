@@ -9,6 +9,12 @@ BOOK: Book[Trickle] = Book()
 
 case = BOOK.case
 
+KEEPALIVE = 12.0
+"""Seconds in which a waiting writer hears 100 Continue again; servers say it each 10 s."""
+
+WAITS = 35.0
+"""Seconds that a request waits, longer than any client's own patience."""
+
 
 @case("preconnect-does-not-count", "An open POST without a byte does not move next.", "3.1")
 async def _(t: Trickle) -> None:
@@ -277,7 +283,7 @@ async def _(t: Trickle) -> None:
     writer = await t.connect()
     await writer.request("POST", channel.at(channel.start), "Transfer-Encoding: chunked")
     for _number in range(2):
-        same("interim answer", await writer.interim(12.0), 100)
+        same("interim answer", await writer.interim(KEEPALIVE), 100)
     await writer.piece(b"x")
     same("status", (await writer.finish()).status, 200)
 
@@ -293,7 +299,7 @@ async def _(t: Trickle) -> None:
     channel = await t.channel()
     reader = await channel.get(channel.start)
     writer = await channel.open(channel.start)
-    holds(await reader.silent(35.0), "an answer", "silence")
+    holds(await reader.silent(WAITS), "an answer", "silence")
     reader.abort()
     again = await channel.get(channel.start)
     await writer.piece(b"x")

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from relay.cli.app import app
 from relay.conformance import own
 from tests.conformance.test_wrong import blunt, served
+from tests.protocols.trickle.test_tls import certificate, serving
 from tests.protocols.trickle.wire import serve
 
 ROOT = Path(__file__).parents[2]
@@ -79,11 +80,60 @@ def test_abuse_with_the_word_goes_on() -> None:
     assert "does not answer" in result.stderr
 
 
-def test_no_such_case_is_2() -> None:
-    words = ["conformance", "trickle", "http://127.0.0.1:1/x", "--only", "nosuch"]
+@pytest.mark.parametrize(
+    ("kind", "name", "said"),
+    [
+        ("trickle", "get-latst", "did you mean get-latest"),
+        ("whip", "restart", "did you mean"),
+        ("whip", "xyzzy", "there are: post, etag"),
+        ("trickle", "idle-sweep", "with --slow only"),
+        ("whep", "huge-offer", "with --abuse only"),
+    ],
+)
+def test_a_case_that_is_not_run_is_2_with_the_likely_ones(kind: str, name: str, said: str) -> None:
+    wrong = f"{name}s" if name == "restart" else name
+    words = ["conformance", kind, "http://127.0.0.1:1/x", "--only", wrong]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 2
-    assert "no such case" in result.stderr
+    assert said in result.stderr
+    assert "does not answer" not in result.stderr
+
+
+@pytest.mark.parametrize("kind", ["trickle", "whip", "whep"])
+def test_an_address_or_self_is_needed(kind: str) -> None:
+    for words in ([], ["http://127.0.0.1:1/x", "--self"]):
+        result = CliRunner().invoke(app, ["conformance", kind, *words])
+        assert result.exit_code == 2
+        assert "--self" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [("trickle", ("post-latest", "many-channels")), ("whip", ("token-needed", "publish"))],
+)
+async def test_a_server_of_ours_is_started_for_the_test(kind: str, names: tuple[str, str]) -> None:
+    only = [word for name in names for word in ("--only", name)]
+    code, lines, err = await conformance(kind, "--self", "--abuse", *only)
+    assert (code, err) == (0, "")
+    assert lines[-1] == "2 passed, 0 failed, 0 not offered"
+
+
+async def test_a_viewers_side_of_ours_is_started_too() -> None:
+    code, lines, _ = await conformance("whep", "--self", "--only", "setup-is-obeyed")
+    assert (code, lines[-1]) == (0, "1 passed, 0 failed, 0 not offered")
+
+
+@pytest.mark.parametrize("kind", ["trickle", "whip", "whep"])
+async def test_a_certificate_that_is_not_trusted_names_the_option(
+    kind: str, tmp_path: Path
+) -> None:
+    async with serve(autocreate=True, ssl=serving(certificate(tmp_path))) as site:
+        code, _, err = await conformance(kind, site.base)
+        assert code == 2
+        assert "not trusted" in err
+        assert "--insecure" in err
+        code, _, err = await conformance(kind, site.base, "--insecure", "--only", "post-latest")
+        assert "not trusted" not in err
 
 
 @pytest.mark.parametrize(

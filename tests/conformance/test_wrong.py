@@ -67,7 +67,7 @@ def without(name: str) -> Change:
 def other_status(old: int, new: int) -> Change:
     def change(_: web.Request, response: web.StreamResponse) -> None:
         if response.status == old:
-            response.set_status(new)
+            response._set_status(new, None)  # at this point the public one refuses
 
     return change
 
@@ -255,9 +255,9 @@ async def test_a_wrong_endpoint_fails(change: Change, names: tuple[str, ...]) ->
 
 
 async def test_every_offering_case_fails_somewhere() -> None:
-    left = {case.name for case in suites.OFFERING}
+    left = {case.name for case in suites.OFFERING if not case.slow}
     for status in (500, 200):
         async with served(blunt(status)) as url:
             left -= await failing_offers(f"{url}/whip/cam", only=tuple(left), abuse=True)
     # These ask of what such a server does not have.
-    assert left == {"no-redirect-by-301", "ice-servers", "play"}
+    assert left == {"no-redirect-by-301", "ice-servers", "play", "one-of-many"}
