@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from pathlib import Path
 from typing import Final
 
@@ -69,7 +70,8 @@ async def test_one_jobs_token_opens_no_other_job(tmp_path: Path) -> None:
         desk(tmp_path, sold(runner, capacity=2), **TOKENS) as one,
     ):
         first, second = await one.start(), await one.start()
-        tokens = [side.trickle_token for side in (first, *runner.starts, second)]
+        tokens = [job.trickle_token for job in (first, second)]
+        tokens += [start.trickle_token for start in runner.starts]
         assert len(set(tokens)) == 4
         for channel in CHANNELS:
             url = seen_by(second, channel)
@@ -154,7 +156,7 @@ async def test_who_knows_a_name_cannot_end_a_job_by_asking_without_a_token(
         for channel in CHANNELS:
             assert await ask(one, "GET", f"{seen_by(job, channel)}/0", "") == 401
             assert await ask(one, "DELETE", seen_by(job, channel), "") == 401
-        one.node.jobs.sweep(jobs_module.time.monotonic() + 5)
+        one.node.jobs.sweep(time.monotonic() + 5)
         assert [each["job"] for each in (await one.status())["jobs"]] == [1]
 
 

@@ -67,7 +67,7 @@ async def test_a_stream_of_our_own_parts_goes_live_and_outlives_its_worker(tmp_p
 
 
 async def _none_left(network: Network) -> bool:
-    return (await told(network))["jobs"] == []
+    return not (await told(network))["jobs"]
 
 
 async def start(network: Network, http: aiohttp.ClientSession) -> LiveJobAnswer:
@@ -90,7 +90,7 @@ async def test_a_stock_gateway_is_turned_away_and_its_job_says_why(tmp_path: Pat
                     assert answer.headers["WWW-Authenticate"] == "Bearer"
 
         async def ended() -> bool:
-            return (await told(network))["ended"] == {"no_token": 1}
+            return bool((await told(network))["ended"] == {"no_token": 1})
 
         await eventually(ended)
         assert "no trickle token came from the gateway: trickle_tokens asks" in network.up.said()
