@@ -19,6 +19,8 @@ EVENT_GAP: Final = 30.0
 """A job without any event for this long is given up (network rule, live-ai.md 2.4)."""
 MAX_IN_FLIGHT: Final = 3
 """Input segments begun and not yet answered (network rule, live-ai.md 5.4)."""
+LATE_FOR: Final = 2.0
+"""Seconds of output that is too old and comes no nearer, until the job moves."""
 QUICK_RETRIES: Final = 20
 """Tries in a row at the quick pace: a worker that is being started again is soon there."""
 QUICK_RETRY: Final = 0.25
@@ -45,6 +47,7 @@ class Observation:
         starved: seconds since the publisher's last key frame.
         loading: the runner said that it is loading its model.
         loaded: when it first said that it is not loading any more.
+        late_since: since when its output is too old to be of use (``compare.LATE``).
     """
 
     opened: float
@@ -56,6 +59,7 @@ class Observation:
     starved: float
     loading: bool
     loaded: float | None = None
+    late_since: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +109,10 @@ def judge(
             Verdict.MOVE,
             "no_output",
             f"no picture for {output_timeout:g} seconds while input flows",
+        )
+    if seen.late_since is not None and now - max(seen.late_since, seen.input_since) > LATE_FOR:
+        return Judgement(
+            Verdict.MOVE, "output_late", "its pictures are seconds older than the camera's"
         )
     return GO_ON
 

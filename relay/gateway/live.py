@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any, Final, Protocol
 
 import aiohttp
@@ -21,14 +22,15 @@ from relay.gateway import params as parameters
 from relay.gateway.dispatcher import KEYFRAME_WARNING, Verdict, judge, retry_delay
 from relay.gateway.publisher import Wish
 from relay.gateway.rendition import Rendition
-from relay.gateway.sellers import BLAMELESS, Sellers, Started, words
+from relay.gateway.sellers import BAD_REQUEST, BLAMELESS, Sellers, Started, words
 from relay.gateway.session import Ending, OrchestratorSession
-from relay.gateway.status import Serving, StreamState
+from relay.gateway.status import Caution, Serving, StreamState
 from relay.gateway.teller import Teller
+from relay.gateway.told import Told
+from relay.gateway.trial import TAKEN_BACK, Trial
 from relay.media.stream import Stream
 from relay.media.unit import AccessUnit
 from relay.rpc.events import Event
-from relay.rpc.trust import JobTrust
 
 log = logging.getLogger(__name__)
 
@@ -88,13 +90,9 @@ class Live:
         self._teller = teller
         self._audio = audio
         self.model = wish.model
-        self.params = wish.params
+        self._trial = Trial(wish.params)
         self.swaps = 0
         self.serving: Serving | None = None
-        self.runner: dict[str, Any] = {}
-        self.runner_error: str | None = None
-        self._transcoder: str | None = None
-        self._trust: JobTrust | None = None
         self._session: OrchestratorSession | None = None
         self._had_output = False
         self._lost_at: float | None = None
@@ -105,10 +103,20 @@ class Live:
         self._last_keyframe = self._searching_since
         self._asked = 0.0
         self._told_starved = False
-        self._last_update: bytes | None = None
         self._aside: set[asyncio.Task[Any]] = set()
+        self.told = Told(wish.stream_id, sellers, teller, self._set_aside, lambda: not self._aside)
 
     # --- what the path calls --------------------------------------------------------
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """What a worker is to run with now."""
+        return self._trial.now.params
+
+    def cautions(self, now: float) -> tuple[Caution, ...]:
+        """What may be wrong, though the stream is served."""
+        seen = self._rendition.compare.warnings(now) if self._session is not None else ()
+        return self._trial.cautions + seen
 
     def feed(self, unit: AccessUnit) -> None:
         if unit.keyframe:
@@ -135,7 +143,7 @@ class Live:
         Raises:
             BadInput, TooLarge, Unprocessable: nothing was changed.
         """
-        schema = self._sellers.schema(self._transcoder, self.model)
+        schema = self._sellers.schema(self.told.transcoder, self.model)
         merged = parameters.merge(schema, self.params, body)
         if self._session is not None:
             if not self._session.control(body):
@@ -143,8 +151,7 @@ class Live:
                     "the worker does not keep up", code="control_backlog", retry_after=1
                 )
             self._teller.params(parameters.read(body))
-        self.params = merged
-        self._last_update = body
+        self._trial.change(merged, body)
         metrics.PARAMETER_UPDATES.inc()
         return merged
 
@@ -153,8 +160,7 @@ class Live:
             raise Unprocessable(f"no orchestrator offers “{model}”", code="unknown_model")
         schema = self._sellers.schema(None, model)
         parameters.check(schema.schema if schema else None, params)
-        self.model, self.params, self._last_update = model, params, None
-        self._transcoder = None
+        self.model, self._trial, self.told.transcoder = model, Trial(params), None
         if self._session is not None:
             self._session.end(self._model_changed())
 
@@ -193,9 +199,16 @@ class Live:
             self._sellers.fail(started.choice.offer.url)
             self.swaps += 1
             self._teller.swapped(started.choice.offer.transcoder, ending.words)
+            self._params_failed()
         words = ending.words if ours else f"switching worker: {ending.words}"
         self._host.moved(self._phase(), ending.code, words)
         return not ours and not (self._had_output and self._searching_since - began >= SHORT)
+
+    def _params_failed(self) -> None:
+        """A worker did not live with the parameters, whosever fault that is."""
+        if self._trial.died():
+            log.warning("%s: %s", self._wish.stream_id, TAKEN_BACK.words)
+            self._teller.failed(TAKEN_BACK.words)
 
     def _phase(self) -> StreamState:
         """Where a stream stands that somebody serves, or soon will."""
@@ -234,6 +247,8 @@ class Live:
                 self._refused.add(choice.offer.url)
                 if error.code not in BLAMELESS:
                     self._sellers.fail(choice.offer.url)
+                elif error.code == BAD_REQUEST:
+                    self._params_failed()
             else:
                 self._refused.clear()
                 return started
@@ -297,14 +312,13 @@ class Live:
     def _begin(self, session: OrchestratorSession, started: Started) -> None:
         """From here on the session is fed; it gets the kept group of pictures first."""
         offer = started.choice.offer
-        self._transcoder, self._trust = offer.transcoder, started.trust
+        self.told.begin(offer.transcoder, started.trust)
         self._teller.served(offer.transcoder, offer.model)
-        self.runner, self.runner_error = {}, None
         self.serving = Serving.of(offer, time.time(), started.choice.why, started.connect_ms)
         metrics.JOB_CONNECT.observe(started.connect_ms / 1000)
-        self._rendition.begin()
         now = time.monotonic()
         group = self._stream.group()
+        self._rendition.begin(group[0].pts if group else None)
         for unit in group:
             session.feed(unit, now)
         self._session = session
@@ -312,8 +326,9 @@ class Live:
             self._host.source_keyframe()
         if self.params is not started.params:
             session.control(parameters.dump(self.params))
-        if self._last_update is not None and self._no_schema():
-            session.control(self._last_update)
+        update = self._trial.now.update
+        if update is not None and self._sellers.schema(offer.transcoder, self.model) is None:
+            session.control(update)
         if self._failing:
             self._failing = False
             self._host.moved(self._phase())
@@ -331,7 +346,9 @@ class Live:
                 # against the orchestrator.
                 continue
             self._tell_starved(starved)
-            seen = session.observe(starved=starved)
+            seen = replace(
+                session.observe(starved=starved), late_since=self._rendition.compare.late_since
+            )
             self._teller.progress(sent=seen.last_input is not None, segments=session.segments)
             judgement = judge(
                 seen,
@@ -355,6 +372,8 @@ class Live:
 
     def output(self, unit: AccessUnit) -> bool:
         sent = self._rendition.output(unit)
+        if sent and unit.is_video:
+            self._trial.picture(unit.arrival)
         if sent and unit.is_video and not self._had_output:
             self._had_output = True
             self._failures = 0
@@ -369,28 +388,10 @@ class Live:
         return sent
 
     def event(self, event: Event) -> None:
-        self._teller.heard(event)
-        if (status := event.status()) is not None:
-            self.runner = dict(event.body)
-            self._follow_version(status.pipeline_version)
-        elif event.type == "error":
-            self.runner_error = str(event.body.get("message", "unknown"))[:500]
-            log.warning("%s: the worker reports: %s", self._wish.stream_id, self.runner_error)
+        self.told.hear(event, self.model)
 
     def keyframe_needed(self) -> None:
         self._host.source_keyframe()
-
-    def _follow_version(self, version: str) -> None:
-        """A worker of another version than the schema's: fetch its schema."""
-        transcoder, trust = self._transcoder, self._trust
-        if transcoder is None or trust is None or not version or self._aside:
-            return
-        schema = self._sellers.schema(transcoder, self.model)
-        if schema is None or schema.version != version:
-            self._set_aside(self._sellers.load_schema(transcoder, self.model, trust))
-
-    def _no_schema(self) -> bool:
-        return self._sellers.schema(self._transcoder, self.model) is None
 
     def _set_aside(self, work: Coroutine[Any, Any, Any]) -> None:
         """Work that is bounded in time and waited for at the end of the job."""

@@ -363,10 +363,11 @@ class Path:
             else None,
             output=self.rendition.status(now),
             serving=live.serving if live else None,
-            runner=live.runner if live else {},
-            runner_error=live.runner_error if live else None,
+            runner=live.told.status if live else {},
+            runner_error=live.told.error if live else None,
             reason_since=self._since,
             not_offered=publisher.wish.not_offered if publisher else (),
+            warnings=live.cautions(now) if live else (),
         )
 
     def measure(self, now: float) -> None:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Final
 
 from relay import metrics
+from relay.gateway.compare import Comparison
 from relay.gateway.rates import Delays, Meter
 from relay.gateway.status import Output
 from relay.media.h264 import ParameterSets, Sps
@@ -83,14 +84,20 @@ class Rendition:
         self._meter = Meter()
         self._delays = Delays()
         self.last_output: float | None = None
+        self.compare = Comparison()
         self.foreign = 0
         """Sessions whose output was on a clock of its own."""
 
     # --- what feeds it -------------------------------------------------------
 
-    def begin(self) -> None:
-        """A new session feeds the rendition from here on; it starts with a key frame."""
+    def begin(self, oldest: int | None = None) -> None:
+        """A new session feeds the rendition from here on; it starts with a key frame.
+
+        Args:
+            oldest: timestamp of the first picture that the session is given, 90 kHz.
+        """
         self._feeding = True
+        self.compare = Comparison(oldest)
         self._needs_keyframe = True
         self._offset = 0
         self._placed = False
@@ -110,6 +117,7 @@ class Rendition:
         """One unit of the publisher, on the path's clock."""
         if self._closed:
             return
+        self.compare.sent(unit)
         if unit.is_video:
             self._newest_input = unit.pts
             self._arrivals[unit.pts] = unit.arrival
@@ -135,7 +143,9 @@ class Rendition:
             pts = self._place(pts)
         if abs(pts - self._newest_input) > FOREIGN:
             # Sent on, one picture of a time far ahead would be the last that viewers get.
+            self.compare.stray(unit.arrival)
             return False
+        self.compare.back(replace(unit, pts=lift(unit.pts, self._newest_input)))
         unit = replace(unit, pts=pts)
         if not unit.is_video:
             return self._output_audio(unit)

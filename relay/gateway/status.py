@@ -55,6 +55,14 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True)
+class Caution:
+    """What may be wrong with a stream that is served all the same."""
+
+    code: str  # stable
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
 class Serving:
     """Which node serves the stream now, and why that one."""
 
@@ -100,6 +108,7 @@ class StreamStatus:
     runner_error: str | None = None
     reason_since: float | None = None  # seconds since the epoch
     not_offered: tuple[str, ...] = ()  # what the publisher asked for and does not get
+    warnings: tuple[Caution, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import pytest
 
 from relay.errors import Unavailable, Unprocessable
 from relay.gateway.status import (
+    Caution,
     Delay,
     Input,
     ModelOffer,
@@ -28,6 +29,7 @@ def full(site: Site, name: str = "cam") -> None:
         stream_id="s1",
         input=Input(True, 29.97, 2_400_000, 1280, 720, True, 1000, 3, 0.512),
         output=Output(30.02, 2_100_000, 1280, 720, Delay(8.123, 14.987, 9.0)),
+        warnings=(Caution("output_silent", "no sound comes back"),),
         serving=Serving("https://o:8935", "effects", 1_795_442_690.0, "first", 12.34, 0, 1),
         runner={"type": "status", "state": "ONLINE"},
     )
@@ -71,6 +73,7 @@ async def test_a_stream_is_shown_whole(site: Site) -> None:
             "height": 720,
             "delay": {"p50_ms": 8.12, "p95_ms": 14.99, "last_ms": 9.0},
         },
+        "warnings": [{"code": "output_silent", "reason": "no sound comes back"}],
         "stream_id": "s1",
         "request_id": site.node.live["cam"].request_id,
         "params": {"effect": "cartoon"},

@@ -48,6 +48,11 @@ def test_a_session_that_flows_goes_on() -> None:
             (Verdict.GO_ON, ""),
         ),
         ({"last_output": None, "input_since": None, "last_input": None}, (Verdict.GO_ON, "")),
+        # pictures that stay seconds behind; a while is given to come nearer, or to begin
+        ({"late_since": 97.9}, (Verdict.MOVE, "output_late")),
+        ({"late_since": 98.1}, (Verdict.GO_ON, "")),
+        ({"late_since": 90.0, "input_since": 98.5}, (Verdict.GO_ON, "")),
+        ({"late_since": 90.0, "last_input": 99.0}, (Verdict.GO_ON, "")),
         ({"in_flight": 4}, (Verdict.MOVE, "slow_input")),
         ({"in_flight": 3}, (Verdict.GO_ON, "")),
         ({"last_event": 69.0}, (Verdict.MOVE, "no_events")),

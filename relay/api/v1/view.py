@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from relay.api import address
 from relay.gateway.status import (
+    Caution,
     Delay,
     Input,
     ModelOffer,
@@ -111,6 +112,17 @@ class ServingView(View):
         )
 
 
+class WarningView(View):
+    """What may be wrong with a stream that is served all the same."""
+
+    code: str = Field(description="Stable.")
+    reason: str
+
+    @classmethod
+    def of(cls, given: Caution) -> WarningView:
+        return cls(code=given.code, reason=given.words)
+
+
 class StreamView(View):
     """A live stream. What needs the publish key is null without it."""
 
@@ -127,6 +139,7 @@ class StreamView(View):
     watch_url: str
     input: InputView | None
     output: OutputView | None
+    warnings: list[WarningView] = Field([], description="Of a stream that is served all the same.")
     stream_id: str | None = None
     request_id: str | None = None
     params: dict[str, Any] | None = None
@@ -150,6 +163,7 @@ class StreamView(View):
             watch_url=address.watch(base, given.name),
             input=None if given.input is None else InputView.of(given.input),
             output=None if given.output is None else OutputView.of(given.output),
+            warnings=[WarningView.of(caution) for caution in given.warnings],
         )
         if not details:
             return view

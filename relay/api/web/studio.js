@@ -303,7 +303,8 @@ function showStatus(status, failure) {
   } else {
     over("output-over", app.player?.showed ? null : "Waiting for the first picture", { spin: true });
   }
-  const trouble = status.reason && status.state !== "connecting" ? status.reason : null;
+  const told = status.reason || status.warnings?.[0]?.reason;
+  const trouble = told && status.state !== "connecting" ? told : null;
   if (status.runner_error) say("runner", `The model says: ${status.runner_error}`, { tone: "bad" });
   else hush("runner");
   if (trouble) say("stream", trouble, { tone: status.state === "failed" ? "bad" : "" });

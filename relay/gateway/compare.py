@@ -1,0 +1,210 @@
+"""What comes back of a stream, held against what was sent: sizes, rates and times alone.
+
+The gateway never decodes, so nothing here is certain, and nothing here moves a job: a
+pipeline may well lower the rate or show a still. It is told as a warning. Only output
+that stays far behind the input is no use to any viewer; ``late_since`` tells of it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from dataclasses import dataclass, field
+from typing import Final
+
+from relay.gateway.status import Caution
+from relay.media.unit import VIDEO_CLOCK, AccessUnit
+
+LATE: Final = 5.0
+"""Seconds that an output picture may be older than the newest input."""
+CATCHING_UP: Final = 0.5
+"""Seconds by which late output comes nearer and so has another while to do so."""
+WINDOW: Final = 10
+"""Seconds that are looked at, whole ones."""
+LOW_RATE: Final = 0.6
+"""Pictures out for each one in, up to which the rate is called low."""
+FEW: Final = 5
+"""Pictures a second of the input from which on the comparison means something."""
+SKIPPED: Final = 200
+"""Bytes up to which a picture may be one that repeats the one before."""
+MOVES: Final = 10
+"""Times the output's size that the input's pictures have, at least, when only it moves."""
+CLOSE: Final = 64
+"""Ticks of 90 kHz that a worker may round a timestamp by."""
+KNOWN: Final = 2048
+"""Input pictures whose times are remembered."""
+FAR: Final = 10 * VIDEO_CLOCK
+"""Output that begins further than this from the input is on a clock of its own."""
+SOUND: Final = 10
+"""Packets of sound a second from which on a publisher counts as heard."""
+
+LOW: Final = Caution(
+    "output_rate_low", "far fewer pictures come back than were sent; the worker may be too slow"
+)
+STILL: Final = Caution(
+    "output_still", "the picture that comes back does not change though the camera's does"
+)
+SILENT: Final = Caution("output_silent", "no sound comes back; viewers hear the publisher's own")
+FOREIGN: Final = Caution(
+    "output_foreign",
+    "the pictures that come back do not carry the times that were sent: the worker's clock is"
+    " its own, or they are another stream's",
+)
+
+
+@dataclass(slots=True)
+class Flow:
+    """What went one way within one second."""
+
+    pictures: int = 0
+    changes: int = 0  # of them, those that differ from the one before
+    delta: int = 0  # pictures that are no key frames
+    octets: int = 0  # of those
+    largest: int = 0  # of those
+    sounds: int = 0
+    strange: int = 0  # pictures with the time of none that was sent
+    strays: int = 0  # pictures with times that could not be shown at all
+    last: int = 0  # what the picture before was
+
+    def add(self, unit: AccessUnit) -> None:
+        if not unit.is_video:
+            self.sounds += 1
+            return
+        self.pictures += 1
+        content = hash(unit.payload)
+        self.changes += content != self.last
+        self.last = content
+        if not unit.keyframe:
+            self.delta += 1
+            self.octets += len(unit.payload)
+            self.largest = max(self.largest, len(unit.payload))
+
+    @property
+    def mean(self) -> float:
+        return self.octets / self.delta if self.delta else 0.0
+
+
+@dataclass(slots=True)
+class Second:
+    sent: Flow = field(default_factory=Flow)
+    back: Flow = field(default_factory=Flow)
+
+
+class Comparison:
+    """Of one session. Times are the units' arrivals, ``time.monotonic()`` seconds.
+
+    Args:
+        oldest: timestamp of the first picture that the session was given, 90 kHz. Output from
+            before it is on a clock of its own, and how old it is cannot be known.
+
+    Attributes:
+        late_since: since when the output is too old and comes no nearer, else None.
+    """
+
+    def __init__(self, oldest: int | None = None) -> None:
+        self.late_since: float | None = None
+        self._oldest = oldest
+        self._own_clock = False
+        self._known: OrderedDict[int, None] = OrderedDict()
+        self._nearest = 0.0
+        self._newest = 0
+        self._began: float | None = None
+        self._number = 0
+        self._now = Second()
+        self._past: deque[Second] = deque(maxlen=WINDOW)
+
+    def sent(self, unit: AccessUnit) -> None:
+        if unit.is_video:
+            self._newest = unit.pts
+            self._known[unit.pts // CLOSE] = None
+            if len(self._known) > KNOWN:
+                self._known.popitem(last=False)
+        if self._began is not None:
+            self._turn(unit.arrival)
+            self._now.sent.add(unit)
+
+    def back(self, unit: AccessUnit) -> None:
+        """A unit of output, with the timestamp that the worker gave it."""
+        if unit.is_video and self._began is None:
+            self._began = unit.arrival
+            before = self._oldest is not None and unit.pts < self._oldest - CLOSE
+            self._own_clock = before or abs(self._newest - unit.pts) > FAR
+        if self._began is None:
+            return
+        self._turn(unit.arrival)
+        self._now.back.add(unit)
+        if unit.is_video:
+            strange = self._own_clock or not self._was_sent(unit.pts)
+            self._now.back.strange += strange
+            if not strange:
+                self._note_lag((self._newest - unit.pts) / VIDEO_CLOCK, unit.arrival)
+
+    def stray(self, now: float) -> None:
+        """A picture came whose time is so far off that it was not shown."""
+        if self._began is not None:
+            self._turn(now)
+            self._now.back.strays += 1
+
+    def _was_sent(self, pts: int) -> bool:
+        place = pts // CLOSE
+        return any(near in self._known for near in (place - 1, place, place + 1))
+
+    def warnings(self, now: float) -> tuple[Caution, ...]:
+        if self._began is None:
+            return ()
+        self._turn(now)
+        past = [*self._past]
+        # Whole seconds of steady input only: a pause says nothing of the worker.
+        if len(past) < WINDOW or any(second.sent.pictures < FEW for second in past):
+            return ()
+        rules = ((LOW, _low), (STILL, _still), (SILENT, _silent), (FOREIGN, _foreign))
+        return tuple(warning for warning, holds in rules if holds(past))
+
+    def _note_lag(self, lag: float, now: float) -> None:
+        if lag <= LATE:
+            self.late_since = None
+        elif self.late_since is None or lag < self._nearest - CATCHING_UP:
+            self.late_since, self._nearest = now, lag
+
+    def _turn(self, now: float) -> None:
+        """Go on to the second that ``now`` is in; seconds without anything count too."""
+        assert self._began is not None
+        number = int(now - self._began)
+        for _ in range(min(number - self._number, WINDOW + 1)):
+            self._past.append(self._now)
+            sent, back = self._now.sent, self._now.back
+            self._now = Second(Flow(last=sent.last), Flow(last=back.last))
+        self._number = max(number, self._number)
+
+
+def _low(past: list[Second]) -> bool:
+    sent = sum(second.sent.pictures for second in past)
+    return sum(second.back.pictures for second in past) <= sent * LOW_RATE
+
+
+def _still(past: list[Second]) -> bool:
+    """The same bytes again and again, or nothing but pictures that repeat the one before."""
+    sent, back = [second.sent for second in past], [second.back for second in past]
+    if not any(flow.pictures for flow in back):
+        return False
+    moving = sum(flow.changes for flow in sent) * 2 > sum(flow.pictures for flow in sent)
+    if not moving:
+        return False
+    if not any(flow.changes for flow in back):
+        return True
+    if not sum(flow.delta for flow in back) * 2 > sum(flow.pictures for flow in back):
+        return False  # key frames alone: their size tells nothing
+    most = max(flow.largest for flow in back)
+    return most <= SKIPPED and min(flow.mean for flow in sent) > MOVES * max(
+        flow.mean for flow in back
+    )
+
+
+def _silent(past: list[Second]) -> bool:
+    heard = all(second.sent.sounds >= SOUND for second in past)
+    return heard and not any(second.back.sounds for second in past)
+
+
+def _foreign(past: list[Second]) -> bool:
+    back = [second.back for second in past]
+    strange = sum(flow.strange for flow in back) * 2 > sum(flow.pictures for flow in back)
+    return strange or sum(flow.strays > 0 for flow in back) * 2 > len(back)
