@@ -62,6 +62,7 @@ def trickle(
         list[str] | None,
         typer.Option(metavar="URL", help="A channel, where the server creates none."),
     ] = None,
+    token: TokenOption = None,
     abuse: AbuseOption = False,
     own: OwnOption = False,
     slow: SlowOption = False,
@@ -79,7 +80,7 @@ def trickle(
     @contextlib.asynccontextmanager
     async def results() -> AsyncIterator[AsyncIterator[Result]]:
         async with own_target.trickle(url) as at:
-            yield await suites.trickle(at, channel or (), cases, insecure=insecure)
+            yield await suites.trickle(at, channel or (), cases, token=token, insecure=insecure)
 
     finish(results, [case.name for case in cases], as_json=as_json)
 

@@ -36,6 +36,7 @@ class Target:
         creates: whether a POST to a channel's path makes it.
         patience: seconds after which something that should not come has not come, and
             after which the server has surely seen what was sent.
+        token: goes with every request, where there is one.
     """
 
     host: str
@@ -45,6 +46,7 @@ class Target:
     given: Sequence[str] = ()
     creates: bool = True
     patience: float = 0.1
+    token: str | None = field(default=None, repr=False)
 
     @property
     def authority(self) -> str:
@@ -52,14 +54,24 @@ class Target:
         return f"{host}:{self.port}"
 
     async def connect(self) -> Connection:
-        return await Connection.open(self.host, self.port, self.ssl, self.authority)
+        lines = [f"Host: {self.authority}"]
+        if self.token:
+            lines.append(f"Authorization: Bearer {self.token}")
+        return await Connection.open(self.host, self.port, self.ssl, *lines)
 
 
-async def find(url: str, channels: Sequence[str], ssl: tls.SSLContext | None) -> Target:
+async def find(
+    url: str,
+    channels: Sequence[str],
+    ssl: tls.SSLContext | None,
+    *,
+    token: str | None = None,
+) -> Target:
     """Look whether a server is there, and whether it makes channels.
 
     Raises:
-        Unusable: it cannot be reached, or makes no channel and none is named.
+        Unusable: it cannot be reached, makes no channel and none is named, or asks for a
+            token and there is none.
     """
     parts = urlsplit(url)
     try:
@@ -80,6 +92,7 @@ async def find(url: str, channels: Sequence[str], ssl: tls.SSLContext | None) ->
         f"/{parts.path.strip('/')}/".replace("//", "/"),
         ssl if parts.scheme == "https" else None,
         given,
+        token=token,
     )
     name = secrets.token_hex(8)
     began = time.monotonic()
@@ -92,6 +105,8 @@ async def find(url: str, channels: Sequence[str], ssl: tls.SSLContext | None) ->
                 await one.ask("DELETE", f"{target.path}{name}")
     except (OSError, EOFError, TimeoutError, ValueError, LookupError) as error:
         raise no_answer(url, error) from error
+    if made.status == 401 or (made.status == 403 and not given):
+        raise Unusable(f"{url} answers {made.status}: give its token by --token")
     if not target.creates and not given:
         raise Unusable(
             f"{url} makes no channel (it answered {made.status}): name one with --channel, "

@@ -52,19 +52,25 @@ WIDTH: Final = 6
 
 
 async def trickle(
-    url: str, given: Sequence[str], cases: Sequence[Case[Trickle]], *, insecure: bool = False
+    url: str,
+    given: Sequence[str],
+    cases: Sequence[Case[Trickle]],
+    *,
+    token: str | None = None,
+    insecure: bool = False,
 ) -> AsyncIterator[Result]:
     """Run trickle cases against a server.
 
     Args:
         url: its base path.
         given: addresses of channels, for a server that makes none.
+        token: goes with each request.
         insecure: take any certificate.
 
     Raises:
         Unusable: nothing can be tested there.
     """
-    target = await channels.find(url, given, context(insecure))
+    target = await channels.find(url, given, context(insecure), token=token)
     width = WIDTH if target.creates else 1
     return runner.run(cases, lambda: channels.bench(target), width=width)
 

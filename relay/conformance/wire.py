@@ -38,26 +38,27 @@ class Connection:
     """One connection; requests go out as given, answers are read piece by piece."""
 
     def __init__(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, host: str
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *lines: str
     ) -> None:
         self._reader = reader
         self._writer = writer
-        self._host = host
+        self._lines = lines
 
     @classmethod
     async def open(
-        cls, host: str, port: int, ssl: tls.SSLContext | None, authority: str
+        cls, host: str, port: int, ssl: tls.SSLContext | None, *lines: str
     ) -> Connection:
+        """``lines`` are headers of each request, ``Host`` among them."""
         async with asyncio.timeout(WAIT):
             reader, writer = await asyncio.open_connection(host, port, ssl=ssl, limit=MAX_HEAD)
-        return cls(reader, writer, authority)
+        return cls(reader, writer, *lines)
 
     async def send(self, data: bytes, within: float | None = None) -> None:
         self._writer.write(data)
         await asyncio.wait_for(self._writer.drain(), _limit(within))
 
     async def request(self, method: str, path: str, *headers: str, body: bytes = b"") -> None:
-        lines = [f"{method} {path} HTTP/1.1", f"Host: {self._host}", *headers]
+        lines = [f"{method} {path} HTTP/1.1", *self._lines, *headers]
         await self.send("\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape") + body)
 
     async def piece(self, data: bytes) -> None:
