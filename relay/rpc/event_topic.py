@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import logging
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Protocol
@@ -16,6 +17,9 @@ from relay.errors import ConfigError, PeerError, PeerTimeout
 TIMEOUT: Final = 10.0
 """Seconds for one batch to be acknowledged."""
 CLOSE_TIMEOUT: Final = 2.0
+PATIENCE: Final = 0.8
+"""Part of it after which the library gives up by itself, and then it knows why."""
+UNKNOWN_TOPIC: Final = "UnknownTopicOrPartitionError"
 
 
 class Producer(Protocol):
@@ -41,12 +45,15 @@ def producer(servers: Sequence[str], user: str | None, password: str | None) -> 
         library = importlib.import_module("aiokafka")
     except ImportError as error:
         raise ConfigError(
-            "gateway.kafka needs the extra: pip install 'relay-gateway[kafka]'"
+            "gateway.kafka needs the extra kafka: .venv/bin/pip install -e '.[kafka]'"
         ) from error
+    # It has ten lines a second to say about one topic that is not there; whoever sends says
+    # each outage once.
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     how: dict[str, Any] = {
         "bootstrap_servers": list(servers),
         "acks": 1,
-        "request_timeout_ms": int(TIMEOUT * 1000),
+        "request_timeout_ms": int(TIMEOUT * PATIENCE * 1000),
     }
     if user is not None:
         how |= {
@@ -80,7 +87,8 @@ class EventTopic:
     async def send(self, batch: Sequence[tuple[str, bytes]]) -> None:
         """
         Raises:
-            PeerError: the brokers were not reached, refused, or did not acknowledge in time.
+            PeerError: the brokers were not reached, refused, have no such topic, or did not
+                acknowledge in time.
         """
         try:
             async with asyncio.timeout(TIMEOUT):
@@ -95,7 +103,12 @@ class EventTopic:
             raise PeerTimeout(f"no acknowledgement within {TIMEOUT:g} s") from error
         except Exception as error:
             await self.close()
-            raise PeerError(f"{type(error).__name__}: {error}", code="kafka_failed") from error
+            kind = type(error).__name__
+            if kind == UNKNOWN_TOPIC:
+                raise PeerError(
+                    f"the brokers have no topic {self._topic!r}", code="kafka_no_topic"
+                ) from error
+            raise PeerError(f"{kind}: {error}", code="kafka_failed") from error
 
     async def _started(self) -> Producer:
         if self._producer is None:

@@ -243,6 +243,6 @@ async def test_a_topic_without_the_library_stops_the_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "aiokafka", None)
-    with pytest.raises(ConfigError, match=r"pip install 'relay-gateway\[kafka\]'"):
+    with pytest.raises(ConfigError, match=r"pip install -e '\.\[kafka\]'"):
         async with gateway(kafka=KAFKA):
             pass

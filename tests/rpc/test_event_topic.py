@@ -106,5 +106,5 @@ def test_without_the_library_it_is_a_setting_that_is_wrong(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "aiokafka", None)
-    with pytest.raises(ConfigError, match=r"relay-gateway\[kafka\]"):
+    with pytest.raises(ConfigError, match=r"'\.\[kafka\]'"):
         producer(["a:9092"], None, None)
