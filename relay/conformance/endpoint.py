@@ -47,13 +47,28 @@ class Reply:
 
 @dataclass(slots=True)
 class Session:
-    """What a good POST made."""
+    """What a good POST made.
+
+    Attributes:
+        at: its address, empty when the server named none.
+    """
 
     bench: Endpoint
     offer: Offer
     reply: Reply
-    url: str
+    at: str
     etag: str
+
+    @property
+    def url(self) -> str:
+        """Its address.
+
+        Raises:
+            Failed: the server named none.
+        """
+        if not self.at:
+            raise Failed("a 201 without Location", "Location")
+        return self.at
 
     @property
     def answer(self) -> str:
@@ -189,7 +204,7 @@ class Endpoint:
         """A session by a good POST.
 
         Raises:
-            Failed: the answer is no 201 with a Location.
+            Failed: the answer is no 201.
         """
         chosen = offer or self.offer()
         return self.made(chosen, await self.post(chosen))
@@ -198,14 +213,13 @@ class Endpoint:
         """The session that an offer was answered with.
 
         Raises:
-            Failed: the answer is no 201 with a Location.
+            Failed: the answer is no 201.
         """
         if reply.status != 201:
             raise Failed(f"status {reply.status} to a good offer", "status 201")
-        if "Location" not in reply.headers:
-            raise Failed("a 201 without Location", "Location")
-        url = urljoin(reply.url, reply.headers["Location"])
-        return Session(self, offer, reply, url, reply.headers.get("ETag", ""))
+        named = reply.headers.get("Location")
+        at = urljoin(reply.url, named) if named else ""
+        return Session(self, offer, reply, at, reply.headers.get("ETag", ""))
 
     async def refuses(self, offer: Offer | str | bytes, *allowed: int, **headers: str) -> None:
         """Raises Failed unless the offer is answered with one of these, by default any 4xx."""

@@ -132,7 +132,7 @@ async def joined(e: Endpoint, *, media: bool = True) -> AsyncIterator[Joined]:
         media: wait until it flows: RTP to a viewer, RTCP to a publisher.
 
     Raises:
-        NotOffered: sessions have no Location, or nothing is published for a viewer.
+        NotOffered: nothing is published for a viewer.
         Failed: a publisher hears no RTCP.
     """
     client: WhipClient | WhepClient
@@ -144,10 +144,7 @@ async def joined(e: Endpoint, *, media: bool = True) -> AsyncIterator[Joined]:
         )
     sending: asyncio.Task[None] | None = None
     try:
-        location = client._link.resource.location
-        if location is None:
-            raise NotOffered("sessions have no Location")
-        one = Joined(e, client, location)
+        one = Joined(e, client, client._link.resource.location or "")
         if isinstance(client, WhipClient):
             sending = asyncio.create_task(publish(client, 3600))
         if media and not await one.flows():

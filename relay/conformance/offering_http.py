@@ -31,6 +31,7 @@ def words(value: str) -> set[str]:
 @case("post", "A good offer is 201 with an SDP answer and a Location.", "RFC 9725 4.2")
 async def _(e: Endpoint) -> None:
     session = await e.session()
+    holds(session.url, "a 201 without Location", "Location")
     kind = session.reply.headers.get("Content-Type", "").partition(";")[0]
     same("content-type", kind, SDP)
     holds(session.answer.startswith("v=0"), session.answer[:20], "v=0")
@@ -68,7 +69,8 @@ async def _(e: Endpoint) -> None:
     "RFC 9725 4.2",
 )
 async def _(e: Endpoint) -> None:
-    location = (await e.session()).reply.headers["Location"]
+    session = await e.session()
+    location = session.reply.headers["Location"] if session.url else ""
     holds(re.match(r"https?://|/", location), f"Location {location}", "a whole path")
     holds("?" not in location, f"Location {location}", "no query")
 

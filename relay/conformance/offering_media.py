@@ -101,6 +101,8 @@ async def _(e: Endpoint) -> None:
 )
 async def _(e: Endpoint) -> None:
     async with joined(e, media=False) as one:
+        if not one.session.at:
+            raise NotOffered("sessions have no Location")
         await one.session.ask("DELETE")
         try:
             async with asyncio.timeout(3.0):
@@ -119,7 +121,7 @@ async def _(e: Endpoint) -> None:
 )
 async def _(e: Endpoint) -> None:
     async with joined(e, media=False) as one:
-        await one.session.lives()
+        holds(await one.session.gone(QUIET) is None, "404 while it is connected", "2xx")
         one.peer.end("goodbye")
         lasted = await one.session.gone(NOTICED)
         holds(lasted is not None, f"a session after {NOTICED:.0f} s", "404")

@@ -16,6 +16,7 @@ from relay.config import Gateway
 from relay.conformance import endpoint, offering_ice, offering_media, suites
 from relay.conformance.case import Outcome
 from relay.conformance.endpoint import Side
+from relay.errors import BadInput, RelayError, Unprocessable
 from relay.gateway.node import GatewayNode
 from relay.protocols.webrtc import session, stun
 from relay.protocols.webrtc.dtls import Dtls
@@ -221,13 +222,17 @@ async def test_layers_that_all_come_back_pass() -> None:
         assert told == {"simulcast": Outcome.PASSED}
 
 
-@pytest.mark.parametrize(("status", "ends"), [(422, Outcome.PASSED), (405, Outcome.FAILED)])
-async def test_a_server_that_does_not_restart(status: int, ends: Outcome) -> None:
-    def no_restart(request: web.Request, response: web.StreamResponse) -> None:
-        if request.method == "PATCH" and response.status == 200:
-            response._set_status(status, None)
+@pytest.mark.parametrize(
+    ("refusal", "ends"), [(Unprocessable, Outcome.PASSED), (BadInput, Outcome.FAILED)]
+)
+async def test_a_server_that_does_not_restart(
+    refusal: type[RelayError], ends: Outcome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: session.Session, ufrag: str, pwd: str) -> session.PatchAnswer:
+        raise refusal("no restarts", code="no_restart")
 
-    async with spoilt(lambda app: changing(app, no_restart)) as url:
+    monkeypatch.setattr(session.Session, "_restart", refuse)
+    async with spoilt(lambda app: None) as url:
         told = await outcomes(Side.WHIP, f"{url}/whip/cam", "restart-refused")
         assert told == {"restart-refused": ends}
 
