@@ -32,6 +32,7 @@ class Camera:
         keyframes: whether it makes any.
         key_every: pictures from one to the next.
         paused: it sends nothing.
+        moving: its pictures differ, and have the size of such.
         asked: how often a key frame was asked for.
     """
 
@@ -40,6 +41,7 @@ class Camera:
         self.keyframes = True
         self.key_every = 10
         self.paused = False
+        self.moving = False
         self.asked = 0
         self._audio = audio
         self._count = 0
@@ -63,7 +65,8 @@ class Camera:
         if key:
             self._owed = False
         now = time.monotonic()
-        self.whip.send(picture(self._count * FRAME, key=key, arrival=now))
+        size, fill = (2500, self._count % 250 + 1) if self.moving else (40, 0xAB)
+        self.whip.send(picture(self._count * FRAME, key=key, size=size, fill=fill, arrival=now))
         if self._audio:
             self.whip.send(sound(self._count * FRAME, arrival=now))
 

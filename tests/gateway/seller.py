@@ -36,6 +36,7 @@ from relay.rpc.orchestrator_request import NO_ADDRESS, OrchestratorRequest
 from relay.rpc.price_info import PriceInfo
 from relay.rpc.schema import ORCHESTRATOR_PATH, RunnerSchema
 from relay.rpc.seg_data import SegData
+from relay.rpc.ticket_params import TicketParams
 
 MODEL = "ident"
 CHANNELS = ("in", "out", "control", "events")
@@ -179,6 +180,7 @@ class Seller:
         hold: a job's POST is answered once it is set.
         price, listed: for all that it does, and by model.
         nodes: more addresses that it names.
+        ticket: what it would be paid with.
         tls: what it serves with; None: plain text.
         names: the base of the channels that it tells; by default its own.
         jobs, posts, asked, questions, schema_asked: what came.
@@ -195,6 +197,7 @@ class Seller:
         self.price: PriceInfo | None = None
         self.listed: tuple[PriceInfo, ...] = ()
         self.nodes: tuple[str, ...] = ()
+        self.ticket: TicketParams | None = None
         self.runner_version = ""
         self.tls: ssl.SSLContext | None = None
         self.names = ""
@@ -283,6 +286,7 @@ class Seller:
             price_info=self.price,
             capabilities_prices=self.listed,
             nodes=self.nodes,
+            ticket_params=self.ticket,
         ).serialise()
 
     async def _job(self, request: web.Request) -> web.StreamResponse:

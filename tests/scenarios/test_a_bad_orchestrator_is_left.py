@@ -48,7 +48,7 @@ async def test_an_orchestrator_that_dies_at_0_s() -> None:
             assert desk.stream.swaps == 0, "it never had the job"
 
 
-@pytest.mark.parametrize("seconds", [0.1, 1.0, 3.0], ids=["just begun", "1 s", "3 s for 30 s"])
+@pytest.mark.parametrize("seconds", [0.1, 1.0, 30.0], ids=["just begun", "1 s", "30 s"])
 async def test_an_orchestrator_that_dies_in_mid_stream(seconds: float) -> None:
     dying = Seller()
     async with AsyncExitStack() as life, Seller().running() as good:
