@@ -15,7 +15,7 @@ from relay.api import address, auth, body
 from relay.api.node import Node
 from relay.api.routes import Answer, Body, Handler, Options, Parameter, Route, plain_options
 from relay.errors import BadInput, Forbidden, NotFound
-from relay.gateway.journal import NO_ADDRESS, ingest_stats
+from relay.gateway.journal import Seller, ingest_stats
 from relay.gateway.status import StreamStatus
 
 UPDATE = "/live/video-to-video/{name}/update"
@@ -139,10 +139,8 @@ def status_document(given: StreamStatus, base: str, now: float) -> dict[str, Any
     if given.runner:
         document |= {"stream_id": given.stream_id, "request_id": given.request_id}
         if given.serving is not None:
-            document["orchestrator_info"] = {
-                "address": NO_ADDRESS,
-                "url": given.serving.orchestrator,
-            }
+            by = Seller(given.serving.orchestrator, given.serving.address)
+            document["orchestrator_info"] = by.info
     return document
 
 

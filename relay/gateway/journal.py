@@ -14,6 +14,7 @@ from relay.gateway.status import Input, Output
 
 NO_ADDRESS: Final = "0x" + "0" * 40
 """The on-chain address of a node that works off-chain."""
+ADDRESS_BYTES: Final = 20
 TRACE: Final = "stream_trace"
 EVENTS: Final = "ai_stream_events"
 STATUS: Final = "ai_stream_status"
@@ -64,12 +65,28 @@ class Found:
     latency_ms: float
 
 
-def seller(url: str, address: str = NO_ADDRESS) -> dict[str, str]:
-    """``orchestrator_info`` of who serves; empty texts when nobody does."""
-    return {"address": address if url else "", "url": url}
+@dataclass(frozen=True, slots=True)
+class Seller:
+    """Who serves: its service address, and its on-chain address as it told us."""
+
+    url: str
+    address: bytes = b""
+
+    @property
+    def info(self) -> dict[str, str]:
+        """``orchestrator_info``; empty texts when nobody serves."""
+        return {"address": spelled(self.address) if self.url else "", "url": self.url}
 
 
-def trace(kind: str, subject: Subject, now_ms: int, url: str = "") -> Entry:
+NOBODY: Final = Seller("")
+
+
+def spelled(address: bytes) -> str:
+    """An on-chain address as text; the zero address for what is none."""
+    return "0x" + address.hex() if len(address) == ADDRESS_BYTES else NO_ADDRESS
+
+
+def trace(kind: str, subject: Subject, now_ms: int, by: Seller = NOBODY) -> Entry:
     return Entry(
         TRACE,
         {
@@ -78,14 +95,14 @@ def trace(kind: str, subject: Subject, now_ms: int, url: str = "") -> Entry:
             "stream_id": subject.stream_id,
             "pipeline_id": subject.pipeline_id,
             "request_id": subject.request_id,
-            "orchestrator_info": seller(url),
+            "orchestrator_info": by.info,
         },
     )
 
 
-def swap(subject: Subject, now_ms: int, url: str, message: str) -> Entry:
-    """The job leaves ``url``; ``message`` says why."""
-    data = trace("orchestrator_swap", subject, now_ms, url).data
+def swap(subject: Subject, now_ms: int, by: Seller, message: str) -> Entry:
+    """The job leaves ``by``; ``message`` says why."""
+    data = trace("orchestrator_swap", subject, now_ms, by).data
     return Entry(TRACE, data | {"pipeline": subject.pipeline, "message": message})
 
 
@@ -104,7 +121,7 @@ def error(subject: Subject, message: str) -> Entry:
     )
 
 
-def params_update(subject: Subject, params: Mapping[str, Any], url: str) -> Entry:
+def params_update(subject: Subject, params: Mapping[str, Any], by: Seller) -> Entry:
     return Entry(
         EVENTS,
         {
@@ -114,12 +131,12 @@ def params_update(subject: Subject, params: Mapping[str, Any], url: str) -> Entr
             "pipeline": subject.pipeline,
             "pipeline_id": subject.pipeline_id,
             "params": dict(params),
-            "orchestrator_info": seller(url),
+            "orchestrator_info": by.info,
         },
     )
 
 
-def forwarded(subject: Subject, topic: str, body: Mapping[str, Any], url: str) -> Entry:
+def forwarded(subject: Subject, topic: str, body: Mapping[str, Any], by: Seller) -> Entry:
     """What a runner said, with whose stream it is about.
 
     Args:
@@ -136,7 +153,7 @@ def forwarded(subject: Subject, topic: str, body: Mapping[str, Any], url: str) -
             "stream_id": subject.stream_id,
             "request_id": subject.request_id,
             "pipeline_id": subject.pipeline_id,
-            "orchestrator_info": seller(url),
+            "orchestrator_info": by.info,
         },
     )
 
@@ -159,7 +176,7 @@ def discovered(found: Iterable[Found]) -> Entry:
         DISCOVERY,
         [
             {
-                "address": "0x" + one.address.hex() if one.address else NO_ADDRESS,
+                "address": spelled(one.address),
                 "url": one.url,
                 "latency_ms": str(round(one.latency_ms)),
             }

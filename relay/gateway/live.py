@@ -10,7 +10,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Coroutine
-from dataclasses import replace
 from typing import Any, Final, Protocol
 
 import aiohttp
@@ -19,7 +18,7 @@ from relay import metrics
 from relay.config import Gateway
 from relay.errors import RelayError, Unavailable, Unprocessable
 from relay.gateway import params as parameters
-from relay.gateway.dispatcher import KEYFRAME_WARNING, Verdict, judge, retry_delay
+from relay.gateway.dispatcher import retry_delay
 from relay.gateway.publisher import Wish
 from relay.gateway.rendition import Rendition
 from relay.gateway.sellers import BAD_REQUEST, BLAMELESS, Sellers, Started, words
@@ -28,15 +27,13 @@ from relay.gateway.status import Caution, Serving, StreamState
 from relay.gateway.teller import Teller
 from relay.gateway.told import Told
 from relay.gateway.trial import TAKEN_BACK, Trial
+from relay.gateway.watch import Watch
 from relay.media.stream import Stream
 from relay.media.unit import AccessUnit
 from relay.rpc.events import Event
 
 log = logging.getLogger(__name__)
 
-TICK: Final = 0.05
-"""Seconds between two looks at a session. A stall is called one two looks early, so that
-it is known within its bound and not just after it."""
 ASK_AGAIN: Final = 0.5
 """Seconds between two requests for the key frame with which a session can go on."""
 MODEL_CHANGED: Final = "model_changed"
@@ -81,7 +78,6 @@ class Live:
         audio: bool,
     ) -> None:
         self._host = host
-        self._settings = settings
         self._sellers = sellers
         self._http = http
         self._stream = stream
@@ -100,9 +96,8 @@ class Live:
         self._failures = 0
         self._failing = False
         self._refused: set[str] = set()
-        self._last_keyframe = self._searching_since
+        self._watch = Watch(settings, rendition, teller, self._starved)
         self._asked = 0.0
-        self._told_starved = False
         self._aside: set[asyncio.Task[Any]] = set()
         self.told = Told(wish.stream_id, sellers, teller, self._set_aside, lambda: not self._aside)
 
@@ -120,7 +115,7 @@ class Live:
 
     def feed(self, unit: AccessUnit) -> None:
         if unit.keyframe:
-            self._last_keyframe = unit.arrival
+            self._watch.last_keyframe = unit.arrival
         if self._session is not None:
             self._session.feed(unit, unit.arrival)
 
@@ -190,7 +185,6 @@ class Live:
     def _lost(self, started: Started, ending: Ending, began: float) -> bool:
         """A session ended; whether to pause before the next one."""
         self._searching_since = time.monotonic()
-        self._told_starved = False
         if self._had_output:
             self._lost_at = self._searching_since
         metrics.JOB_SWAPS.labels(ending.code).inc()
@@ -198,7 +192,7 @@ class Live:
         if not ours:
             self._sellers.fail(started.choice.offer.url)
             self.swaps += 1
-            self._teller.swapped(started.choice.offer.transcoder, ending.words)
+            self._teller.swapped(started.choice.offer, ending.words)
             self._params_failed()
         words = ending.words if ours else f"switching worker: {ending.words}"
         self._host.moved(self._phase(), ending.code, words)
@@ -277,7 +271,7 @@ class Live:
             if started.choice.offer.model != self.model:
                 return self._model_changed()
             self._begin(session, started)
-            judging = asyncio.create_task(self._judge(session))
+            judging = asyncio.create_task(self._watch.over(session))
             try:
                 return await self._until_end(session, judging)
             finally:
@@ -313,7 +307,7 @@ class Live:
         """From here on the session is fed; it gets the kept group of pictures first."""
         offer = started.choice.offer
         self.told.begin(offer.transcoder, started.trust)
-        self._teller.served(offer.transcoder, offer.model)
+        self._teller.served(offer)
         self.serving = Serving.of(offer, time.time(), started.choice.why, started.connect_ms)
         metrics.JOB_CONNECT.observe(started.connect_ms / 1000)
         now = time.monotonic()
@@ -333,40 +327,8 @@ class Live:
             self._failing = False
             self._host.moved(self._phase())
 
-    async def _judge(self, session: OrchestratorSession) -> Ending:
-        """Watch the session; returns when it must not go on."""
-        last = time.monotonic()
-        while True:
-            await asyncio.sleep(TICK)
-            now = time.monotonic()
-            late, last = now - last > 6 * TICK, now
-            starved = now - self._last_keyframe
-            if late:
-                # Our own loop stood still: what it did not read yet cannot be held
-                # against the orchestrator.
-                continue
-            self._tell_starved(starved)
-            seen = replace(
-                session.observe(starved=starved), late_since=self._rendition.compare.late_since
-            )
-            self._teller.progress(sent=seen.last_input is not None, segments=session.segments)
-            judgement = judge(
-                seen,
-                now,
-                output_timeout=self._settings.output_timeout - 2 * TICK,
-                start_timeout=self._settings.start_timeout,
-            )
-            if judgement.verdict is not Verdict.GO_ON:
-                return Ending(judgement.code, judgement.words)
-
-    def _tell_starved(self, starved: float) -> None:
-        if starved > KEYFRAME_WARNING:
-            self._told_starved = True
-            text = f"the publisher has sent no key frame for {starved:.0f} seconds"
-            self._host.moved(self._phase(), "no_keyframe", text)
-        elif self._told_starved:
-            self._told_starved = False
-            self._host.moved(self._phase())
+    def _starved(self, text: str) -> None:
+        self._host.moved(self._phase(), "no_keyframe" if text else "", text)
 
     # --- what a session tells -----------------------------------------------------------
 

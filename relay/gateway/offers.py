@@ -54,4 +54,5 @@ def offer_of(answer: Answered, model: str, prices: Mapping[str, PriceInfo] | Non
         pixels_per_unit=price.pixels_per_unit,
         latency=answer.latency,
         rank=answer.rank,
+        address=answer.node.address,
     )

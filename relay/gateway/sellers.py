@@ -15,6 +15,7 @@ import aiohttp
 from relay.config import Gateway
 from relay.errors import PeerError, PeerRefused, RelayError, Unavailable
 from relay.gateway.catalogue import Catalogue
+from relay.gateway.census import Census
 from relay.gateway.finder import ASK_TIMEOUT, CAPPED, Answered, Finder
 from relay.gateway.journal import Found, Tell, discovered, silent
 from relay.gateway.offers import models_of, offer_of, price_of, prices_of
@@ -79,6 +80,7 @@ class Sellers:
         self._rounds = Shared[list[Choice]]()
         self._max_price = parse_price(settings.max_price) if settings.max_price else None
         self._catalogue = Catalogue(http, self._trust)
+        self._census = Census()
         self._infos: dict[str, OrchestratorInfo] = {}
         self.heard = False
         """Somebody answered at least once."""
@@ -106,11 +108,13 @@ class Sellers:
             self._catalogue.offers = offers
 
         found: list[Found] = []
+        self._census.begin(time.monotonic())
 
         def heard(answer: Answered) -> None:
             self.heard = True
             url = answer.node.transcoder
             found.append(Found(answer.node.address, url, answer.latency * 1000))
+            self._census.heard(answer.node)
             prices = prices_of(answer.node)
             told = [model for model in models_of(answer.node) if self._serves(answer.node, model)]
             for index, model in enumerate(told):
@@ -124,6 +128,7 @@ class Sellers:
             listed.sort(key=lambda offer: offer.rank)
         self._catalogue.offers = offers
         self._tell(discovered(found))
+        self._census.end(time.monotonic(), self._tell)
         await self._catalogue.refresh_schemas()
 
     def _note_price(self, offer: Offer, told: str) -> None:

@@ -73,6 +73,7 @@ class Serving:
     connect_ms: float
     price_per_unit: int  # wei
     pixels_per_unit: int
+    address: bytes = b""  # its on-chain address, as it told us
 
     @classmethod
     def of(cls, offer: Offer, since: float, why: str, connect_ms: float) -> Serving:
@@ -85,6 +86,7 @@ class Serving:
             connect_ms=round(connect_ms, 1),
             price_per_unit=offer.price_per_unit,
             pixels_per_unit=offer.pixels_per_unit,
+            address=offer.address,
         )
 
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from relay.gateway import journal
-from relay.gateway.journal import Subject, Tell
+from relay.gateway.journal import Seller, Subject, Tell
+from relay.market.offer import Offer
 from relay.rpc.events import Event
 
 FEW: Final = 3
@@ -26,15 +27,15 @@ class Teller:
     def __init__(self, subject: Subject, tell: Tell) -> None:
         self.subject = subject
         self._tell = tell
-        self._url = ""
+        self._by = journal.NOBODY
         self._sent = False
         self._segments = 0
         self._searching = False
         self._closed = False
         self._measured = time.monotonic()
 
-    def _trace(self, kind: str, url: str = "") -> None:
-        self._tell(journal.trace(kind, self.subject, _now(), url))
+    def _trace(self, kind: str, by: Seller = journal.NOBODY) -> None:
+        self._tell(journal.trace(kind, self.subject, _now(), by))
 
     def arrived(self) -> None:
         self._trace("gateway_receive_stream_request")
@@ -55,11 +56,12 @@ class Teller:
             self._searching = True
             self._trace("gateway_no_orchestrators_available")
 
-    def served(self, url: str, model: str) -> None:
-        """A job began at ``url``."""
-        subject = self.subject
+    def served(self, offer: Offer) -> None:
+        """A job began at whose offer this is."""
+        subject, model = self.subject, offer.model
         self.subject = Subject(subject.stream_id, subject.request_id, model, subject.pipeline_id)
-        self._url, self._sent, self._segments, self._searching = url, False, 0, False
+        self._by = Seller(offer.transcoder, offer.address)
+        self._sent, self._segments, self._searching = False, 0, False
 
     def progress(self, *, sent: bool, segments: int) -> None:
         """
@@ -70,22 +72,23 @@ class Teller:
         before, self._segments = self._segments, segments
         if sent and not self._sent:
             self._sent = True
-            self._trace("gateway_send_first_ingest_segment", self._url)
+            self._trace("gateway_send_first_ingest_segment", self._by)
         if before < 1 <= segments:
-            self._trace("gateway_receive_first_processed_segment", self._url)
+            self._trace("gateway_receive_first_processed_segment", self._by)
         if before < FEW <= segments:
-            self._trace("gateway_receive_few_processed_segments", self._url)
+            self._trace("gateway_receive_few_processed_segments", self._by)
 
-    def swapped(self, url: str, message: str) -> None:
-        """The job leaves ``url``, which may have refused before it began."""
+    def swapped(self, offer: Offer, message: str) -> None:
+        """The job leaves whose offer this is, who may have refused before it began."""
         self.failed(message)
-        self._tell(journal.swap(self.subject, _now(), url, message))
+        by = Seller(offer.transcoder, offer.address)
+        self._tell(journal.swap(self.subject, _now(), by, message))
 
     def params(self, params: Mapping[str, Any]) -> None:
-        self._tell(journal.params_update(self.subject, params, self._url))
+        self._tell(journal.params_update(self.subject, params, self._by))
 
     def heard(self, event: Event) -> None:
-        self._tell(journal.forwarded(self.subject, event.topic, event.body, self._url))
+        self._tell(journal.forwarded(self.subject, event.topic, event.body, self._by))
 
     def measure_due(self, now: float) -> bool:
         """Whether measures of ingest are to be told now (monotonic)."""

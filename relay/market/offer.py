@@ -20,6 +20,7 @@ class Offer:
         pixels_per_unit: pixels that make a unit; never 0.
         latency: seconds that its GetOrchestrator took.
         rank: place in our list, 0 first.
+        address: on-chain address that it told us; zeros or nothing off-chain.
     """
 
     url: str
@@ -31,6 +32,7 @@ class Offer:
     pixels_per_unit: int
     latency: float
     rank: int
+    address: bytes = b""
 
     @property
     def price(self) -> Fraction:

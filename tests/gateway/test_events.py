@@ -15,6 +15,8 @@ from tests.gateway.hook import Hook, hook, never, says
 from tests.gateway.seller import MODEL, Seller
 from tests.network import eventually
 
+ADDRESS = "0x" + "5a" * 20
+
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +92,8 @@ async def test_a_stream_is_told_from_its_request_to_its_end(
     assert events(to, "discovery_results")[-1]["data"][0]["url"] == seller.url
 
 
-async def test_a_swap_is_told_once_with_its_reason() -> None:
+async def test_a_swap_is_told_once_with_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.gateway.seller.NO_ADDRESS", bytes.fromhex(ADDRESS[2:]))
     async with (
         hook(says({})) as to,
         Seller().running() as first,
@@ -107,7 +110,7 @@ async def test_a_swap_is_told_once_with_its_reason() -> None:
             for event in events(to, "stream_trace")
             if event["data"]["type"] == "orchestrator_swap"
         ]
-        assert swap["data"]["orchestrator_info"]["url"] == first.url
+        assert swap["data"]["orchestrator_info"] == {"address": ADDRESS, "url": first.url}
         assert "output channel" in swap["data"]["message"]
         (error,) = events(to, "ai_stream_events")
         assert error["data"]["message"] == swap["data"]["message"]
@@ -139,3 +142,26 @@ async def test_a_listener_that_never_answers_does_not_touch_the_media() -> None:
         await desk.live_at(seller)
         await eventually(lambda: to.got, 3)
         await viewer.sees(30)
+
+
+async def test_who_serves_is_told_with_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.gateway.seller.NO_ADDRESS", bytes.fromhex(ADDRESS[2:]))
+    async with (
+        hook(says({})) as to,
+        Seller().running() as seller,
+        gateway(seller, events_webhook=to.url) as desk,
+        desk.filming(streamId="str_1"),
+    ):
+        await desk.live_at(seller)
+        him = {"address": ADDRESS, "url": seller.url}
+        await seller.jobs[0].says_status()
+        await eventually(lambda: events(to, "ai_stream_status"), 3)
+        assert events(to, "ai_stream_status")[0]["data"]["orchestrator_info"] == him
+        async with aiohttp.ClientSession() as http:
+            where = f"{desk.server.url}/live/video-to-video/str_1/status"
+            async with http.get(where) as answer:
+                assert (await answer.json())["orchestrator_info"] == him
+        (network,) = events(to, "network_capabilities")
+        (one,) = network["data"]
+        assert (one["local_address"], one["orch_uri"]) == (ADDRESS, seller.url)
+        assert MODEL in one["capabilities"]["constraints"]["PerCapability"]["35"]["models"]

@@ -5,18 +5,28 @@ from __future__ import annotations
 import pytest
 
 from relay.gateway import journal
-from relay.gateway.journal import Entry, Found, Subject
+from relay.gateway.journal import Entry, Found, Seller, Subject
 from relay.gateway.status import Delay, Input, Output
 
 US = Subject("str_1", "11467777", "effects", "pip_1")
 URL = "https://127.0.0.1:8935"
-HIM = {"address": "0x" + "0" * 40, "url": URL}
+HIM = Seller(URL, b"\x5a" * 20)
+HIS = {"address": "0x" + "5a" * 20, "url": URL}
 NOBODY = {"address": "", "url": ""}
 
 
-@pytest.mark.parametrize(("url", "info"), [("", NOBODY), (URL, HIM)])
-def test_a_trace(url: str, info: dict[str, str]) -> None:
-    assert journal.trace("gateway_ingest_stream_closed", US, 1795442687974, url) == Entry(
+@pytest.mark.parametrize(
+    ("by", "info"),
+    [
+        (journal.NOBODY, NOBODY),
+        (HIM, HIS),
+        (Seller(URL), {"address": "0x" + "0" * 40, "url": URL}),
+        (Seller(URL, bytes(20)), {"address": "0x" + "0" * 40, "url": URL}),
+        (Seller(URL, b"x" * 4000), {"address": "0x" + "0" * 40, "url": URL}),
+    ],
+)
+def test_a_trace(by: Seller, info: dict[str, str]) -> None:
+    assert journal.trace("gateway_ingest_stream_closed", US, 1795442687974, by) == Entry(
         "stream_trace",
         {
             "type": "gateway_ingest_stream_closed",
@@ -30,7 +40,7 @@ def test_a_trace(url: str, info: dict[str, str]) -> None:
 
 
 def test_a_swap_names_who_is_left_and_why() -> None:
-    entry = journal.swap(US, 7, URL, "no picture")
+    entry = journal.swap(US, 7, HIM, "no picture")
     assert entry.type == "stream_trace"
     assert entry.data == {
         "type": "orchestrator_swap",
@@ -40,7 +50,7 @@ def test_a_swap_names_who_is_left_and_why() -> None:
         "pipeline": "effects",
         "pipeline_id": "pip_1",
         "message": "no picture",
-        "orchestrator_info": HIM,
+        "orchestrator_info": HIS,
     }
 
 
@@ -60,7 +70,7 @@ def test_an_error() -> None:
 
 
 def test_an_update() -> None:
-    assert journal.params_update(US, {"a": 1}, URL) == Entry(
+    assert journal.params_update(US, {"a": 1}, HIM) == Entry(
         "ai_stream_events",
         {
             "type": "params_update",
@@ -69,7 +79,7 @@ def test_an_update() -> None:
             "pipeline": "effects",
             "pipeline_id": "pip_1",
             "params": {"a": 1},
-            "orchestrator_info": HIM,
+            "orchestrator_info": HIS,
         },
     )
 
@@ -78,7 +88,7 @@ ADDED = {
     "stream_id": "str_1",
     "request_id": "11467777",
     "pipeline_id": "pip_1",
-    "orchestrator_info": HIM,
+    "orchestrator_info": HIS,
 }
 
 
@@ -97,7 +107,7 @@ ADDED = {
 def test_a_runners_event_says_whose_stream_it_is(
     topic: str, body: dict[str, str], wanted: str
 ) -> None:
-    assert journal.forwarded(US, topic, body, URL) == Entry(wanted, body | ADDED)
+    assert journal.forwarded(US, topic, body, HIM) == Entry(wanted, body | ADDED)
 
 
 def test_measures_of_ingest() -> None:
