@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 
 from relay.errors import TooLarge, Unavailable, Unprocessable
-from relay.gateway import dispatcher, live, session
+from relay.gateway import dispatcher, session, watch
 from relay.gateway.status import StreamState
 from relay.media.h264 import join_annexb
 from relay.media.mpegts import Muxer
@@ -352,7 +352,7 @@ async def test_an_error_of_the_worker_is_told_until_another_one_serves() -> None
 async def test_a_publisher_without_key_frames_is_told_and_then_ended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(live, "KEYFRAME_WARNING", 0.5)
+    monkeypatch.setattr(watch, "KEYFRAME_WARNING", 0.5)
     monkeypatch.setattr(dispatcher, "KEYFRAME_END", 1.5)
     async with (
         Seller().running() as seller,

@@ -1,0 +1,79 @@
+"""Watches a session while it runs, many times a second: is it still worth having?"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from relay.config import Gateway
+from relay.gateway.dispatcher import KEYFRAME_WARNING, Verdict, judge
+from relay.gateway.rendition import Rendition
+from relay.gateway.session import Ending, OrchestratorSession
+from relay.gateway.teller import Teller
+
+TICK: Final = 0.05
+"""Seconds between two looks at a session. A stall is called one two looks early, so that
+it is known within its bound and not just after it."""
+
+
+class Watch:
+    """
+    Args:
+        starved: told, at each look, that the publisher sends no key frame, in words; and
+            once with no words when one came.
+
+    Attributes:
+        last_keyframe: when the publisher's last key frame came (monotonic).
+    """
+
+    def __init__(
+        self,
+        settings: Gateway,
+        rendition: Rendition,
+        teller: Teller,
+        starved: Callable[[str], None],
+    ) -> None:
+        self._settings = settings
+        self._rendition = rendition
+        self._teller = teller
+        self._starved = starved
+        self._told = False
+        self.last_keyframe = time.monotonic()
+
+    async def over(self, session: OrchestratorSession) -> Ending:
+        """Returns when the session must not go on."""
+        self._told = False
+        last = time.monotonic()
+        while True:
+            await asyncio.sleep(TICK)
+            now = time.monotonic()
+            late, last = now - last > 6 * TICK, now
+            if late:
+                # Our own loop stood still: what it did not read yet cannot be held
+                # against the orchestrator.
+                continue
+            starved = now - self.last_keyframe
+            self._tell(starved)
+            seen = replace(
+                session.observe(starved=starved), late_since=self._rendition.compare.late_since
+            )
+            self._teller.progress(sent=seen.last_input is not None, segments=session.segments)
+            judgement = judge(
+                seen,
+                now,
+                output_timeout=self._settings.output_timeout - 2 * TICK,
+                start_timeout=self._settings.start_timeout,
+            )
+            if judgement.verdict is not Verdict.GO_ON:
+                return Ending(judgement.code, judgement.words)
+
+    def _tell(self, starved: float) -> None:
+        if starved > KEYFRAME_WARNING:
+            self._told = True
+            self._starved(f"the publisher has sent no key frame for {starved:.0f} seconds")
+        elif self._told:
+            self._told = False
+            self._starved("")
