@@ -13,11 +13,11 @@ from typing import Final
 import aiohttp
 
 from relay.config import Gateway
-from relay.errors import BadInput, PeerError, RelayError
+from relay.errors import PeerError, RelayError
+from relay.gateway.neighbours import Neighbours, same
 from relay.market.discovery import AT_ONCE, HURRY, Answer, Discovery
 from relay.market.selector import Suspensions
 from relay.market.sources import MAX_LISTED, Polled, merge
-from relay.rpc.address import NodeAddress
 from relay.rpc.capabilities import LIVE_PIPELINE, Capabilities, ModelConstraint
 from relay.rpc.client import get_orchestrator
 from relay.rpc.compatibility import INCOMPATIBLE, check_node
@@ -98,6 +98,7 @@ class Finder:
         )
         self._urls: list[str] | None = None
         self._answered: set[str] = set()
+        self._neighbours = Neighbours(settings.extra_nodes)
         self._failures: dict[str, str] = {}
         # A round of refreshing never keeps a stream from asking.
         self._starting = asyncio.Semaphore(AT_ONCE)
@@ -114,7 +115,7 @@ class Finder:
         if self._urls is None:
             fetched = ([entry.address for entry in one.roll.entries] for one in self._lists)
             lists = [self._settings.own_orchestrators, *fetched]
-            self._urls = merge(lists, lambda url: _same(url) or url)
+            self._urls = merge(lists, lambda url: same(url) or url)
         return self._urls
 
     async def follow(self) -> None:
@@ -193,21 +194,50 @@ class Finder:
         if wanted is not None and best and len(standing) > FEW:
             known = set(standing)
             few = [url for url in best if url in known][:FEW]
-            await self._wave(found, round_, few, HURRY)
+            await self._wave(found, round_, few, HURRY, {})
             if any(wanted(answer) for answer in found.answers):
                 return found
             settled = {answer.url for answer in found.answers} | found.failures.keys()
             standing = [url for url in standing if url not in settled]
-        for order in (standing, silent):
-            await self._wave(found, round_, order, ROUND)
+        for order in (standing, None, silent):
+            if order is None:
+                # Of who is full or away, its neighbours as it last named them.
+                named = self._left_alone(found, silent)
+                await self._wave(found, round_, [*named], ROUND, named)
+            else:
+                await self._wave(found, round_, order, ROUND, {})
             if any(enough is None or enough(answer) for answer in found.answers):
                 break
         if wanted is None:
             self._note_failures(round_.urls, found)
         return found
 
-    async def _wave(self, found: Found, round_: _Round, order: Sequence[str], limit: float) -> None:
-        """Ask those of ``order``, and take down what is learnt of each as soon as it is."""
+    def _left_alone(self, found: Found, silent: Sequence[str]) -> dict[str, str]:
+        """Whom those named who do not answer now, and who named them; none asked already."""
+        now = time.monotonic()
+        asked = found.failures.keys() | {answer.url for answer in found.answers}
+        listed = {same(url) for url in self.urls}
+        return {
+            url: by
+            for url, by in self._neighbours.of([*found.failures, *silent]).items()
+            if url not in asked
+            and same(url) not in listed
+            and not self._silent.suspended_until(url, now)
+        }
+
+    async def _wave(
+        self,
+        found: Found,
+        round_: _Round,
+        order: Sequence[str],
+        limit: float,
+        named: dict[str, str],
+    ) -> None:
+        """Ask those of ``order``, and take down what is learnt of each as soon as it is.
+
+        Args:
+            named: by whom some were named; gets those that are named in this wave.
+        """
 
         def hear(answer: Answered) -> None:
             self._silent.succeed(answer.url)
@@ -221,14 +251,13 @@ class Finder:
                 self._answered.discard(url)
 
         urls, wanted = round_.urls, round_.wanted
-        named: dict[str, str] = {}
         discovery = Discovery(
             urls,
             lambda url: self.ask(url, round_.request, by=named.get(url)),
             timeout=ASK_TIMEOUT,
             order=order,
             gate=self._refreshing if wanted is None else self._starting,
-            more=self._neighbours(urls, named) if self._settings.extra_nodes else None,
+            more=self._further(urls, named) if self._settings.extra_nodes else None,
         )
         found.answers.extend(await discovery.find(wanted, heard=hear, missed=miss, limit=limit))
         found.answers.sort(key=lambda answer: answer.rank)
@@ -266,7 +295,7 @@ class Finder:
             if wanted and not wanted.isdisjoint(entry.capabilities)
         }
 
-    def _neighbours(
+    def _further(
         self, urls: Sequence[str], named: dict[str, str]
     ) -> Callable[[Answered], Iterable[str]]:
         """The further addresses of an operator that an answer names, each once a round.
@@ -274,13 +303,13 @@ class Finder:
         Args:
             named: gets who named each of them.
         """
-        seen = {_same(url) for url in urls}
+        seen = {same(url) for url in urls}
 
         def more(answer: Answered) -> list[str]:
             now, result = time.monotonic(), []
-            for url in answer.node.nodes[: self._settings.extra_nodes]:
-                name = _same(url)
-                if name is None or name in seen or self._silent.suspended_until(url, now):
+            for url in self._neighbours.note(answer.url, answer.node.nodes):
+                name = same(url)
+                if name in seen or self._silent.suspended_until(url, now):
                     continue
                 seen.add(name)
                 named[url] = answer.url
@@ -364,11 +393,3 @@ def _lists(settings: Gateway, http: aiohttp.ClientSession) -> list[Polled]:
             )
         )
     return lists
-
-
-def _same(url: str) -> str | None:
-    """One spelling for each address; None for what is none."""
-    try:
-        return NodeAddress.parse(url).url.lower()
-    except BadInput:
-        return None

@@ -152,6 +152,36 @@ async def test_the_nodes_of_an_orchestrator_are_asked_so_many_and_one_level_deep
         assert deep.asked == 0
 
 
+async def test_nodes_are_remembered_while_who_named_them_is_full_or_away() -> None:
+    async with Seller().running() as first, Seller().running() as second:
+        first.nodes = (second.url,)
+        async with sellers_of(orchestrators=[first.url], extra_nodes=3) as sellers:
+            first.full = True
+            with pytest.raises(Unavailable):
+                await urls(sellers)
+            first.full = False
+            assert await urls(sellers) == [first.url, second.url]
+            first.full = True
+            assert await urls(sellers) == [second.url]
+            first.full, first.nodes = False, ()
+            assert await urls(sellers) == [first.url]
+            first.full = True
+            with pytest.raises(Unavailable):
+                await urls(sellers)
+
+
+async def test_a_job_moves_to_a_node_that_only_the_dead_orchestrator_named() -> None:
+    async with Seller().running() as second, AsyncExitStack() as life:
+        first = await life.enter_async_context(Seller().running())
+        first.nodes = (second.url,)
+        async with gateway(first, extra_nodes=3) as desk, desk.filming():
+            await desk.live_at(first)
+            await life.aclose()
+            await desk.live_at(second)
+            await desk.node.sellers.refresh()
+            assert desk.node.sellers.offers(MODEL)
+
+
 # --- what is asked for, and who fits -----------------------------------------------------------
 
 

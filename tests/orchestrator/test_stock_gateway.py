@@ -11,6 +11,7 @@ import json
 import re
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,12 @@ async def test_ping_and_end_of_session_are_answered(one: Desk) -> None:
     token = (await info_of(one)).auth_token
     request = EndSessionRequest(token).serialise()
     assert await grpcio(one, "EndTranscodingSession", request) == b""
+    assert token is not None
+    for other in (None, replace(token, expiration=token.expiration + 1)):
+        with pytest.raises(grpc.RpcError) as caught:
+            await grpcio(one, "EndTranscodingSession", EndSessionRequest(other).serialise())
+        assert caught.value.code() is grpc.StatusCode.UNKNOWN
+        assert "auth token" in str(caught.value.details())
     with pytest.raises(grpc.RpcError) as caught:
         await grpcio(one, "Nope", b"")
     assert caught.value.details() == "unknown method Nope for service net.Orchestrator"
