@@ -24,10 +24,18 @@ LOW_RATE: Final = 0.6
 """Pictures out for each one in, up to which the rate is called low."""
 FEW: Final = 5
 """Pictures a second of the input from which on the comparison means something."""
-SKIPPED: Final = 200
-"""Bytes up to which a picture may be one that repeats the one before."""
-MOVES: Final = 10
-"""Times the output's size that the input's pictures have, at least, when only it moves."""
+SKIPPED: Final = 100
+"""Bytes up to which a picture says no more than that nothing changed."""
+ALIKE: Final = 4
+"""Bytes by which pictures in a row differ in size when an encoder is given one and the same:
+it spends what it may on refining it, and soon the same number again and again."""
+RUN: Final = 10
+"""Pictures in a row that seem to repeat the one before, until that is no accident, and none
+of a slow worker that fills its rate up with repeats."""
+STANDS: Final = 0.25
+"""Share of such pictures of a still: encoders refine it anew after each key frame."""
+MOVES: Final = 0.1
+"""Share of such pictures up to which the input moves."""
 CLOSE: Final = 64
 """Ticks of 90 kHz that a worker may round a timestamp by."""
 KNOWN: Final = 2048
@@ -51,36 +59,46 @@ FOREIGN: Final = Caution(
 )
 
 
+class Repeats:
+    """Counts the pictures that seem to show nothing new."""
+
+    def __init__(self) -> None:
+        self._content = 0
+        self._size = 0
+        self._run = 0
+
+    def add(self, unit: AccessUnit) -> int:
+        """How many more are known with this picture; a run counts once it is long enough."""
+        content, before = hash(unit.payload), self._content
+        self._content = content
+        if content != before:
+            if unit.keyframe:
+                return 0  # the same picture makes another key frame each time
+            size, last = len(unit.payload), self._size
+            self._size = size
+            if size > SKIPPED and abs(size - last) > ALIKE:
+                self._run = 0
+                return 0
+        self._run += 1
+        return RUN if self._run == RUN else int(self._run > RUN)
+
+
 @dataclass(slots=True)
 class Flow:
     """What went one way within one second."""
 
     pictures: int = 0
-    changes: int = 0  # of them, those that differ from the one before
-    delta: int = 0  # pictures that are no key frames
-    octets: int = 0  # of those
-    largest: int = 0  # of those
+    repeats: int = 0
     sounds: int = 0
     strange: int = 0  # pictures with the time of none that was sent
     strays: int = 0  # pictures with times that could not be shown at all
-    last: int = 0  # what the picture before was
 
-    def add(self, unit: AccessUnit) -> None:
-        if not unit.is_video:
+    def add(self, unit: AccessUnit, repeats: Repeats) -> None:
+        if unit.is_video:
+            self.pictures += 1
+            self.repeats += repeats.add(unit)
+        else:
             self.sounds += 1
-            return
-        self.pictures += 1
-        content = hash(unit.payload)
-        self.changes += content != self.last
-        self.last = content
-        if not unit.keyframe:
-            self.delta += 1
-            self.octets += len(unit.payload)
-            self.largest = max(self.largest, len(unit.payload))
-
-    @property
-    def mean(self) -> float:
-        return self.octets / self.delta if self.delta else 0.0
 
 
 @dataclass(slots=True)
@@ -109,6 +127,7 @@ class Comparison:
         self._newest = 0
         self._began: float | None = None
         self._number = 0
+        self._sent_repeats, self._back_repeats = Repeats(), Repeats()
         self._now = Second()
         self._past: deque[Second] = deque(maxlen=WINDOW)
 
@@ -120,7 +139,7 @@ class Comparison:
                 self._known.popitem(last=False)
         if self._began is not None:
             self._turn(unit.arrival)
-            self._now.sent.add(unit)
+            self._now.sent.add(unit, self._sent_repeats)
 
     def back(self, unit: AccessUnit) -> None:
         """A unit of output, with the timestamp that the worker gave it."""
@@ -131,7 +150,7 @@ class Comparison:
         if self._began is None:
             return
         self._turn(unit.arrival)
-        self._now.back.add(unit)
+        self._now.back.add(unit, self._back_repeats)
         if unit.is_video:
             strange = self._own_clock or not self._was_sent(unit.pts)
             self._now.back.strange += strange
@@ -171,8 +190,7 @@ class Comparison:
         number = int(now - self._began)
         for _ in range(min(number - self._number, WINDOW + 1)):
             self._past.append(self._now)
-            sent, back = self._now.sent, self._now.back
-            self._now = Second(Flow(last=sent.last), Flow(last=back.last))
+            self._now = Second()
         self._number = max(number, self._number)
 
 
@@ -182,21 +200,16 @@ def _low(past: list[Second]) -> bool:
 
 
 def _still(past: list[Second]) -> bool:
-    """The same bytes again and again, or nothing but pictures that repeat the one before."""
-    sent, back = [second.sent for second in past], [second.back for second in past]
-    if not any(flow.pictures for flow in back):
-        return False
-    moving = sum(flow.changes for flow in sent) * 2 > sum(flow.pictures for flow in sent)
-    if not moving:
-        return False
-    if not any(flow.changes for flow in back):
-        return True
-    if not sum(flow.delta for flow in back) * 2 > sum(flow.pictures for flow in back):
-        return False  # key frames alone: their size tells nothing
-    most = max(flow.largest for flow in back)
-    return most <= SKIPPED and min(flow.mean for flow in sent) > MOVES * max(
-        flow.mean for flow in back
+    return (
+        _repeats([second.back for second in past]) >= STANDS
+        and _repeats([second.sent for second in past]) <= MOVES
     )
+
+
+def _repeats(flows: list[Flow]) -> float:
+    """The share of pictures that repeat the one before."""
+    pictures = sum(flow.pictures for flow in flows)
+    return sum(flow.repeats for flow in flows) / pictures if pictures else 0.0
 
 
 def _silent(past: list[Second]) -> bool:

@@ -65,7 +65,9 @@ class Camera:
         if key:
             self._owed = False
         now = time.monotonic()
-        size, fill = (2500, self._count % 250 + 1) if self.moving else (40, 0xAB)
+        size, fill = 40, 0xAB
+        if self.moving:
+            size, fill = 1000 + self._count * 997 % 2000, self._count % 250 + 1
         self.whip.send(picture(self._count * FRAME, key=key, size=size, fill=fill, arrival=now))
         if self._audio:
             self.whip.send(sound(self._count * FRAME, arrival=now))

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import pytest
+from av import VideoFrame
 
+from relay.cli import clip
 from relay.gateway.compare import CATCHING_UP, LATE, WINDOW, Comparison
 from relay.media.unit import VIDEO_CLOCK, AccessUnit
+from relay.worker.codec import Decoder, Encoder, Picture
 from tests.media.samples import picture, sound
 
 FRAME = VIDEO_CLOCK // 30
@@ -19,7 +24,10 @@ def camera(number: int) -> AccessUnit:
     """Thirty a second whose pictures differ and have the size that a moving picture has."""
     key = number % 30 == 0
     return picture(
-        number * FRAME, key=key, size=5000 if key else 3000 + number % 7, fill=number % 250 + 1
+        number * FRAME,
+        key=key,
+        size=5000 if key else 1000 + number * 997 % 3000,
+        fill=number % 250 + 1,
     )
 
 
@@ -52,9 +60,10 @@ def frozen(number: int, unit: AccessUnit) -> list[AccessUnit]:
 
 
 def repeats(number: int, unit: AccessUnit) -> list[AccessUnit]:
-    """What an encoder makes of one picture again and again: nothing but skips."""
+    """What an encoder makes of one picture: refined for a while, and then as good as it gets."""
     key = number % 30 == 0
-    return [picture(unit.pts, key=key, size=5000 + number if key else 20 + number % 9)]
+    size = 9000 - number % 30 * 500 if number % 30 < 15 else 2052 + number % 2
+    return [picture(unit.pts, key=key, size=size, fill=number % 250 + 1)]
 
 
 def black(number: int, unit: AccessUnit) -> list[AccessUnit]:
@@ -64,7 +73,15 @@ def black(number: int, unit: AccessUnit) -> list[AccessUnit]:
 
 def smaller(number: int, unit: AccessUnit) -> list[AccessUnit]:
     """A third of the input's bytes, as another encoder may make of the same scene."""
-    return [picture(unit.pts, key=unit.keyframe, size=1000, fill=number % 250 + 1)]
+    return [
+        AccessUnit(unit.codec, unit.payload[: len(unit.payload) // 3], unit.pts, 0, unit.keyframe)
+    ]
+
+
+def ten_a_second(number: int, unit: AccessUnit) -> list[AccessUnit]:
+    """A slow worker that fills its rate up: two of three repeat the one before."""
+    new = number % 3 == 0
+    return [picture(unit.pts, key=unit.keyframe, size=len(unit.payload) if new else 12)]
 
 
 def key_frames(number: int, unit: AccessUnit) -> list[AccessUnit]:
@@ -72,7 +89,7 @@ def key_frames(number: int, unit: AccessUnit) -> list[AccessUnit]:
 
 
 def own_clock(number: int, unit: AccessUnit) -> list[AccessUnit]:
-    return [picture(unit.pts + 1000, key=unit.keyframe, size=3000, fill=number % 250 + 1)]
+    return [AccessUnit(unit.codec, unit.payload, unit.pts + 1000, 0, unit.keyframe)]
 
 
 def rounded(number: int, unit: AccessUnit) -> list[AccessUnit]:
@@ -130,7 +147,9 @@ def test_what_is_told(worker: Worker, expected: str) -> None:
     assert run(worker).now == [expected]
 
 
-@pytest.mark.parametrize("worker", [as_sent, two_thirds, smaller, key_frames, rounded])
+@pytest.mark.parametrize(
+    "worker", [as_sent, two_thirds, smaller, key_frames, rounded, ten_a_second]
+)
 def test_what_a_good_worker_does_is_not_told(worker: Worker) -> None:
     assert run(worker).ever == set()
 
@@ -216,3 +235,38 @@ def test_who_catches_up_has_time_for_it() -> None:
 def test_a_clock_that_begins_with_the_job_tells_no_age() -> None:
     """What it looks like to be older than anything that it was given."""
     assert late(lambda now: LATE + 1, oldest=6 * VIDEO_CLOCK) is None
+
+
+# --- what a real encoder makes of a still -------------------------------------------------
+
+
+Image = np.ndarray[Any, Any]
+
+
+def encoded(images: list[Image]) -> list[AccessUnit]:
+    encoder = Encoder(1_000_000, 2.0)
+    units = []
+    for number in range(LENGTH * 30):
+        frame = VideoFrame.from_ndarray(images[number % len(images)])
+        unit = encoder.encode(Picture(frame, number * FRAME, number / 30))
+        assert unit is not None
+        units.append(unit)
+    return units
+
+
+@pytest.fixture(scope="module")
+def scene() -> list[Image]:
+    decoder = Decoder()
+    units = [
+        unit for unit in clip.encoded(2, width=320, height=180, bitrate=500_000) if unit.is_video
+    ]
+    return [seen.to_array("rgb24", seen.size) for unit in units for seen in decoder.decode(unit)]
+
+
+@pytest.mark.parametrize("kind", ["frozen", "black", "moving"])
+def test_a_real_encoder(scene: list[Image], kind: str) -> None:
+    made = encoded(
+        {"frozen": scene[20:21], "black": [np.zeros_like(scene[0])], "moving": scene}[kind]
+    )
+    told = run(lambda number, unit: [made[number]])
+    assert told.ever == (set() if kind == "moving" else {"output_still"})
