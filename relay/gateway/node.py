@@ -29,6 +29,7 @@ from relay.policy.heartbeat import TERMINATED
 from relay.protocols.trickle.client import open_session
 from relay.protocols.webrtc.egress import Egress, EgressSession
 from relay.protocols.webrtc.ingest import Ingest, IngestSession
+from relay.protocols.webrtc.native_fanout import NativeSender
 from relay.protocols.webrtc.peer import Peers
 from relay.protocols.webrtc.session import Session
 from relay.rpc.connector import GuardedConnector
@@ -78,7 +79,7 @@ class GatewayNode:
         self.peers = await Peers.open(self.settings.webrtc)
         self._opened.push_async_callback(self.peers.close)
         self._ingest = Ingest(self.peers)
-        self._egress = Egress(self.peers)
+        self._egress = Egress(self.peers, self._native_sender(self.peers))
         self._http = open_session(GuardedConnector)
         self._opened.push_async_callback(self._http.close)
         # The operator's own services are where they are; the rules for peers are not theirs.
@@ -322,6 +323,11 @@ class GatewayNode:
 
     def models(self) -> list[ModelOffer]:
         return self.sellers.models()
+
+    def _native_sender(self, peers: Peers) -> NativeSender | None:
+        if not self.settings.webrtc.native:
+            return None
+        return NativeSender.over(peers.udp.fileno(), peers.udp.count)
 
     # --- inside -------------------------------------------------------------------------------
 

@@ -172,9 +172,7 @@ class WhipClient:
         if not payloads or max(map(len, payloads)) > MAX_PAYLOAD:
             return
         timestamp = unit.pts * track.clock_rate // VIDEO_CLOCK
-        track.send(payloads, timestamp, marker=unit.is_video)
-        octets = sum(map(len, payloads))
-        track.note(payloads, octets, timestamp, marker=unit.is_video)
+        track.send_alone(payloads, timestamp, marker=unit.is_video)
         wall = time.time()
         self._clock.observe(unit.pts / VIDEO_CLOCK, wall)
         if time.monotonic() >= self._report_at:

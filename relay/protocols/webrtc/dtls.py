@@ -105,6 +105,27 @@ class Srtp:
     protect_rtcp: Callable[[bytes], bytes]
     unprotect: Callable[[bytes], bytes]
     unprotect_rtcp: Callable[[bytes], bytes]
+    sending: SendingKeys
+
+
+class SendingKeys:
+    """The keys that protect what we send, for native code.
+
+    Attributes:
+        pointer: address of libsrtp's context; good as long as this object is there.
+    """
+
+    def __init__(self, session: Any) -> None:
+        self._session = session  # frees the context when it is collected
+        ffi = pylibsrtp._binding.ffi
+        self.pointer = int(ffi.cast("uintptr_t", session._srtp[0]))
+
+
+def protect_pointer() -> int:
+    """The address of libsrtp's ``srtp_protect``."""
+    binding = pylibsrtp._binding
+    function = binding.ffi.addressof(binding.lib, "srtp_protect")
+    return int(binding.ffi.cast("uintptr_t", function))
 
 
 def _transform(session: Any, name: str, room: int) -> Callable[[bytes], bytes]:
@@ -227,6 +248,7 @@ class Dtls(rtcdtlstransport.RTCDtlsTransport):
             _transform(self._tx_srtp, "srtp_protect_rtcp", _SRTP_TRAILER),
             _transform(self._rx_srtp, "srtp_unprotect", 0),
             _transform(self._rx_srtp, "srtp_unprotect_rtcp", 0),
+            SendingKeys(self._tx_srtp),
         )
 
     def poll(self, now: float) -> list[bytes]:

@@ -6,18 +6,15 @@ the history for retransmissions holds references, one entry a frame.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from secrets import randbits
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from relay.protocols.webrtc.dtls import SrtpError
 from relay.protocols.webrtc.negotiation import MID, TrackParameters
 from relay.protocols.webrtc.rtcp import SenderReport
 from relay.protocols.webrtc.rtp import HEADER, ONE_BYTE, pack_elements, wrap_rtx
-
-HISTORY: Final = 512
-"""Packets of a track that can be sent again."""
+from relay.protocols.webrtc.sent import HISTORY, SentFrames, SentPacket
 
 MAX_PAYLOAD: Final = 1300
 """Bytes of a payload: pylibsrtp protects packets of up to 1356 bytes."""
@@ -46,9 +43,10 @@ class OutgoingTrack:
     """
 
     __slots__ = (
-        "_history",
-        "_kept",
+        "_own",
         "_rtx_sequence",
+        "_shared",
+        "_shared_from",
         "clock_rate",
         "extension",
         "octets",
@@ -79,11 +77,16 @@ class OutgoingTrack:
         self.resent = 0
         self.extension = _mid_extension(parameters)
         self._rtx_sequence = randbits(15)
-        self._history: deque[tuple[Sequence[bytes], int, bool]] = deque()
-        self._kept = 0  # packets in the history
+        self._own = SentFrames()
+        self._shared: SentFrames | None = None
+        self._shared_from = 0
+
+    def route(self, keys: Any, address: tuple[Any, ...] | None) -> None:
+        """The viewer connected, moved or left; a track that sends through its outlet asks
+        that each time."""
 
     def send(self, payloads: Sequence[bytes], timestamp: int, *, marker: bool) -> None:
-        """Send one frame now.
+        """Send one frame now, and count it.
 
         Raises:
             SrtpError: the keys cannot be used.
@@ -108,16 +111,28 @@ class OutgoingTrack:
             transmit(protect(header + extension + payload if extension else header + payload))
             sequence = (sequence + 1) & 0xFFFF
         self.sequence = sequence
-
-    def note(self, payloads: Sequence[bytes], octets: int, timestamp: int, *, marker: bool) -> None:
-        """Count a frame that was sent, and keep it to be sent again."""
         self.timestamp = timestamp
         self.packets += len(payloads)
-        self.octets += octets
-        self._history.append((payloads, timestamp, marker))
-        self._kept += len(payloads)
-        while self._kept - len(self._history[0][0]) >= HISTORY:
-            self._kept -= len(self._history.popleft()[0])
+        self.octets += sum(map(len, payloads))
+
+    def send_alone(self, payloads: Sequence[bytes], timestamp: int, *, marker: bool) -> None:
+        """Send one frame to this viewer only, and keep it to be sent again.
+
+        Raises:
+            SrtpError: the keys cannot be used.
+        """
+        self.send(payloads, timestamp, marker=marker)
+        self._own.add(payloads, timestamp, marker=marker)
+
+    def follow(self, sent: SentFrames) -> None:
+        """From now on this track sends all that goes into ``sent``, and nothing else."""
+        if self._shared is not sent:
+            self._shared, self._shared_from = sent, sent.total
+
+    def trim(self) -> None:
+        """Let go of what was sent alone, once it is too old to be asked for."""
+        if self._shared is not None and self._shared.total - self._shared_from >= HISTORY:
+            self._own.clear()
 
     def retransmission(self, sequence: int) -> bytes | None:
         """The packet with that number as it is sent again, None when it is not kept.
@@ -125,25 +140,27 @@ class OutgoingTrack:
         With RTX it goes out under the numbers of the retransmission stream (RFC 4588),
         without just as it was.
         """
-        back = (self.sequence - 1 - sequence) & 0xFFFF
-        if back >= min(self._kept, HISTORY):
+        found = self._find((self.sequence - 1 - sequence) & 0xFFFF)
+        if found is None:
             return None
-        frames = reversed(self._history)
-        payloads, timestamp, marker = next(frames)
-        while back >= len(payloads):
-            back -= len(payloads)
-            payloads, timestamp, marker = next(frames)
-        payload = payloads[-1 - back]
-        bit = _MARKER if marker and back == 0 else 0
-        ticks = (self.offset + timestamp) & 0xFFFFFFFF
+        bit = _MARKER if found.marker else 0
+        ticks = (self.offset + found.timestamp) & 0xFFFFFFFF
         self.resent += 1
         if self.rtx_payload_type is None or self.rtx_ssrc is None:
             kind = self.payload_type | bit
-            return HEADER.pack(_VERSION, kind, sequence, ticks, self.ssrc) + payload
+            return HEADER.pack(_VERSION, kind, sequence, ticks, self.ssrc) + found.payload
         self._rtx_sequence = (self._rtx_sequence + 1) & 0xFFFF
         kind = self.rtx_payload_type | bit
         header = HEADER.pack(_VERSION, kind, self._rtx_sequence, ticks, self.rtx_ssrc)
-        return header + wrap_rtx(sequence, payload)
+        return header + wrap_rtx(sequence, found.payload)
+
+    def _find(self, back: int) -> SentPacket | None:
+        if back >= HISTORY:
+            return None
+        together = 0 if self._shared is None else self._shared.total - self._shared_from
+        if self._shared is not None and back < together:
+            return self._shared.back(back)
+        return self._own.back(back - together)
 
     def sender_report(self, ntp: int, line_seconds: float) -> SenderReport:
         """What to tell the viewer.
@@ -153,33 +170,55 @@ class OutgoingTrack:
             line_seconds: what the rendition's line shows now.
         """
         ticks = (self.offset + round(line_seconds * self.clock_rate)) & 0xFFFFFFFF
-        return SenderReport(self.ssrc, ntp, ticks, self.packets, self.octets)
+        packets, octets = self.packets & 0xFFFFFFFF, self.octets & 0xFFFFFFFF
+        return SenderReport(self.ssrc, ntp, ticks, packets, octets)
 
 
-def fan_out(
-    tracks: Iterable[OutgoingTrack], payloads: Sequence[bytes], timestamp: int, *, marker: bool
-) -> list[OutgoingTrack]:
-    """One frame to all of them, in their order.
+class FanOut:
+    """The same frames to a set of tracks, in their order.
 
-    Args:
-        payloads: RTP payloads of at most MAX_PAYLOAD bytes.
-        timestamp: on the rendition's line, in the codec's clock.
-        marker: set it on the last packet (video).
-
-    Returns:
-        The tracks that it could not be sent on. A full socket is no failure: the packet
-        is gone, and is asked for again.
+    Attributes:
+        sent: what they were sent, kept once for all of them.
     """
-    failed: list[OutgoingTrack] = []
-    octets = sum(map(len, payloads))
-    for track in tracks:
-        try:
-            track.send(payloads, timestamp, marker=marker)
-        except SrtpError:
-            failed.append(track)
-        else:
-            track.note(payloads, octets, timestamp, marker=marker)
-    return failed
+
+    def __init__(self) -> None:
+        self.sent = SentFrames()
+        self._tracks: list[OutgoingTrack] = []
+
+    def set(self, tracks: Sequence[OutgoingTrack]) -> None:
+        """Who gets the frames from now on."""
+        self._tracks = list(tracks)
+        for track in tracks:
+            track.follow(self.sent)
+
+    def frame(
+        self, payloads: Sequence[bytes], timestamp: int, *, marker: bool
+    ) -> list[OutgoingTrack]:
+        """Send one frame to all.
+
+        Args:
+            payloads: RTP payloads of at most MAX_PAYLOAD bytes.
+            timestamp: on the rendition's line, in the codec's clock.
+            marker: set it on the last packet (video).
+
+        Returns:
+            The tracks that it could not be sent on. A full socket is no failure: the
+            packet is gone, and is asked for again.
+        """
+        failed = self._send(payloads, timestamp, marker=marker)
+        self.sent.add(payloads, timestamp, marker=marker)
+        return failed
+
+    def _send(
+        self, payloads: Sequence[bytes], timestamp: int, *, marker: bool
+    ) -> list[OutgoingTrack]:
+        failed: list[OutgoingTrack] = []
+        for track in self._tracks:
+            try:
+                track.send(payloads, timestamp, marker=marker)
+            except SrtpError:
+                failed.append(track)
+        return failed
 
 
 class LineClock:

@@ -21,7 +21,7 @@ from relay.errors import Unavailable
 from relay.media.unit import Codec
 from relay.protocols.webrtc import description, negotiation, sdp
 from relay.protocols.webrtc.description import LocalSide
-from relay.protocols.webrtc.dtls import Certificate, Dtls, SrtpError, check_hooks
+from relay.protocols.webrtc.dtls import Certificate, Dtls, SendingKeys, SrtpError, check_hooks
 from relay.protocols.webrtc.ice import IceSession
 from relay.protocols.webrtc.negotiation import Negotiated, TrackParameters
 from relay.protocols.webrtc.path import Path
@@ -77,8 +77,10 @@ class Peer:
         on_rtp, on_rtcp: decrypted packets, with ``time.monotonic()`` of their arrival;
             called from the read of the socket, so they must not wait.
         on_state: called after each change; CLOSED is the last.
+        on_route: called when ``sending`` or where it goes to has changed.
         srtp_protect: RTP in, SRTP out.
         transmit: sends one datagram to where the peer is now; nothing unless CONNECTED.
+        sending: the keys of ``srtp_protect`` for native code; None unless CONNECTED.
         close_reason: why it is CLOSED.
     """
 
@@ -94,6 +96,8 @@ class Peer:
         self.on_state: Callable[[PeerState], None] = _ignore
         self.srtp_protect: Callable[[bytes], bytes] = _unchanged
         self.transmit: Callable[[bytes], None] = _ignore
+        self.on_route: Callable[[], None] = _ignore
+        self.sending: SendingKeys | None = None
         self.statistics = PeerStatistics()
         self.agreed: Negotiated | None = None
         self._peers = peers
@@ -158,7 +162,8 @@ class Peer:
             self._timer = None
         self.transmit = _ignore
         self.srtp_protect = self._protect_rtcp = _unchanged
-        self._unprotect = self._dtls = None
+        self._unprotect = self._dtls = self.sending = None
+        self.on_route()
         self._early.clear()
         self.ice.close()
         self._peers.forget(self)
@@ -184,6 +189,7 @@ class Peer:
         udp, address = self._peers.udp, path.address
         if self._machine.state is PeerState.CONNECTED:
             self.transmit = udp.sender(address)
+            self.on_route()
         elif self._dtls is None and self.agreed is not None:
             self._dtls = Dtls(self._peers.certificate, self._fingerprints, client=self._client)
             if self._client:
@@ -252,6 +258,8 @@ class Peer:
         keys = dtls.srtp()
         self.srtp_protect, self._protect_rtcp = keys.protect, keys.protect_rtcp
         self._unprotect, self._unprotect_rtcp = keys.unprotect, keys.unprotect_rtcp
+        self.sending = keys.sending
+        self.on_route()
         self.ice.establish(time.monotonic())
         self._machine.to(PeerState.CONNECTED)
         while self._early and self._unprotect is not None:

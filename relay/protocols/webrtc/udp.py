@@ -112,6 +112,11 @@ class UdpPort:
 
         return transmit
 
+    def count(self, sent: int, unsent: int) -> None:
+        """Datagrams that others sent through this socket, and that they could not."""
+        self.statistics.sent += sent
+        self.statistics.unsent += unsent
+
     def add_ufrag(self, ufrag: bytes, session: IceSession) -> None:
         self._by_ufrag[ufrag] = session
 

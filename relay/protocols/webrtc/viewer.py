@@ -174,12 +174,17 @@ class Viewer:
         assert track is not None
         while self._backlog and budget > 0:
             payloads, octets, timestamp = self._backlog.popleft()
-            track.send(payloads, timestamp, marker=True)
-            track.note(payloads, octets, timestamp, marker=True)
+            track.send_alone(payloads, timestamp, marker=True)
             self._backlog_octets -= octets
             budget -= len(payloads)
         if not self._backlog:
             self._machine.to(ViewerState.LIVE)
+
+    def trim(self) -> None:
+        """To be called now and then: what nobody will ask for again is let go of."""
+        for track in (self.video, self.audio):
+            if track is not None:
+                track.trim()
 
     def gone(self, reason: str) -> None:
         self._backlog.clear()

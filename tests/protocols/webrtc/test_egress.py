@@ -14,16 +14,16 @@ from relay.config import WebRtc
 from relay.errors import NotFound
 from relay.media.unit import Codec
 from relay.protocols.webrtc.dtls import SrtpError
-from relay.protocols.webrtc.egress import (
+from relay.protocols.webrtc.egress import Egress
+from relay.protocols.webrtc.fanout import MAX_PAYLOAD
+from relay.protocols.webrtc.h264_payload import packetize
+from relay.protocols.webrtc.peer import Peers, PeerState
+from relay.protocols.webrtc.rendition import (
     GROUP_LIFE,
     KEYFRAME_INTERVAL,
     MAX_GROUP,
     MAX_GROUP_TIME,
-    Egress,
 )
-from relay.protocols.webrtc.fanout import MAX_PAYLOAD
-from relay.protocols.webrtc.h264_payload import packetize
-from relay.protocols.webrtc.peer import Peers, PeerState
 from relay.protocols.webrtc.rtcp import (
     Nack,
     PictureLoss,

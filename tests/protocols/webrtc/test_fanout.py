@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.media.unit import Codec
 from relay.protocols.webrtc.dtls import SrtpError
-from relay.protocols.webrtc.fanout import (
-    HISTORY,
-    MID_PACKETS,
-    LineClock,
-    OutgoingTrack,
-    fan_out,
-    ntp_time,
-)
+from relay.protocols.webrtc.fanout import MID_PACKETS, LineClock, OutgoingTrack, ntp_time
 from relay.protocols.webrtc.rtp import parse_rtp, unwrap_rtx
-from tests.protocols.webrtc.outlet import track
+from relay.protocols.webrtc.sent import HISTORY
+from tests.protocols.webrtc.outlet import Backend, NativeBackend, track
+
+
+@pytest.fixture(params=[Backend, NativeBackend])
+def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
+    made: Backend = request.param()
+    yield made
+    made.close()
 
 
 def send(one: OutgoingTrack, payloads: list[bytes], timestamp: int) -> None:
-    assert fan_out([one], payloads, timestamp, marker=True) == []
+    one.send_alone(payloads, timestamp, marker=True)
 
 
-def test_each_viewer_gets_the_payloads_under_its_own_numbers() -> None:
-    made = [track() for _ in range(3)]
+def test_each_viewer_gets_the_payloads_under_its_own_numbers(backend: Backend) -> None:
+    made = [backend.track() for _ in range(3)]
+    fan_out = backend.fan_out()
+    fan_out.set([one for one, _ in made])
     for timestamp in (0, 3000):
-        fan_out([one for one, _ in made], [b"a", b"b"], timestamp, marker=True)
+        assert fan_out.frame([b"a", b"b"], timestamp, marker=True) == []
     for one, outlet in made:
         packets = outlet.packets
         assert [packet.payload for packet in packets] == [b"a", b"b", b"a", b"b"]
@@ -40,15 +45,15 @@ def test_each_viewer_gets_the_payloads_under_its_own_numbers() -> None:
     assert len({outlet.packets[0].timestamp for _, outlet in made}) == 3
 
 
-def test_sound_carries_no_marker() -> None:
-    one, outlet = track(Codec.OPUS)
-    fan_out([one], [b"opus"], 960, marker=False)
+def test_sound_carries_no_marker(backend: Backend) -> None:
+    one, outlet = backend.track(Codec.OPUS)
+    one.send([b"opus"], 960, marker=False)
     assert outlet.packets[0].marker is False
     assert outlet.packets[0].payload_type == 111
 
 
-def test_numbers_run_over() -> None:
-    one, outlet = track()
+def test_numbers_run_over(backend: Backend) -> None:
+    one, outlet = backend.track()
     one.sequence, one.offset = 65535, 2**32 - 1
     send(one, [b"a", b"b"], 1)
     send(one, [b"c"], 2**32 + 5)
@@ -56,8 +61,8 @@ def test_numbers_run_over() -> None:
     assert [packet.timestamp for packet in outlet.packets] == [0, 0, 4]
 
 
-def test_only_the_first_packets_name_their_section() -> None:
-    one, outlet = track(mid="video-0")
+def test_only_the_first_packets_name_their_section(backend: Backend) -> None:
+    one, outlet = backend.track(mid="video-0")
     for _ in range(MID_PACKETS + 1):
         send(one, [b"a"], 0)
     packets = outlet.packets
@@ -74,20 +79,19 @@ def test_a_section_name_that_cannot_be_written_is_left_out(mid: str) -> None:
     assert outlet.packets[0].profile == 0
 
 
-def test_a_viewer_that_fails_hurts_no_other() -> None:
-    made = [track() for _ in range(3)]
+def test_a_viewer_that_fails_hurts_no_other(backend: Backend) -> None:
+    made = [backend.track() for _ in range(3)]
+    backend.refuse(made[1][1])
+    fan_out = backend.fan_out()
+    fan_out.set([one for one, _ in made])
+    assert fan_out.frame([b"a"], 0, marker=True) == [made[1][0]]
+    assert [len(outlet.packets) for _, outlet in made] == [1, 0, 1]
+    with pytest.raises(SrtpError):
+        made[1][0].send_alone([b"a"], 0, marker=True)
 
-    def refuse(packet: bytes) -> bytes:
-        raise SrtpError("no key")
 
-    made[1][1].srtp_protect = refuse
-    failed = fan_out([one for one, _ in made], [b"a"], 0, marker=True)
-    assert failed == [made[1][0]]
-    assert [len(outlet.sent) for _, outlet in made] == [1, 0, 1]
-
-
-def test_a_retransmission_has_numbers_of_its_own_stream() -> None:
-    one, outlet = track()
+def test_a_retransmission_has_numbers_of_its_own_stream(backend: Backend) -> None:
+    one, outlet = backend.track()
     send(one, [b"a", b"b"], 77)
     wanted = outlet.packets[1]
     data = one.retransmission(wanted.sequence)
@@ -101,14 +105,14 @@ def test_a_retransmission_has_numbers_of_its_own_stream() -> None:
     assert one.resent == 2
 
 
-def test_without_a_retransmission_stream_the_packet_goes_out_as_it_was() -> None:
-    one, outlet = track(rtx=False)
+def test_without_a_retransmission_stream_the_packet_goes_out_as_it_was(backend: Backend) -> None:
+    one, outlet = backend.track(rtx=False)
     send(one, [b"a", b"b"], 77)
     assert one.retransmission(outlet.packets[1].sequence) == outlet.sent[1]
 
 
-def test_history_is_bounded_and_shared_by_reference() -> None:
-    one, outlet = track()
+def test_history_is_bounded_and_shared_by_reference(backend: Backend) -> None:
+    one, outlet = backend.track()
     payloads = [bytes([index % 256]) for index in range(100)]
     for number in range(20):
         send(one, payloads, number)
@@ -119,12 +123,13 @@ def test_history_is_bounded_and_shared_by_reference() -> None:
     original = unwrap_rtx(parse_rtp(oldest), 102, 1000)
     assert original == outlet.packets[-HISTORY]
     assert one.retransmission((last - HISTORY) & 0xFFFF) is None
-    assert len(one._history) <= HISTORY // 100 + 2
-    assert all(kept[0] is payloads for kept in one._history)
+    kept = one._own._frames
+    assert len(kept) <= HISTORY // 100 + 2
+    assert all(frame[0] is payloads for frame in kept)
 
 
-def test_what_was_never_sent_cannot_be_sent_again() -> None:
-    one, _ = track()
+def test_what_was_never_sent_cannot_be_sent_again(backend: Backend) -> None:
+    one, _ = backend.track()
     assert one.retransmission(one.sequence) is None
     send(one, [b"a"], 0)
     assert one.retransmission(one.sequence) is None
@@ -143,8 +148,8 @@ def test_every_packet_kept_comes_back_as_it_was(sizes: list[int], sequence: int)
         assert unwrap_rtx(parse_rtp(data), 102, 1000) == original
 
 
-def test_the_sender_report_tells_what_the_line_shows_now() -> None:
-    one, outlet = track()
+def test_the_sender_report_tells_what_the_line_shows_now(backend: Backend) -> None:
+    one, outlet = backend.track()
     send(one, [b"abc", b"de"], 90_000)
     report = one.sender_report(ntp_time(1_000_000.0), 1.5)
     assert (report.ssrc, report.packets, report.octets) == (1000, 2, 5)
@@ -182,3 +187,40 @@ def test_the_line_clock_follows_slowly_and_jumps_with_the_line() -> None:
     assert clock.at(200.0) == pytest.approx(99.6, abs=0.001)
     clock.observe(500.0, 103.0)
     assert clock.at(103.0) == pytest.approx(500.0)
+
+
+def test_viewers_share_what_they_were_sent_and_each_finds_it_by_its_own_numbers(
+    backend: Backend,
+) -> None:
+    early, late = backend.track(), backend.track()
+    fan_out = backend.fan_out()
+    fan_out.set([early[0]])
+    fan_out.frame([b"1", b"2"], 0, marker=True)
+    late[0].send_alone([b"old", b"group"], 0, marker=True)
+    fan_out.set([early[0], late[0]])
+    fan_out.frame([b"3"], 3000, marker=True)
+    fan_out.frame([b"4", b"5"], 6000, marker=True)
+    for one, outlet in (early, late):
+        packets = outlet.packets
+        assert len(packets) == 5
+        for original in packets:
+            data = one.retransmission(original.sequence)
+            assert data is not None
+            assert unwrap_rtx(parse_rtp(data), 102, 1000) == original
+        assert one.retransmission((packets[0].sequence - 1) & 0xFFFF) is None
+
+
+def test_what_was_sent_to_one_alone_is_let_go_of_when_it_is_too_old(backend: Backend) -> None:
+    one, outlet = backend.track()
+    send(one, [b"alone"], 0)
+    fan_out = backend.fan_out()
+    fan_out.set([one])
+    fan_out.frame([b"x"], 0, marker=True)
+    one.trim()
+    first = outlet.packets[0].sequence
+    assert one.retransmission(first) is not None
+    for _ in range(HISTORY):
+        fan_out.frame([b"x"], 0, marker=True)
+    one.trim()
+    assert not one._own._frames
+    assert one.retransmission(first) is None

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.media.unit import Codec
-from relay.protocols.webrtc.fanout import OutgoingTrack, fan_out
+from relay.protocols.webrtc.fanout import OutgoingTrack
 from relay.protocols.webrtc.rtcp import (
     Bye,
     FullIntraRequest,
@@ -75,7 +75,7 @@ def test_it_begins_with_the_group_at_once_squeezed_before_the_live_edge() -> Non
     steps = [(b.timestamp - a.timestamp) & 0xFFFFFFFF for a, b in itertools.pairwise(packets)]
     assert steps == [SQUEEZED] * 9
     assert one.video is not None
-    fan_out([one.video], [b"live"], 10 * 3000, marker=True)
+    one.video.send_alone([b"live"], 10 * 3000, marker=True)
     live = outlet.packets[-1]
     assert (live.timestamp - packets[-1].timestamp) & 0xFFFFFFFF == 3000
     assert (live.sequence - packets[-1].sequence) & 0xFFFF == 1
@@ -223,7 +223,7 @@ def test_whatever_comes_a_viewer_sees_a_key_frame_first_and_time_going_on(
         live_now = one.state is ViewerState.LIVE or one.frame(made, keyframe=keyframe)
         if live_now:
             assert one.video is not None
-            fan_out([one.video], made.payloads, made.timestamp, marker=True)
+            one.video.send_alone(made.payloads, made.timestamp, marker=True)
         if pump:
             one.pump()
     sent = outlet.packets

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from relay.protocols.webrtc.fanout import OutgoingTrack, fan_out
+from relay.protocols.webrtc.fanout import OutgoingTrack
 from relay.protocols.webrtc.h264_payload import packetize
 from relay.protocols.webrtc.receive import Picture, VideoReceiver
 from relay.protocols.webrtc.rtcp import Nack, PictureLoss, parse_compound
@@ -62,7 +62,7 @@ class Show:
         live = self.viewer.state is ViewerState.LIVE
         if live or self.viewer.frame(frame, keyframe=keyframe):
             assert self.viewer.video is not None
-            fan_out([self.viewer.video], payloads, frame.timestamp, marker=True)
+            self.viewer.video.send_alone(payloads, frame.timestamp, marker=True)
 
     def _join(self) -> None:
         self.viewer.connected(self.group, has_video=True, now=self.clock.now)

@@ -1,0 +1,131 @@
+"""A viewer's WHEP session: what it is sent by, what it reports, when it comes and goes."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from relay.errors import ParseError
+from relay.protocols.webrtc.dtls import SrtpError
+from relay.protocols.webrtc.fanout import LineClock, OutgoingTrack, ntp_time
+from relay.protocols.webrtc.native_fanout import NativeSender
+from relay.protocols.webrtc.negotiation import TrackParameters
+from relay.protocols.webrtc.peer import Peer, PeerState
+from relay.protocols.webrtc.rtcp import SourceDescription, compound, parse_compound
+from relay.protocols.webrtc.session import Session
+from relay.protocols.webrtc.viewer import Viewer
+
+REPORT_INTERVAL: Final = 1.0
+
+
+class Audience(Protocol):
+    """Whom a session belongs to."""
+
+    def start(self, session: EgressSession, now: float) -> None: ...
+
+    def drop(self, session: EgressSession) -> None: ...
+
+    def want_keyframe(self, now: float) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ViewerStatistics:
+    """One viewer, as it is now. Times in seconds, rates as last reported by the viewer."""
+
+    id: str
+    state: str
+    connected_for: float | None
+    packets: int
+    octets: int
+    resent: int
+    nacked: int
+    keyframes_asked: int
+    fraction_lost: float
+    jitter: float
+    round_trip: float | None
+
+
+class EgressSession(Session):
+    """A viewer of one rendition."""
+
+    def __init__(self, peer: Peer, audience: Audience, native: NativeSender | None) -> None:
+        super().__init__(peer)
+        video = _track(peer.video, peer, native)
+        audio = _track(peer.audio, peer, native)
+        self.viewer = Viewer(self.id[:6], video, audio)
+        self._audience = audience
+        peer.on_rtcp = self._on_rtcp
+        peer.on_route = self._route
+
+    def _route(self) -> None:
+        for track in (self.viewer.video, self.viewer.audio):
+            if track is not None:
+                track.route(self.peer.sending, self.peer.address)
+
+    def state_changed(self, state: PeerState) -> None:
+        super().state_changed(state)
+        if state is PeerState.CONNECTED:
+            self._audience.start(self, time.monotonic())
+        elif state is PeerState.CLOSED:
+            self.viewer.gone(self.peer.close_reason)
+            self._audience.drop(self)
+
+    def statistics(self, now: float) -> ViewerStatistics:
+        viewer, counters = self.viewer, self.viewer.counters
+        tracks = [track for track in (viewer.video, viewer.audio) if track is not None]
+        at = viewer.connected_at
+        return ViewerStatistics(
+            id=self.id,
+            state=viewer.state.value,
+            connected_for=None if at is None else now - at,
+            packets=sum(track.packets for track in tracks),
+            octets=sum(track.octets for track in tracks),
+            resent=sum(track.resent for track in tracks),
+            nacked=counters.nacked,
+            keyframes_asked=counters.keyframes_asked,
+            fraction_lost=counters.fraction_lost,
+            jitter=counters.jitter,
+            round_trip=counters.round_trip,
+        )
+
+    def report(self, clock: LineClock, wall: float, now: float) -> None:
+        """Send a sender report for each track that has begun."""
+        line = clock.at(wall)
+        viewer = self.viewer
+        if line is None or now < viewer.report_at:
+            return
+        viewer.report_at = now + REPORT_INTERVAL
+        viewer.trim()
+        ntp = ntp_time(wall)
+        reports = [
+            track.sender_report(ntp, line)
+            for track in (viewer.video, viewer.audio)
+            if track is not None and track.packets
+        ]
+        if reports:
+            names = SourceDescription(tuple((report.ssrc, self.peer.id) for report in reports))
+            self.peer.send_rtcp(compound([*reports, names]))
+            viewer.reported(ntp, now)
+
+    def _on_rtcp(self, data: bytes, now: float) -> None:
+        try:
+            packets = parse_compound(data)
+        except ParseError:
+            return  # one compound lost; the next says the same again
+        again, keyframe = self.viewer.feedback(packets, now)
+        try:
+            for packet in again:
+                self.peer.send_rtp(packet)
+        except SrtpError as error:
+            self.peer.end(f"SRTP failed: {error}")
+        if keyframe:
+            self._audience.want_keyframe(now)
+
+
+def _track(
+    parameters: TrackParameters | None, peer: Peer, native: NativeSender | None
+) -> OutgoingTrack | None:
+    if parameters is None:
+        return None
+    return OutgoingTrack(parameters, peer) if native is None else native.track(parameters, peer)

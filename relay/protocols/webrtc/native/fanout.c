@@ -1,0 +1,273 @@
+/*
+ * One frame to many viewers: header, SRTP and send, in one call.
+ *
+ * What goes in is ours alone: payloads that the gateway cut, and tracks that it made. No
+ * byte of a stranger is read here. Keys stay with libsrtp, whose srtp_protect comes in as a
+ * pointer from the library that pylibsrtp carries, so that nothing is linked.
+ *
+ * All messages leave through one socket. A track's packets of one length make one message
+ * with UDP_SEGMENT (the last may be shorter), and messages of many tracks one sendmmsg.
+ */
+
+#define _GNU_SOURCE
+#include "fanout.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/udp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#ifndef UDP_SEGMENT
+#define UDP_SEGMENT 103
+#endif
+#ifndef SOL_UDP
+#define SOL_UDP 17
+#endif
+
+#define HEADER 12
+#define VERSION 0x80
+#define EXTENSION 0x10
+#define MARKER 0x80
+#define MESSAGES 128           /* of one sendmmsg */
+#define ARENA (1 << 20)        /* bytes of them all */
+#define SEGMENTS 64            /* of one message: UDP_MAX_SEGMENTS of Linux before 6.9 */
+#define MESSAGE 65000          /* bytes of one message */
+#define TRAILER 160            /* what libsrtp may want behind a packet: SRTP_MAX_TRAILER_LEN */
+
+struct message {
+    uint8_t *start;
+    size_t length;
+    unsigned segments;
+    uint16_t segment;          /* bytes of each, but for the last */
+    const struct fan_track *track;
+};
+
+struct fan_out {
+    fan_protect protect;
+    int fd;
+    int no_segments;           /* this kernel or device cannot cut messages */
+    unsigned count;
+    size_t used;
+    struct message messages[MESSAGES];
+    struct mmsghdr headers[MESSAGES];
+    struct iovec vectors[MESSAGES];
+    union {
+        char bytes[CMSG_SPACE(sizeof(uint16_t))];
+        struct cmsghdr align;
+    } controls[MESSAGES];
+    uint8_t arena[ARENA];
+};
+
+struct fan_out *fan_new(int fd, fan_protect protect)
+{
+    struct fan_out *out = calloc(1, sizeof *out);
+
+    if (out != NULL) {
+        out->fd = fd;
+        out->protect = protect;
+    }
+    return out;
+}
+
+void fan_free(struct fan_out *out)
+{
+    free(out);
+}
+
+size_t fan_track_size(void)
+{
+    return sizeof(struct fan_track);
+}
+
+static void put16(uint8_t *at, uint16_t value)
+{
+    at[0] = (uint8_t)(value >> 8);
+    at[1] = (uint8_t)value;
+}
+
+static void put32(uint8_t *at, uint32_t value)
+{
+    put16(at, (uint16_t)(value >> 16));
+    put16(at + 2, (uint16_t)value);
+}
+
+static void prepare(struct fan_out *out, unsigned index)
+{
+    const struct message *message = &out->messages[index];
+    struct msghdr *header = &out->headers[index].msg_hdr;
+
+    out->vectors[index].iov_base = message->start;
+    out->vectors[index].iov_len = message->length;
+    memset(header, 0, sizeof *header);
+    header->msg_name = (void *)message->track->address;
+    header->msg_namelen = message->track->address_length;
+    header->msg_iov = &out->vectors[index];
+    header->msg_iovlen = 1;
+    if (message->segments > 1) {
+        struct cmsghdr *control;
+
+        header->msg_control = out->controls[index].bytes;
+        header->msg_controllen = sizeof out->controls[index].bytes;
+        control = CMSG_FIRSTHDR(header);
+        control->cmsg_level = SOL_UDP;
+        control->cmsg_type = UDP_SEGMENT;
+        control->cmsg_len = CMSG_LEN(sizeof(uint16_t));
+        memcpy(CMSG_DATA(control), &message->segment, sizeof(uint16_t));
+    }
+}
+
+/* The packets of a message, each by itself. */
+static void send_singly(struct fan_out *out, const struct message *message, struct fan_counts *counts)
+{
+    size_t at = 0;
+
+    while (at < message->length) {
+        size_t length = message->length - at;
+
+        if (length > message->segment)
+            length = message->segment;
+        if (sendto(out->fd, message->start + at, length, 0,
+                   (const struct sockaddr *)message->track->address,
+                   message->track->address_length) < 0)
+            counts->unsent++;
+        else
+            counts->sent++;
+        at += length;
+    }
+}
+
+/*
+ * Send what is gathered. A full socket drops the rest: it is asked for again, and a frame
+ * that comes late is worth less than the next one in time. An address that cannot be
+ * reached drops its own message only.
+ */
+static void flush(struct fan_out *out, struct fan_counts *counts)
+{
+    unsigned done = 0;
+
+    for (unsigned index = 0; index < out->count; index++)
+        prepare(out, index);
+    while (done < out->count) {
+        int sent = sendmmsg(out->fd, out->headers + done, out->count - done, 0);
+
+        if (sent > 0) {
+            for (int index = 0; index < sent; index++)
+                counts->sent += out->messages[done + (unsigned)index].segments;
+            done += (unsigned)sent;
+            continue;
+        }
+        if (errno == EINTR)
+            continue;
+        if (errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS) {
+            for (; done < out->count; done++)
+                counts->unsent += out->messages[done].segments;
+            break;
+        }
+        if (out->messages[done].segments > 1 &&
+            (errno == EIO || errno == EINVAL || errno == EMSGSIZE || errno == ENOPROTOOPT)) {
+            /* EMSGSIZE is of one way; the others are of the machine. */
+            if (errno != EMSGSIZE)
+                out->no_segments = 1;
+            send_singly(out, &out->messages[done], counts);
+        } else {
+            counts->unsent += out->messages[done].segments;
+        }
+        done++;
+    }
+    out->count = 0;
+    out->used = 0;
+}
+
+/* Write one packet at ``at``; returns its length when protected, 0 when that failed. */
+static size_t write_packet(struct fan_out *out, struct fan_track *track, uint8_t *at,
+                           const uint8_t *payload, size_t length, uint32_t timestamp,
+                           int marker, int extended)
+{
+    size_t head = HEADER;
+    int total;
+
+    at[0] = (uint8_t)(VERSION | (extended ? EXTENSION : 0));
+    at[1] = (uint8_t)((marker ? MARKER : 0) | track->payload_type);
+    put16(at + 2, track->sequence);
+    put32(at + 4, track->offset + timestamp);
+    put32(at + 8, track->ssrc);
+    if (extended) {
+        memcpy(at + head, track->extension, track->extension_length);
+        head += track->extension_length;
+    }
+    memcpy(at + head, payload, length);
+    total = (int)(head + length);
+    track->sequence++;
+    track->packets++;
+    track->octets += length;
+    track->status = out->protect(track->srtp, at, &total);
+    return track->status == 0 && total > 0 ? (size_t)total : 0;
+}
+
+static int send_track(struct fan_out *out, struct fan_track *track, const struct fan_frame *frame,
+                      struct fan_counts *counts)
+{
+    int extended = track->extension_length > 0 && track->packets < track->extension_packets;
+    struct message *message = NULL;
+
+    for (size_t index = 0; index < frame->packets; index++) {
+        size_t length = frame->lengths[index];
+        size_t need = HEADER + sizeof track->extension + length + TRAILER;
+        size_t written;
+
+        if (out->used + need > ARENA) {
+            message = NULL;
+            flush(out, counts);
+        }
+        written = write_packet(out, track, out->arena + out->used, frame->payloads[index], length,
+                               frame->timestamp, frame->marker && index + 1 == frame->packets,
+                               extended);
+        if (written == 0)
+            return -1;
+        if (message != NULL && !out->no_segments && written <= message->segment &&
+            message->length == (size_t)message->segment * message->segments &&
+            message->segments < SEGMENTS && message->length + written <= MESSAGE) {
+            message->segments++;
+            message->length += written;
+            out->used += written;
+            continue;
+        }
+        if (out->count == MESSAGES) {
+            /* The packet moves to the front, over what flush has sent. */
+            uint8_t *from = out->arena + out->used;
+
+            flush(out, counts);
+            memmove(out->arena, from, written);
+        }
+        message = &out->messages[out->count++];
+        message->start = out->arena + out->used;
+        message->length = written;
+        message->segments = 1;
+        message->segment = (uint16_t)written;
+        message->track = track;
+        out->used += written;
+    }
+    track->timestamp = frame->timestamp;
+    return 0;
+}
+
+size_t fan_send(struct fan_out *out, struct fan_track *const *tracks, size_t count,
+                const struct fan_frame *frame, struct fan_counts *counts)
+{
+    size_t failed = 0;
+
+    for (size_t index = 0; index < frame->packets; index++)
+        if (frame->lengths[index] > FAN_MAX_PAYLOAD)
+            return count;
+    for (size_t index = 0; index < count; index++) {
+        struct fan_track *track = tracks[index];
+
+        track->status = 0;
+        if (track->srtp != NULL && send_track(out, track, frame, counts) != 0)
+            failed++;
+    }
+    flush(out, counts);
+    return failed;
+}

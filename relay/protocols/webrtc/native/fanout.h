@@ -1,0 +1,54 @@
+/* What Python sees of fanout.c: cffi reads everything between the two marks. */
+#ifndef RELAY_FANOUT_H
+#define RELAY_FANOUT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define FAN_MAX_PAYLOAD 1300
+
+/* -- begin */
+typedef int (*fan_protect)(void *context, void *packet, int *length);
+
+struct fan_track {
+    void *srtp;                 /* srtp_t; NULL: nothing is sent */
+    uint8_t address[28];        /* struct sockaddr_in or sockaddr_in6 */
+    uint32_t address_length;
+    uint32_t ssrc;
+    uint32_t offset;            /* of this track's timestamps to the rendition's */
+    uint32_t timestamp;         /* of the last frame, on the rendition's line */
+    uint64_t packets;           /* sent, as the sender report counts them */
+    uint64_t octets;
+    uint64_t extension_packets; /* the first packets carry the extension */
+    uint32_t extension_length;  /* multiple of four, 0: none */
+    uint8_t extension[24];
+    uint16_t sequence;          /* of the next packet */
+    uint8_t payload_type;
+    int32_t status;             /* of libsrtp, for the last frame; 0: good */
+};
+
+struct fan_frame {
+    const uint8_t *const *payloads;
+    const uint16_t *lengths;
+    size_t packets;
+    uint32_t timestamp;
+    int32_t marker;             /* set it on the last packet */
+};
+
+struct fan_counts {
+    uint64_t sent;              /* datagrams */
+    uint64_t unsent;            /* dropped: the socket was full, or nobody can be reached there */
+};
+
+struct fan_out;
+
+struct fan_out *fan_new(int fd, fan_protect protect);
+void fan_free(struct fan_out *out);
+size_t fan_track_size(void);
+
+/* One frame to all tracks; returns on how many SRTP failed, each with its status set. */
+size_t fan_send(struct fan_out *out, struct fan_track *const *tracks, size_t count,
+                const struct fan_frame *frame, struct fan_counts *counts);
+/* -- end */
+
+#endif

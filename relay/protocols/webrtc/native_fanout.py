@@ -1,0 +1,241 @@
+"""The native part of the fan-out: one call a frame for all viewers (``native/fanout.c``).
+
+It is a plain shared library beside this file, built at install where there is a C
+compiler. Where it is missing, pure Python sends the same packets, at a fraction of the
+viewers a core.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import struct
+from collections.abc import Callable, Sequence
+from functools import cache
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+from typing import Any, Final
+
+import cffi
+
+from relay.protocols.webrtc.dtls import SrtpError, protect_pointer
+from relay.protocols.webrtc.fanout import MAX_PAYLOAD, MID_PACKETS, FanOut, OutgoingTrack
+from relay.protocols.webrtc.negotiation import TrackParameters
+
+_log = logging.getLogger(__name__)
+
+_HERE: Final = Path(__file__).parent
+_NO_LIBRARY: Final = (
+    "the native fan-out is not built (no C compiler at install?): pure Python sends to "
+    "viewers, at about a fifth of the viewers a core"
+)
+
+
+@cache
+def _library() -> tuple[Any, Any] | None:
+    """The cffi door to the library and the library, or None where it is not built."""
+    found = [path for suffix in EXTENSION_SUFFIXES if (path := _HERE / f"_native{suffix}").exists()]
+    if not found:
+        _log.warning(_NO_LIBRARY)
+        return None
+    declared = (_HERE / "native" / "fanout.h").read_text()
+    ffi = cffi.FFI()
+    ffi.cdef(declared.split("/* -- begin */")[1].split("/* -- end */")[0])
+    try:
+        library = ffi.dlopen(str(found[0]))
+        fits = library.fan_track_size() == ffi.sizeof("struct fan_track")
+    except (OSError, AttributeError) as error:
+        _log.warning("%s: %s", found[0], error)
+        fits = False
+    if not fits:
+        _log.warning("%s is of another version; %s", found[0].name, _NO_LIBRARY)
+        return None
+    return ffi, library
+
+
+class NativeSender:
+    """Sends frames through one UDP socket.
+
+    Args:
+        fd: of the socket; it stays the caller's, and open as long as this is used.
+        count: called with the datagrams of a frame that were sent, and those that were not.
+        protect: address of a function like libsrtp's ``srtp_protect``; that one by default.
+
+    Raises:
+        MemoryError.
+    """
+
+    def __init__(
+        self,
+        library: tuple[Any, Any],
+        fd: int,
+        count: Callable[[int, int], None],
+        protect: int | None = None,
+    ) -> None:
+        self.ffi, self._lib = library
+        address = protect_pointer() if protect is None else protect
+        made = self._lib.fan_new(fd, self.ffi.cast("fan_protect", address))
+        if made == self.ffi.NULL:
+            raise MemoryError("no memory for the native fan-out")
+        self._out = self.ffi.gc(made, self._lib.fan_free)
+        self._counts = self.ffi.new("struct fan_counts *")
+        self._count = count
+
+    @classmethod
+    def over(cls, fd: int, count: Callable[[int, int], None]) -> NativeSender | None:
+        """A sender where the native part is built, else None."""
+        library = _library()
+        return cls(library, fd, count) if library is not None else None
+
+    def track(self, parameters: TrackParameters, outlet: Any) -> NativeTrack:
+        return NativeTrack(parameters, outlet, self)
+
+    def fan_out(self) -> NativeFanOut:
+        return NativeFanOut(self)
+
+    def send(
+        self, tracks: Any, count: int, payloads: Sequence[bytes], timestamp: int, *, marker: bool
+    ) -> int:
+        """One frame to ``count`` tracks of the array; returns on how many SRTP failed.
+
+        Raises:
+            ValueError: a payload of more than MAX_PAYLOAD bytes.
+        """
+        ffi = self.ffi
+        lengths = list(map(len, payloads))
+        if max(lengths) > MAX_PAYLOAD:
+            raise ValueError(f"a payload of more than {MAX_PAYLOAD} bytes")
+        buffers = [ffi.from_buffer(payload) for payload in payloads]
+        starts = ffi.new("uint8_t *[]", [ffi.cast("uint8_t *", buffer) for buffer in buffers])
+        sizes = ffi.new("uint16_t[]", lengths)
+        frame = ffi.new("struct fan_frame *")
+        frame.payloads, frame.lengths, frame.packets = starts, sizes, len(lengths)
+        frame.timestamp, frame.marker = timestamp & 0xFFFFFFFF, marker
+        counts = self._counts
+        counts.sent = counts.unsent = 0
+        failed: int = self._lib.fan_send(self._out, tracks, count, frame, counts)
+        self._count(counts.sent, counts.unsent)
+        return failed
+
+
+class NativeTrack(OutgoingTrack):
+    """A track whose numbers the native part keeps."""
+
+    __slots__ = ("_array", "_keys", "_sender", "native")
+
+    def __init__(self, parameters: TrackParameters, outlet: Any, sender: NativeSender) -> None:
+        self._sender = sender
+        self._keys: Any = None
+        self.native = sender.ffi.new("struct fan_track *")
+        self._array = sender.ffi.new("struct fan_track *[]", [self.native])
+        super().__init__(parameters, outlet)
+        native = self.native
+        native.ssrc, native.payload_type = self.ssrc, self.payload_type
+        native.offset = self.offset
+        native.extension_packets = MID_PACKETS
+        if self.extension:
+            native.extension_length = len(self.extension)
+            native.extension[0 : len(self.extension)] = self.extension
+
+    # The class above keeps these as its own attributes.
+
+    @property
+    def sequence(self) -> int:
+        return int(self.native.sequence)
+
+    @sequence.setter
+    def sequence(self, value: int) -> None:
+        self.native.sequence = value
+
+    @property
+    def offset(self) -> int:
+        return int(self.native.offset)
+
+    @offset.setter
+    def offset(self, value: int) -> None:
+        self.native.offset = value
+
+    @property
+    def timestamp(self) -> int:
+        return int(self.native.timestamp)
+
+    @timestamp.setter
+    def timestamp(self, value: int) -> None:
+        self.native.timestamp = value & 0xFFFFFFFF
+
+    @property
+    def packets(self) -> int:
+        return int(self.native.packets)
+
+    @packets.setter
+    def packets(self, value: int) -> None:
+        self.native.packets = value
+
+    @property
+    def octets(self) -> int:
+        return int(self.native.octets)
+
+    @octets.setter
+    def octets(self, value: int) -> None:
+        self.native.octets = value
+
+    def route(self, keys: Any, address: tuple[Any, ...] | None) -> None:
+        """
+        Args:
+            keys: what ``Srtp.sending`` is, held as long as the native part may use it.
+            address: as a socket names it; None: nowhere.
+        """
+        ffi, native = self._sender.ffi, self.native
+        if keys is None or address is None:
+            native.srtp = ffi.NULL
+            self._keys = None
+            return
+        packed = _packed(address)
+        native.address[0 : len(packed)] = packed
+        native.address_length = len(packed)
+        self._keys = keys
+        native.srtp = ffi.cast("void *", keys.pointer)
+
+    def send(self, payloads: Sequence[bytes], timestamp: int, *, marker: bool) -> None:
+        if self._sender.send(self._array, 1, payloads, timestamp, marker=marker):
+            raise SrtpError(f"srtp_protect: status {self.native.status}")
+
+
+class NativeFanOut(FanOut):
+    """One call a frame."""
+
+    def __init__(self, sender: NativeSender) -> None:
+        super().__init__()
+        self._sender = sender
+        self._array = sender.ffi.new("struct fan_track *[]", 1)
+
+    def set(self, tracks: Sequence[OutgoingTrack]) -> None:
+        super().set(tracks)
+        natives = [track.native for track in tracks if isinstance(track, NativeTrack)]
+        assert len(natives) == len(tracks)
+        self._array = self._sender.ffi.new("struct fan_track *[]", natives)
+
+    def _send(
+        self, payloads: Sequence[bytes], timestamp: int, *, marker: bool
+    ) -> list[OutgoingTrack]:
+        count = len(self._tracks)
+        if not count:
+            return []
+        if not self._sender.send(self._array, count, payloads, timestamp, marker=marker):
+            return []
+        return [
+            track
+            for track in self._tracks
+            if isinstance(track, NativeTrack) and track.native.status
+        ]
+
+
+def _packed(address: tuple[Any, ...]) -> bytes:
+    """``struct sockaddr_in`` or ``sockaddr_in6`` of Linux."""
+    host, port = address[0], address[1]
+    if len(address) == 2:
+        inside = socket.inet_pton(socket.AF_INET, host)
+        return struct.pack("=H2s4s8x", socket.AF_INET, port.to_bytes(2, "big"), inside)
+    inside = socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
+    flow, scope = address[2].to_bytes(4, "big"), address[3]
+    return struct.pack("=H2s4s16sI", socket.AF_INET6, port.to_bytes(2, "big"), flow, inside, scope)

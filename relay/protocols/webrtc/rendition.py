@@ -1,0 +1,170 @@
+"""One rendition's pictures and sound, and who gets them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from math import inf
+from typing import Final
+
+from relay.media.unit import VIDEO_CLOCK
+from relay.protocols.webrtc.dtls import SrtpError
+from relay.protocols.webrtc.egress_session import EgressSession
+from relay.protocols.webrtc.fanout import FanOut, LineClock, OutgoingTrack
+from relay.protocols.webrtc.native_fanout import NativeSender
+from relay.protocols.webrtc.viewer import Frame, ViewerState
+
+MAX_GROUP: Final = 4 << 20
+"""Bytes of a group of pictures that a new viewer is started with."""
+
+MAX_GROUP_TIME: Final = 10 * VIDEO_CLOCK
+"""Ticks of 90 kHz that such a group may span."""
+
+GROUP_LIFE: Final = 10.0
+"""Seconds after its last picture in which a group still starts viewers: a worker that is
+replaced shows its last picture, a publisher that is long gone shows nothing."""
+
+KEYFRAME_INTERVAL: Final = 0.5
+"""Seconds between two requests of a rendition for a key frame, however many ask."""
+
+_AUDIO_WAIT: Final = 1.0  # seconds that audio is held back for a first picture
+
+
+class Rendition:
+    """One stream of pictures and sound, and who gets it."""
+
+    def __init__(
+        self, name: str, on_keyframe_wanted: Callable[[], None], native: NativeSender | None
+    ) -> None:
+        self.name = name
+        self.sessions: dict[str, EgressSession] = {}
+        self.clock = LineClock()
+        self.catching_up: list[EgressSession] = []
+        self.on_keyframe_wanted = on_keyframe_wanted
+        self._wanted_at = -KEYFRAME_INTERVAL
+        self.group: list[Frame] = []
+        self._group_octets = 0
+        self._pictured_at = -inf
+        self._has_video = False
+        self._pictures = FanOut() if native is None else native.fan_out()
+        self._sound = FanOut() if native is None else native.fan_out()
+        self._waiting: list[EgressSession] = []
+        self.unsendable = 0
+        self.wake: Callable[[], None] = lambda: None
+
+    def want_keyframe(self, now: float) -> None:
+        if now - self._wanted_at >= KEYFRAME_INTERVAL:
+            self._wanted_at = now
+            self.on_keyframe_wanted()
+
+    def start(self, session: EgressSession, now: float) -> None:
+        """A viewer is connected."""
+        viewer = session.viewer
+        group = self.group if now - self._pictured_at < GROUP_LIFE else []
+        try:
+            viewer.connected(group, has_video=self._has_video, now=now)
+        except SrtpError as error:
+            session.peer.end(f"SRTP failed: {error}")
+            return
+        if viewer.state is ViewerState.WAITING:
+            self._waiting.append(session)
+            self.want_keyframe(now)
+        elif viewer.state is ViewerState.CATCHING_UP:
+            self.catching_up.append(session)
+        self._sort()
+        self.wake()
+
+    def drop(self, session: EgressSession) -> None:
+        if self.sessions.pop(session.id, None) is not None:
+            self._waiting = [other for other in self._waiting if other is not session]
+            self.catching_up = [other for other in self.catching_up if other is not session]
+            self._sort()
+
+    def _sort(self) -> None:
+        """Who is sent what, in lists that the sending loop need not think about."""
+        viewers = [session.viewer for session in self.sessions.values()]
+        self._pictures.set(
+            [
+                viewer.video
+                for viewer in viewers
+                if viewer.state is ViewerState.LIVE and viewer.video is not None
+            ]
+        )
+        self._sound.set(
+            [viewer.audio for viewer in viewers if viewer.audio_open and viewer.audio is not None]
+        )
+
+    def video(self, payloads: Sequence[bytes], timestamp: int, *, keyframe: bool) -> None:
+        self._has_video = True
+        self._pictured_at = time.monotonic()
+        frame = Frame(payloads, sum(map(len, payloads)), timestamp)
+        if self._waiting or self.catching_up:
+            self._bring_in(frame, keyframe=keyframe)
+        self._keep(frame, keyframe=keyframe)
+        self._fail(self._pictures.frame(payloads, timestamp, marker=True))
+
+    def audio(self, payloads: Sequence[bytes], timestamp: int) -> None:
+        self._fail(self._sound.frame(payloads, timestamp, marker=False))
+
+    def _bring_in(self, frame: Frame, *, keyframe: bool) -> None:
+        changed = False
+        for session in [*self._waiting, *self.catching_up]:
+            changed |= session.viewer.frame(frame, keyframe=keyframe)
+        for session in self.catching_up:
+            if session.viewer.state is ViewerState.WAITING:
+                self._waiting.append(session)
+                self.want_keyframe(time.monotonic())
+                changed = True
+        if changed:
+            self._refresh()
+
+    def _refresh(self) -> None:
+        self._waiting = [s for s in self._waiting if s.viewer.state is ViewerState.WAITING]
+        self.catching_up = [
+            s for s in self.catching_up if s.viewer.state is ViewerState.CATCHING_UP
+        ]
+        self._sort()
+
+    def _keep(self, frame: Frame, *, keyframe: bool) -> None:
+        """The group of pictures since the last key frame, none when it grows too large."""
+        if keyframe:
+            self.group = [frame]
+            self._group_octets = frame.octets
+            return
+        group = self.group
+        if not group:
+            return
+        group.append(frame)
+        self._group_octets += frame.octets
+        too_long = abs(frame.timestamp - group[0].timestamp) > MAX_GROUP_TIME
+        if too_long or self._group_octets > MAX_GROUP:
+            self.group = []
+
+    def _fail(self, failed: list[OutgoingTrack]) -> None:
+        if failed:
+            for session in list(self.sessions.values()):
+                if session.viewer.video in failed or session.viewer.audio in failed:
+                    session.peer.end("SRTP failed")
+
+    def pump(self) -> None:
+        """One step for each viewer that catches up."""
+        done = False
+        for session in list(self.catching_up):
+            try:
+                done |= session.viewer.pump()
+            except SrtpError as error:
+                session.peer.end(f"SRTP failed: {error}")
+        if done:
+            self._refresh()
+
+    def tick(self, now: float, wall: float) -> None:
+        """Sender reports; and sound for whom no picture comes."""
+        for session in list(self.sessions.values()):
+            if session.viewer.connected_at is not None:
+                session.report(self.clock, wall, now)
+        for session in self._waiting:
+            viewer = session.viewer
+            at = viewer.connected_at
+            if not viewer.audio_open and at is not None and now - at >= _AUDIO_WAIT:
+                viewer.audio_open = True
+                self._sort()

@@ -1,0 +1,61 @@
+"""What was sent and may be asked for again: payloads by reference, one entry a frame."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+HISTORY: Final = 512
+"""Packets that can be sent again."""
+
+
+class SentPacket(NamedTuple):
+    payload: bytes
+    timestamp: int
+    marker: bool
+
+
+class SentFrames:
+    """Packets numbered from 0 as they were sent, of which the last HISTORY are kept.
+
+    All viewers that are sent the same frames share one: where a viewer stands in it is
+    one number of its own.
+
+    Attributes:
+        total: packets that went in.
+    """
+
+    __slots__ = ("_frames", "_kept", "total")
+
+    def __init__(self) -> None:
+        self.total = 0
+        # Frames of one packet each are the most there can be, and one that is going out.
+        self._frames: deque[tuple[Sequence[bytes], int, bool]] = deque(maxlen=HISTORY + 1)
+        self._kept = 0
+
+    def add(self, payloads: Sequence[bytes], timestamp: int, *, marker: bool) -> None:
+        """
+        Args:
+            payloads: of one frame, at least one; not changed after.
+        """
+        self.total += len(payloads)
+        self._kept += len(payloads)
+        self._frames.append((payloads, timestamp, marker))
+        while self._kept - len(self._frames[0][0]) >= HISTORY:
+            self._kept -= len(self._frames.popleft()[0])
+
+    def back(self, count: int) -> SentPacket | None:
+        """The packet ``count`` before the newest, 0 is that one; None when it is not kept."""
+        if not 0 <= count < min(self._kept, HISTORY):
+            return None
+        frames = reversed(self._frames)
+        payloads, timestamp, marker = next(frames)
+        while count >= len(payloads):
+            count -= len(payloads)
+            payloads, timestamp, marker = next(frames)
+        return SentPacket(payloads[-1 - count], timestamp, marker and count == 0)
+
+    def clear(self) -> None:
+        self._frames.clear()
+        self._kept = 0

@@ -1,0 +1,202 @@
+"""The native part by itself: what only it can get wrong."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Iterator
+from importlib.machinery import EXTENSION_SUFFIXES
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from relay.protocols.webrtc import native_fanout
+from relay.protocols.webrtc.dtls import SrtpError
+from relay.protocols.webrtc.fanout import MAX_PAYLOAD
+from tests.protocols.webrtc.outlet import Keys, NativeBackend, SocketOutlet, parameters
+
+
+@pytest.fixture
+def backend() -> Iterator[NativeBackend]:
+    made = NativeBackend()
+    yield made
+    made.close()
+
+
+@given(
+    st.lists(st.lists(st.integers(1, MAX_PAYLOAD), min_size=1, max_size=12), min_size=1, max_size=4)
+)
+def test_whatever_the_sizes_each_packet_comes_out_by_itself(frames: list[list[int]]) -> None:
+    backend = NativeBackend()
+    try:
+        tracks = [backend.track() for _ in range(3)]
+        fan_out = backend.fan_out()
+        fan_out.set([one for one, _ in tracks])
+        payloads = [
+            [bytes([number, index % 256]) * size for index, size in enumerate(sizes)]
+            for number, sizes in enumerate(frames)
+        ]
+        cut = [[payload[:MAX_PAYLOAD] for payload in frame] for frame in payloads]
+        for number, frame in enumerate(cut):
+            fan_out.frame(frame, number * 3000, marker=True)
+        for _, outlet in tracks:
+            packets = outlet.packets
+            assert [packet.payload for packet in packets] == [p for frame in cut for p in frame]
+            assert all((b.sequence - a.sequence) & 0xFFFF == 1 for a, b in pairwise(packets))
+        assert backend.counted == [3 * sum(map(len, cut)), 0]
+    finally:
+        backend.close()
+
+
+def test_more_than_one_batch_of_viewers_and_more_bytes_than_the_arena(
+    backend: NativeBackend,
+) -> None:
+    tracks = [backend.track() for _ in range(150)]
+    fan_out = backend.fan_out()
+    fan_out.set([one for one, _ in tracks])
+    frame = [bytes([index]) * 1200 for index in range(20)]
+    fan_out.frame(frame, 0, marker=True)
+    small = [b"a", b"bb" * 600, b"c"]  # three messages each: packets that grow make no train
+    fan_out.frame(small, 3000, marker=True)
+    for _, outlet in tracks:
+        assert [packet.payload for packet in outlet.packets] == frame + small
+
+
+def test_a_frame_of_more_packets_than_one_message_may_have(backend: NativeBackend) -> None:
+    one, outlet = backend.track()
+    frame = [index.to_bytes(2, "big") for index in range(200)]
+    one.send_alone(frame, 0, marker=True)
+    assert [packet.payload for packet in outlet.packets] == frame
+
+
+def test_an_address_that_cannot_be_reached_takes_only_its_own_packets(
+    backend: NativeBackend,
+) -> None:
+    tracks = [backend.track() for _ in range(3)]
+    tracks[1][0].route(Keys(2), ("255.255.255.255", 9))  # EACCES: broadcast is not asked for
+    fan_out = backend.fan_out()
+    fan_out.set([one for one, _ in tracks])
+    assert fan_out.frame([b"a", b"b"], 0, marker=True) == []
+    assert [len(outlet.packets) for _, outlet in tracks] == [2, 0, 2]
+    assert backend.counted == [4, 2]
+
+
+def test_a_viewer_that_moved_gets_what_comes_after_at_its_new_address(
+    backend: NativeBackend,
+) -> None:
+    one, old = backend.track()
+    one.send_alone([b"a"], 0, marker=True)
+    new = SocketOutlet()
+    one.route(Keys(1), new.socket.getsockname())
+    one.send_alone([b"b"], 0, marker=True)
+    one.route(None, None)
+    one.send_alone([b"c"], 0, marker=True)
+    assert [packet.payload for packet in old.packets] == [b"a"]
+    assert [packet.payload for packet in new.packets] == [b"b"]
+    new.socket.close()
+
+
+def test_a_full_socket_drops_and_counts(backend: NativeBackend) -> None:
+    backend._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    tracks = [backend.track() for _ in range(100)]
+    fan_out = backend.fan_out()
+    fan_out.set([one for one, _ in tracks])
+    for number in range(20):
+        fan_out.frame([bytes(1200)] * 8, number * 3000, marker=True)
+    sent, unsent = backend.counted
+    assert sent + unsent == 100 * 20 * 8
+    before = tracks[0][0].sequence
+    fan_out.frame([b"on"], 0, marker=True)
+    assert tracks[0][0].sequence == (before + 1) & 0xFFFF
+
+
+def test_where_the_kernel_cuts_no_messages_each_packet_goes_by_itself(
+    backend: NativeBackend,
+) -> None:
+    so_no_check = 11  # Linux refuses UDP_SEGMENT on a socket that sends no checksums
+    backend._socket.setsockopt(socket.SOL_SOCKET, so_no_check, 1)
+    tracks = [backend.track() for _ in range(3)]
+    fan_out = backend.fan_out()
+    fan_out.set([one for one, _ in tracks])
+    frame = [bytes([index]) * 100 for index in range(5)]
+    for number in range(2):
+        fan_out.frame(frame, number * 3000, marker=True)
+    for _, outlet in tracks:
+        assert [packet.payload for packet in outlet.packets] == frame * 2
+    assert backend.counted == [30, 0]
+
+
+def test_ipv6_addresses_are_written_as_the_kernel_reads_them() -> None:
+    backend = NativeBackend()
+    receiver = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    sender = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    library = native_fanout._library()
+    assert library is not None
+    try:
+        receiver.bind(("::1", 0))
+        receiver.settimeout(5)
+        protect = int(backend.sender.ffi.cast("uintptr_t", backend._protect))
+        six = native_fanout.NativeSender(library, sender.fileno(), backend._count, protect)
+        one, _ = backend.track()
+        moved = six.track(parameters(), SimpleNamespace())
+        moved.route(Keys(1), receiver.getsockname())
+        moved.send_alone([b"six"], 0, marker=True)
+        assert receiver.recv(2048).endswith(b"six")
+        assert one.packets == 0
+    finally:
+        backend.close()
+        receiver.close()
+        sender.close()
+
+
+def test_a_payload_that_is_too_large_is_refused_whole(backend: NativeBackend) -> None:
+    one, outlet = backend.track()
+    with pytest.raises(ValueError, match=str(MAX_PAYLOAD)):
+        one.send_alone([b"a", bytes(MAX_PAYLOAD + 1)], 0, marker=True)
+    assert outlet.packets == []
+    assert one.packets == 0
+
+
+def test_keys_that_fail_are_said_with_their_status(backend: NativeBackend) -> None:
+    one, outlet = backend.track()
+    backend.refuse(outlet)
+    with pytest.raises(SrtpError, match="status 7"):
+        one.send([b"a"], 0, marker=True)
+
+
+def test_without_the_native_part_pure_python_sends_and_says_so_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(native_fanout, "_HERE", tmp_path)
+    native_fanout._library.cache_clear()
+    try:
+        with caplog.at_level(logging.WARNING):
+            for _ in range(3):
+                assert native_fanout.NativeSender.over(0, lambda sent, unsent: None) is None
+        assert len(caplog.records) == 1
+        assert "pure Python sends" in caplog.text
+    finally:
+        native_fanout._library.cache_clear()
+
+
+def test_a_library_of_another_version_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    header = native_fanout._HERE / "native" / "fanout.h"
+    (tmp_path / "native").mkdir()
+    changed = header.read_text().replace("uint32_t ssrc;", "uint32_t ssrc; uint64_t more;")
+    (tmp_path / "native" / "fanout.h").write_text(changed)
+    suffix = EXTENSION_SUFFIXES[0]
+    real = native_fanout._HERE / f"_native{suffix}"
+    (tmp_path / real.name).symlink_to(real)
+    monkeypatch.setattr(native_fanout, "_HERE", tmp_path)
+    native_fanout._library.cache_clear()
+    try:
+        assert native_fanout._library() is None
+        assert "another version" in caplog.text
+    finally:
+        native_fanout._library.cache_clear()
