@@ -290,7 +290,7 @@ class Path:
 
     @property
     def viewers(self) -> int:
-        return 0 if self._ended else len(self._egress.viewers(self._key))
+        return 0 if self._ended else self._egress.count(self._key)
 
     def update(self, body: bytes) -> dict[str, Any]:
         """Change parameters; before the first picture they are kept for the job to come."""

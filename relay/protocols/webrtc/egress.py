@@ -113,6 +113,13 @@ class Egress:
         now = time.monotonic()
         return [session.statistics(now) for session in self._find(rendition).sessions.values()]
 
+    def count(self, rendition: str) -> int:
+        """How many viewers there are, without looking at each.
+
+        Raises: NotFound.
+        """
+        return len(self._find(rendition).sessions)
+
     async def close(self, rendition: str, reason: str) -> None:
         """End a rendition: each viewer is told. Unknown ones are ended already."""
         known = self._renditions.pop(rendition, None)

@@ -347,6 +347,16 @@ async def test_a_unit_that_fits_into_no_packet_is_dropped(show: Show) -> None:
     assert peer.rtp == []
 
 
+async def test_viewers_are_counted_as_they_come_and_go(show: Show) -> None:
+    assert show.egress.count("show") == 0
+    peers = [await show.join() for _ in range(3)]
+    assert show.egress.count("show") == len(show.egress.viewers("show")) == 3
+    peers[0].end("gone")
+    assert show.egress.count("show") == 2
+    with pytest.raises(NotFound):
+        show.egress.count("another")
+
+
 async def test_when_a_rendition_ends_its_viewers_are_told(show: Show) -> None:
     peer = await show.join()
     session = await show.egress.answer("show", "offer")
