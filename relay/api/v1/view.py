@@ -115,7 +115,10 @@ class ServingView(View):
 class WarningView(View):
     """What may be wrong with a stream that is served all the same."""
 
-    code: str = Field(description="Stable.")
+    code: str = Field(
+        description="Stable: output_rate_low, output_still, output_silent, output_foreign or "
+        "params_taken_back."
+    )
     reason: str
 
     @classmethod
