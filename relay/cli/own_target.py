@@ -7,14 +7,6 @@ import contextlib
 import secrets
 from collections.abc import AsyncIterator
 
-from aiohttp import web
-
-from relay.api.app import build_app
-from relay.api.server import Server
-from relay.config import Gateway, WebRtc
-from relay.gateway.node import GatewayNode
-from relay.protocols.trickle.server import TrickleServer
-
 LOOPBACK = "127.0.0.1"
 TRICKLE = "/trickle/"
 STREAM = "conformance"
@@ -26,6 +18,10 @@ async def trickle(url: str | None) -> AsyncIterator[str]:
     if url is not None:
         yield url
         return
+    from aiohttp import web
+
+    from relay.protocols.trickle.server import TrickleServer
+
     channels = TrickleServer(base_path=TRICKLE, autocreate=True)
     app = web.Application()
     channels.attach(app)
@@ -53,6 +49,11 @@ async def offering(
     if url is not None:
         yield url, token
         return
+    from relay.api.app import build_app
+    from relay.api.server import Server
+    from relay.config import Gateway, WebRtc
+    from relay.gateway.node import GatewayNode
+
     key = secrets.token_urlsafe(16)
     node = GatewayNode(
         Gateway(orchestrators=[], publish_key=key, webrtc=WebRtc(host=LOOPBACK, port=0))

@@ -64,10 +64,10 @@ class Session:
         """Its address.
 
         Raises:
-            Failed: the server named none.
+            NotOffered: the server named none.
         """
         if not self.at:
-            raise Failed("a 201 without Location", "Location")
+            raise NotOffered("sessions have no Location")
         return self.at
 
     @property

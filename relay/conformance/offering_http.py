@@ -31,7 +31,7 @@ def words(value: str) -> set[str]:
 @case("post", "A good offer is 201 with an SDP answer and a Location.", "RFC 9725 4.2")
 async def _(e: Endpoint) -> None:
     session = await e.session()
-    holds(session.url, "a 201 without Location", "Location")
+    holds(session.at, "a 201 without Location", "Location")
     kind = session.reply.headers.get("Content-Type", "").partition(";")[0]
     same("content-type", kind, SDP)
     holds(session.answer.startswith("v=0"), session.answer[:20], "v=0")
@@ -59,6 +59,7 @@ async def _(e: Endpoint) -> None:
 @case("location", "The Location is an address that can be asked.", "RFC 9725 4.2")
 async def _(e: Endpoint) -> None:
     session = await e.session()
+    holds(session.at, "a 201 without Location", "Location")
     reply = await session.ask("OPTIONS")
     holds(reply.status in TWO_HUNDREDS, f"OPTIONS {reply.status}", "2xx")
 
@@ -70,7 +71,8 @@ async def _(e: Endpoint) -> None:
 )
 async def _(e: Endpoint) -> None:
     session = await e.session()
-    location = session.reply.headers["Location"] if session.url else ""
+    holds(session.at, "a 201 without Location", "Location")
+    location = session.reply.headers["Location"]
     holds(re.match(r"https?://|/", location), f"Location {location}", "a whole path")
     holds("?" not in location, f"Location {location}", "no query")
 

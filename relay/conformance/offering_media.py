@@ -101,8 +101,6 @@ async def _(e: Endpoint) -> None:
 )
 async def _(e: Endpoint) -> None:
     async with joined(e, media=False) as one:
-        if not one.session.at:
-            raise NotOffered("sessions have no Location")
         await one.session.ask("DELETE")
         try:
             async with asyncio.timeout(3.0):

@@ -127,7 +127,7 @@ async def _(e: Endpoint) -> None:
     _, media = (await e.session()).sections()
     if e.side is Side.WHIP:
         raise NotOffered("a publisher's answer sends no stream")
-    named = [one.values("msid") for one in media]
+    named = [one.values("msid") for one in media if "inactive" not in one.attributes]
     holds(all(named), "a section without msid", "msid")
     streams = {words[0].split()[0] for words in named}
     holds(len(streams) == 1, f"streams {sorted(streams)}", "one")

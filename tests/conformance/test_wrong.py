@@ -229,7 +229,7 @@ def tagged(_: web.Request, response: web.StreamResponse) -> None:
     [
         (weak, ("etag", "trickle", "list-if-match", "restart")),
         (tagged, ("trickle",)),
-        (without("Location"), ("post", "location", "delete")),
+        (without("Location"), ("post", "location", "location-is-whole")),
         (without("Accept-Post"), ("options",)),
         (without("Access-Control-Expose-Headers"), ("exposed",)),
         (without("Access-Control-Allow-Origin"), ("preflight", "refusals-are-readable")),
