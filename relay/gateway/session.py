@@ -92,10 +92,12 @@ class OrchestratorSession:
         headers = token_header(answer.trickle_token)
         self._input = TricklePublisher(http, answer.publish_url, ssl=publish.ssl, headers=headers)
         self._control = TricklePublisher(http, answer.control_url, ssl=control.ssl, headers=headers)
+        # From the first segment on: who opens the next one ahead, as runners do, would
+        # otherwise have its first pictures lost whenever it is quicker than this reader.
         self._output = TrickleSubscriber(
-            http, answer.subscribe_url, ssl=subscribe.ssl, headers=headers
+            http, answer.subscribe_url, start=0, ssl=subscribe.ssl, headers=headers
         )
-        # From the first event on: a worker tells at once what it can do.
+        # Events too: a worker tells at once what it can do.
         self._events = TrickleSubscriber(
             http,
             answer.events_url,

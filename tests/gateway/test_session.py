@@ -17,6 +17,7 @@ from relay.media.segmenter import Segmenter
 from relay.media.unit import AccessUnit
 from relay.protocols.trickle.client import open_session
 from relay.protocols.trickle.publisher import TricklePublisher
+from relay.protocols.trickle.subscriber import TrickleSubscriber
 from relay.rpc.events import KEEPALIVE_MESSAGE, Event
 from relay.rpc.live_job import LiveJobAnswer, LiveJobRequest
 from relay.rpc.reach import ANYWHERE
@@ -77,6 +78,21 @@ async def test_pictures_and_sound_go_there_and_come_back_with_their_times() -> N
         ]
         one.end(Ending("done", "enough"))
         assert await running == Ending("done", "enough")
+
+
+async def test_output_that_began_before_it_was_read_is_not_lost() -> None:
+    sink = Sink()
+    async with Seller(silent).running() as seller, opened(seller, sink) as (one, job):
+        for n in range(5):
+            job.show(picture(n * FRAME, key=n == 0))
+        quicker = TrickleSubscriber(seller.http, job.url("out"), start=0)
+        assert await anext(await anext(quicker))
+        running = asyncio.create_task(one.run())
+        await eventually(lambda: sink.units)
+        assert sink.units[0].pts == 0
+        await quicker.close()
+        one.end(Ending("done", ""))
+        await running
 
 
 async def test_before_a_key_frame_nothing_is_sent_and_nothing_owed() -> None:
