@@ -274,7 +274,7 @@ async def _talk(job: Job) -> None:
 async def test_a_model_that_loads_gets_three_times_the_patience_and_then_its_own() -> None:
     async def loads(job: Job) -> None:
         await job.says_status("LOADING")
-        loaded = asyncio.get_running_loop().time() + 1.0
+        loaded = asyncio.get_running_loop().time() + 2.5
         told = False
         async for unit in job.pictures():
             late = asyncio.get_running_loop().time() - loaded
@@ -287,7 +287,7 @@ async def test_a_model_that_loads_gets_three_times_the_patience_and_then_its_own
     async with (
         Seller(loads).running() as slow,
         Seller().running() as other,
-        gateway(slow, other, start_timeout=0.5) as desk,
+        gateway(slow, other, start_timeout=1.5) as desk,
         desk.filming(),
     ):
         await desk.live_at(slow)
