@@ -15,6 +15,7 @@ from relay.api.routes import Options, Route
 from relay.api.session import Sessions
 from relay.api.v1.gateway import About
 from relay.api.v1.streams import Streams
+from relay.api.v1.viewers import Viewers
 from relay.api.whip import Endpoints
 
 # aiohttp's own bound on bodies: ours are smaller, and read by ``relay.api.body``.
@@ -42,6 +43,7 @@ def _table(node: Node) -> tuple[list[Route], list[Options]]:
         *endpoints.routes(),
         *Sessions(node).routes(),
         *Streams(node).routes(),
+        *Viewers(node).routes(),
         *About(node).routes(),
         *network.routes(),
         *Health(node).routes(),

@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from relay.config import Gateway
 from relay.gateway.doorman import Visit
-from relay.gateway.status import ModelOffer, StreamStatus
+from relay.gateway.status import ModelOffer, StreamStatus, ViewerStatus
 
 
 class PatchAnswer(Protocol):
@@ -87,6 +87,10 @@ class Node(Protocol):
     def streams(self) -> Sequence[StreamStatus]: ...
 
     def stream(self, name: str) -> StreamStatus: ...
+
+    def viewers(self, name: str, *, limit: int, after: str) -> Sequence[ViewerStatus]: ...
+
+    def viewer(self, session_id: str) -> ViewerStatus: ...
 
     async def update(self, name: str, body: bytes) -> dict[str, Any]: ...
 

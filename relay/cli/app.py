@@ -316,6 +316,24 @@ def _object(text: str | None) -> dict[str, Any] | None:
 
 
 @app.command(rich_help_panel=NETWORK)
+def streams(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="One, with viewers.")] = None,
+    gateway: Annotated[
+        str, typer.Option(metavar="URL", help="Base address of the gateway.")
+    ] = "http://127.0.0.1:9935",
+    token: Annotated[str | None, typer.Option(help="The publish key, where one is needed.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again each second.")] = False,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Take any certificate.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a gateway carries: rates, delay, losses, viewers."""
+    from relay.cli import streams as showing
+
+    request = showing.Request(gateway, name, token, watch, as_json, insecure)
+    raise typer.Exit(showing.run(request))
+
+
+@app.command(rich_help_panel=NETWORK)
 def health(
     url: Annotated[
         str, typer.Argument(help="Such as http://127.0.0.1:9935 or http://127.0.0.1:9935/healthz")

@@ -23,7 +23,8 @@ from relay.gateway.places import check_name
 from relay.gateway.publisher import Wish
 from relay.gateway.sellers import Sellers
 from relay.gateway.smoke import SmokeTests
-from relay.gateway.status import ModelOffer, StreamStatus
+from relay.gateway.status import ModelOffer, StreamStatus, ViewerStatus
+from relay.gateway.viewers import page, viewer_of
 from relay.policy.gate import Gate
 from relay.policy.heartbeat import TERMINATED
 from relay.protocols.trickle.client import open_session
@@ -303,6 +304,14 @@ class GatewayNode:
 
     def stream(self, name: str) -> StreamStatus:
         return self._known(name).status()
+
+    def viewers(self, name: str, *, limit: int, after: str) -> list[ViewerStatus]:
+        """A page of a stream's viewers, the earliest first; raises NotFound."""
+        return page(self._known(name).audience(), limit, after)
+
+    def viewer(self, session_id: str) -> ViewerStatus:
+        """The viewer of a session, by its secret; raises NotFound."""
+        return viewer_of(self.session(session_id), time.monotonic())
 
     async def update(self, name: str, body: bytes) -> dict[str, Any]:
         return self._known(name).update(body)

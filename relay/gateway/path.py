@@ -29,7 +29,7 @@ from relay.gateway.sellers import Sellers
 from relay.gateway.status import StreamState, StreamStatus
 from relay.media.stream import Stream
 from relay.media.unit import VIDEO_CLOCK, AccessUnit
-from relay.protocols.webrtc.egress import Egress, EgressSession
+from relay.protocols.webrtc.egress import Egress, EgressSession, ViewerStatistics
 from relay.protocols.webrtc.ingest import Ingest, IngestSession
 from relay.states import StateMachine
 
@@ -291,6 +291,9 @@ class Path:
     @property
     def viewers(self) -> int:
         return 0 if self._ended else self._egress.count(self._key)
+
+    def audience(self) -> list[ViewerStatistics]:
+        return [] if self._ended else self._egress.viewers(self._key)
 
     def update(self, body: bytes) -> dict[str, Any]:
         """Change parameters; before the first picture they are kept for the job to come."""

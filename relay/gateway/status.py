@@ -114,6 +114,23 @@ class StreamStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class ViewerStatus:
+    """One viewer of a stream. What it says of losses is of its last report."""
+
+    id: str  # short; not the session's secret
+    state: str
+    connected_for: float | None  # seconds
+    packets: int
+    octets: int
+    resent: int
+    nacked: int  # packets that it asked for again
+    keyframes_asked: int
+    fraction_lost: float
+    jitter_ms: float
+    round_trip_ms: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class ModelOffer:
     """A model that some orchestrator offers now."""
 

@@ -20,7 +20,7 @@ from relay.errors import (
     TooLarge,
 )
 from relay.gateway.doorman import Visit
-from relay.gateway.status import ModelOffer, StreamState, StreamStatus
+from relay.gateway.status import ModelOffer, StreamState, StreamStatus, ViewerStatus
 from relay.policy.gate import Gate
 
 ANSWER = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n"
@@ -67,6 +67,7 @@ class FakeNode:
         self.live: dict[str, StreamStatus] = {}
         self.published: list[dict[str, Any]] = []
         self.offers: list[ModelOffer] = []
+        self.watching: list[ViewerStatus] = []
         self.updates: list[bytes] = []
         self.stopped: list[str] = []
         self.smoked: list[tuple[str, float, str]] = []
@@ -141,6 +142,18 @@ class FakeNode:
             return self.live[name]
         except KeyError:
             raise NotFound("Stream not found", code="stream_not_found") from None
+
+    def viewers(self, name: str, *, limit: int, after: str) -> list[ViewerStatus]:
+        self.stream(name)
+        ids = [given.id for given in self.watching]
+        start = ids.index(after) + 1 if after in ids else 0
+        return self.watching[start : start + limit]
+
+    def viewer(self, session_id: str) -> ViewerStatus:
+        session = self.session(session_id)
+        if isinstance(session, FakePublisher):
+            raise NotFound("this session is no viewer's", code="viewer_not_found")
+        return self.watching[0]
 
     async def update(self, name: str, body: bytes) -> dict[str, Any]:
         self.stream(name)

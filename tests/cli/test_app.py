@@ -19,11 +19,14 @@ def relay(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 COMMANDS = ("up", "gateway", "orchestrator", "worker")
+SHOWN = (*COMMANDS, "publish", "demo", "health", "streams")
 
 
 def test_help_is_short_and_grouped() -> None:
     said = relay("--help").stdout
-    assert all(f" {command} " in said for command in (*COMMANDS, "publish", "demo", "health"))
+    assert all(
+        f" {command} " in said for command in SHOWN
+    )
     assert len(said.splitlines()) < 32
 
 

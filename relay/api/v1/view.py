@@ -17,6 +17,7 @@ from relay.gateway.status import (
     Serving,
     StreamState,
     StreamStatus,
+    ViewerStatus,
 )
 
 
@@ -180,6 +181,44 @@ class StreamView(View):
                 "runner_error": given.runner_error,
             }
         )
+
+
+class ViewerView(View):
+    """One viewer. Losses, jitter and round trip are of its last report."""
+
+    id: str = Field(description="Short, for people; not the session's secret.")
+    state: str = Field(description="connecting, waiting, catching up, live or gone.")
+    connected_for: float | None = Field(description="Seconds.")
+    packets: int = Field(description="Sent, of pictures and sound.")
+    octets: int
+    resent: int = Field(description="Packets sent again.")
+    nacked: int = Field(description="Packets that it asked for again.")
+    keyframes_asked: int
+    fraction_lost: float
+    jitter_ms: float
+    round_trip_ms: float | None
+
+    @classmethod
+    def of(cls, given: ViewerStatus) -> ViewerView:
+        trip, since = given.round_trip_ms, given.connected_for
+        return cls(
+            id=given.id,
+            state=given.state,
+            connected_for=None if since is None else round(since, 1),
+            packets=given.packets,
+            octets=given.octets,
+            resent=given.resent,
+            nacked=given.nacked,
+            keyframes_asked=given.keyframes_asked,
+            fraction_lost=round(given.fraction_lost, 4),
+            jitter_ms=round(given.jitter_ms, 2),
+            round_trip_ms=None if trip is None else round(trip, 2),
+        )
+
+
+class ViewerList(View):
+    viewers: list[ViewerView]
+    next: str | None = Field(description="Where the next page begins; null on the last.")
 
 
 class StreamList(View):

@@ -1,0 +1,76 @@
+"""``/v1/streams/NAME/viewers`` and ``/v1/viewers/ID``: what each viewer gets, and says of it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aiohttp import web
+
+from relay.api import auth, body
+from relay.api.node import Node
+from relay.api.routes import Answer, Parameter, Route
+from relay.api.v1.streams import NAME, answer
+from relay.api.v1.view import ViewerList, ViewerView
+from relay.errors import BadInput
+
+PAGE: Final = 100
+LARGEST: Final = 1000
+
+
+class Viewers:
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    async def list_(self, request: web.Request) -> web.Response:
+        """A page of them, the earliest first."""
+        auth.require_details(request, self._node.settings)
+        limit = _limit(request.query.get("limit"))
+        after = request.query.get("after", "")
+        found = self._node.viewers(request.match_info["name"], limit=limit + 1, after=after)
+        shown = [ViewerView.of(given) for given in found[:limit]]
+        more = shown[-1].id if len(found) > limit else None
+        return answer(ViewerList(viewers=shown, next=more))
+
+    async def show(self, request: web.Request) -> web.Response:
+        """One, for whoever knows its session's secret: the viewer itself."""
+        return answer(ViewerView.of(self._node.viewer(request.match_info["id"])))
+
+    def routes(self) -> list[Route]:
+        return [
+            Route(
+                "GET",
+                "/v1/streams/{name}/viewers",
+                self.list_,
+                "listViewers",
+                "List a stream's viewers",
+                "streams",
+                {200: Answer("A page of viewers.", body.JSON, ViewerList)},
+                "On a public gateway this needs the publish key.",
+                parameters=(
+                    NAME,
+                    Parameter("limit", f"At most so many, up to {LARGEST}; {PAGE} by default."),
+                    Parameter("after", "The next of the page before."),
+                ),
+                problems=(400, 401, 403, 404),
+            ),
+            Route(
+                "GET",
+                "/v1/viewers/{id}",
+                self.show,
+                "showViewer",
+                "Show the viewer of a session",
+                "streams",
+                {200: Answer("The viewer.", body.JSON, ViewerView)},
+                "The session's secret, the last part of its Location, is the right to ask.",
+                parameters=(Parameter("id", "The session's secret.", "path", required=True),),
+                problems=(404,),
+            ),
+        ]
+
+
+def _limit(text: str | None) -> int:
+    if text is None:
+        return PAGE
+    if not text.isascii() or not text.isdecimal() or not 1 <= int(text[:9]) <= LARGEST:
+        raise BadInput(f"limit is a number from 1 to {LARGEST}.", code="bad_limit")
+    return int(text)

@@ -1,0 +1,197 @@
+"""``relay streams [NAME]``: what a gateway carries, and how each viewer gets it."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import quote, urlsplit
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from relay.errors import BadInput, NotFound, PeerError, PeerRefused, PeerTimeout
+from relay.rpc.certificate import client_context
+
+TIMEOUT: Final = 5.0
+MAX_ANSWER: Final = 8 << 20
+INTERVAL: Final = 1.0
+SHOWN: Final = 30
+"""Viewers that are shown: more are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the command line asked for."""
+
+    gateway: str
+    name: str | None = None
+    token: str | None = None
+    watch: bool = False
+    as_json: bool = False
+    insecure: bool = False
+
+
+def run(request: Request) -> int:
+    """Print once, or every second until Ctrl-C.
+
+    Raises:
+        BadInput: no http(s) address.
+        NotFound: no such stream.
+        PeerRefused, PeerTimeout: the gateway does not tell.
+    """
+    if urlsplit(request.gateway).scheme not in ("http", "https"):
+        raise BadInput(f"{request.gateway} is no http:// or https:// address")
+    if not request.watch:
+        _print(request, _look(request))
+        return 0
+    with _screen(request) as show:
+        while True:
+            began = time.monotonic()
+            show(_look(request))
+            time.sleep(max(0.0, INTERVAL - (time.monotonic() - began)))
+
+
+@contextmanager
+def _screen(request: Request) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """Where each look goes: over the last one on a terminal, under it anywhere else."""
+    try:
+        if request.as_json or not sys.stdout.isatty():
+            yield lambda told: _print(request, told)
+            return
+        with Live(console=Console(), auto_refresh=False) as live:
+            yield lambda told: live.update(_page(told), refresh=True)
+    except KeyboardInterrupt:
+        return
+
+
+def _print(request: Request, told: Mapping[str, Any]) -> None:
+    if request.as_json:
+        print(json.dumps(told), flush=True)
+    else:
+        Console(width=None if sys.stdout.isatty() else 160).print(_page(told))
+
+
+def _look(request: Request) -> dict[str, Any]:
+    if request.name is None:
+        return {"streams": _get(request, "/v1/streams")["streams"]}
+    path = f"/v1/streams/{quote(request.name, safe='')}"
+    viewers = _get(request, f"{path}/viewers?limit={SHOWN}")["viewers"]
+    return {"stream": _get(request, path), "viewers": viewers}
+
+
+def _get(request: Request, path: str) -> Any:
+    url = request.gateway.rstrip("/") + path
+    asking = urllib.request.Request(url)
+    if request.token:
+        asking.add_header("Authorization", f"Bearer {request.token}")
+    context = client_context(verify=not request.insecure)
+    try:
+        with urllib.request.urlopen(asking, timeout=TIMEOUT, context=context) as answer:
+            return json.loads(answer.read(MAX_ANSWER))
+    except urllib.error.HTTPError as error:
+        raise _refusal(error) from error
+    except ValueError as error:
+        raise PeerError(f"{url} answered no JSON: it is no gateway of ours") from error
+    except OSError as error:
+        hint = " (--insecure takes any certificate)" if "certificate" in str(error).lower() else ""
+        raise PeerTimeout(f"{url} does not answer: {error}{hint}") from error
+
+
+def _refusal(error: urllib.error.HTTPError) -> PeerRefused | NotFound:
+    try:
+        told = json.loads(error.read(MAX_ANSWER))
+        words, code = str(told["detail"]), str(told["code"])
+    except (ValueError, KeyError, TypeError):
+        words, code = error.reason, "peer_refused"
+    if error.code == 404:
+        return NotFound(words, code=code)
+    hint = " (--token takes the publish key)" if error.code in (401, 403) else ""
+    return PeerRefused(f"{error.code}: {words}{hint}", code=code)
+
+
+def _page(told: Mapping[str, Any]) -> RenderableType:
+    if "streams" in told:
+        return _streams(told["streams"]) if told["streams"] else Text("no stream is live")
+    stream, viewers = told["stream"], told["viewers"]
+    more = stream["viewers"] - len(viewers)
+    parts: list[RenderableType] = [_streams([stream]), *_facts(stream)]
+    if viewers:
+        parts.append(_viewers(viewers))
+    if more > 0:
+        parts.append(Text(f"and {more} more"))
+    return Group(*parts)
+
+
+def _table(words: Sequence[str], numbers: Sequence[str]) -> Table:
+    table = Table(box=None, header_style="bold")
+    for title in words:
+        table.add_column(title)
+    for title in numbers:
+        table.add_column(title, justify="right")
+    return table
+
+
+def _streams(streams: list[Mapping[str, Any]]) -> Table:
+    table = _table(
+        ("stream", "state", "model"),
+        ("in", "out", "delay p50", "p95", "viewers", "moved"),
+    )
+    for stream in streams:
+        delay = (stream["output"] or {}).get("delay")
+        table.add_row(
+            Text(stream["name"]),
+            stream["state"],
+            Text(stream["model"]),
+            _rate(stream["input"]),
+            _rate(stream["output"]),
+            f"{delay['p50_ms']:.1f} ms" if delay else "-",
+            f"{delay['p95_ms']:.1f} ms" if delay else "-",
+            str(stream["viewers"]),
+            str(stream["swaps"]),
+        )
+    return table
+
+
+def _rate(side: Mapping[str, Any] | None) -> str:
+    return f"{side['fps']:.1f} fps {side['bitrate'] / 1e6:.2f} Mbit/s" if side else "-"
+
+
+def _facts(stream: Mapping[str, Any]) -> Iterator[Text]:
+    if stream["reason"]:
+        yield Text(f"  {stream['reason']}", style="yellow")
+    for warning in stream["warnings"]:
+        yield Text(f"  {warning['reason']}", style="yellow")
+    if source := stream["input"]:
+        yield Text(f"  publisher: {source['packets']} packets, {source['lost']} lost on the way")
+    if serving := stream["serving"]:
+        yield Text(f"  served by {serving['orchestrator']}: {serving['why']}")
+
+
+def _viewers(viewers: list[Mapping[str, Any]]) -> Table:
+    table = _table(
+        ("viewer", "state"),
+        ("since", "packets", "resent", "lost", "jitter", "round trip", "key frames asked"),
+    )
+    for given in viewers:
+        since, trip = given["connected_for"], given["round_trip_ms"]
+        table.add_row(
+            Text(given["id"]),
+            given["state"],
+            "-" if since is None else f"{since:.0f} s",
+            str(given["packets"]),
+            str(given["resent"]),
+            f"{given['fraction_lost'] * 100:.1f} %",
+            f"{given['jitter_ms']:.1f} ms",
+            "-" if trip is None else f"{trip:.1f} ms",
+            str(given["keyframes_asked"]),
+        )
+    return table

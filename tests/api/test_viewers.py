@@ -1,0 +1,94 @@
+"""What is told of viewers, to whom."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from relay.gateway.status import ViewerStatus
+from tests.api.conftest import MakeSite, Site
+
+
+def viewer(number: int) -> ViewerStatus:
+    return ViewerStatus(
+        id=f"viewer-{number}",
+        state="live",
+        connected_for=12.345,
+        packets=1000,
+        octets=900_000,
+        resent=3,
+        nacked=4,
+        keyframes_asked=1,
+        fraction_lost=0.015625,
+        jitter_ms=1.2345,
+        round_trip_ms=None if number else 8.126,
+    )
+
+
+async def get(site: Site, path: str) -> tuple[int, Any]:
+    answer, body = await site.call("GET", path)
+    return answer.status, json.loads(body)
+
+
+async def test_a_viewer_is_shown_whole(site: Site) -> None:
+    site.node.add("cam")
+    site.node.watching = [viewer(0)]
+    assert await get(site, "/v1/streams/cam/viewers") == (
+        200,
+        {
+            "viewers": [
+                {
+                    "id": "viewer-0",
+                    "state": "live",
+                    "connected_for": 12.3,
+                    "packets": 1000,
+                    "octets": 900_000,
+                    "resent": 3,
+                    "nacked": 4,
+                    "keyframes_asked": 1,
+                    "fraction_lost": 0.0156,
+                    "jitter_ms": 1.23,
+                    "round_trip_ms": 8.13,
+                }
+            ],
+            "next": None,
+        },
+    )
+
+
+async def test_many_come_in_pages(site: Site) -> None:
+    site.node.add("cam")
+    site.node.watching = [viewer(number) for number in range(5)]
+    seen, after = [], ""
+    for _ in range(3):
+        _, told = await get(site, f"/v1/streams/cam/viewers?limit=2&after={after}")
+        seen += [given["id"] for given in told["viewers"]]
+        after = told["next"]
+    assert after is None
+    assert seen == [f"viewer-{number}" for number in range(5)]
+
+
+@pytest.mark.parametrize("limit", ["0", "1001", "-1", "many", "1e3", "", "9" * 5000])
+async def test_a_wrong_limit_is_refused(site: Site, limit: str) -> None:
+    site.node.add("cam")
+    status, told = await get(site, f"/v1/streams/cam/viewers?limit={limit}")
+    assert (status, told["code"]) == (400, "bad_limit")
+
+
+async def test_viewers_of_nothing_are_not_found(site: Site) -> None:
+    assert (await get(site, "/v1/streams/nope/viewers"))[0] == 404
+    assert (await get(site, "/v1/viewers/nope"))[0] == 404
+
+
+async def test_strangers_do_not_read_the_list_and_a_viewer_reads_its_own(
+    make_site: MakeSite,
+) -> None:
+    site = await make_site(publish_key="secret", host="0.0.0.0")
+    site.node.add("cam")
+    site.node.watching = [viewer(0)]
+    assert (await get(site, "/v1/streams/cam/viewers"))[0] == 401
+    session = await site.node.play("cam", "offer")
+    status, told = await get(site, f"/v1/viewers/{session.id}")
+    assert (status, told["id"]) == (200, "viewer-0")
