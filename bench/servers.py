@@ -25,11 +25,11 @@ class Server:
 
 
 @asynccontextmanager
-async def server(module: str, kind: str) -> AsyncIterator[Server]:
-    """``python -m module kind``, for as long as the block runs."""
+async def server(module: str, *words: str) -> AsyncIterator[Server]:
+    """``python -m module words``, for as long as the block runs."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-m", module, kind),
+        *("-m", module, *words),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )

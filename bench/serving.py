@@ -21,12 +21,13 @@ def created(answer: str, session: str) -> web.Response:
     )
 
 
-async def serve(whip: Handler, whep: Handler) -> None:
+async def serve(whip: Handler, whep: Handler, *more: web.RouteDef) -> None:
     """Print the address and serve until standard input ends."""
     app = web.Application()
     app.router.add_post("/whip", whip)
     app.router.add_post("/whep", whep)
     app.router.add_delete("/session/{id}", _deleted)
+    app.add_routes(more)
     runner = web.AppRunner(app)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)

@@ -1,0 +1,1 @@
+"""Many viewers in one process, and a sender to them in another: what ``bench.fanout`` is of."""

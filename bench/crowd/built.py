@@ -1,0 +1,43 @@
+"""The C of the bench's own, compiled when it runs."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any, Final
+
+import cffi
+
+_HERE: Final = Path(__file__).parent
+
+
+class NoCompiler(Exception):
+    """The bench cannot be run on this machine."""
+
+
+def build(folder: Path) -> Path:
+    """Compile into ``folder``; returns the library.
+
+    Raises:
+        NoCompiler: none is there, or it refuses.
+    """
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        raise NoCompiler("no C compiler (gcc or cc): this bench is partly C")
+    library = folder / "crowd.so"
+    flags = ["-O2", "-std=gnu11", "-Wall", "-Wextra", "-shared", "-fPIC"]
+    sources = [str(_HERE / name) for name in ("drain.c", "limit.c")]
+    command = [compiler, *flags, "-o", str(library), *sources]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise NoCompiler(f"{compiler} failed: {done.stderr.strip()}")
+    return library
+
+
+def door(library: Path) -> tuple[Any, Any]:
+    """The cffi door to a built library, and the library."""
+    ffi = cffi.FFI()
+    declared = (_HERE / "crowd.h").read_text()
+    ffi.cdef(declared.split("/* -- begin */")[1].split("/* -- end */")[0])
+    return ffi, ffi.dlopen(str(library))

@@ -1,0 +1,187 @@
+/*
+ * The limit that the fan-out is held against: the same packets to the same viewers through
+ * the same socket and keys, and nothing else.
+ *
+ * No history, no counters, no reports, no Python; what viewers send is read and dropped. All
+ * that can be made once is made once: a message's header, its address, its control data.
+ */
+
+#define _GNU_SOURCE
+#include "crowd.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/udp.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#ifndef UDP_SEGMENT
+#define UDP_SEGMENT 103
+#endif
+#ifndef SOL_UDP
+#define SOL_UDP 17
+#endif
+
+#define MOST 128                /* messages of one sendmmsg */
+#define MESSAGE 65000
+#define SEGMENTS 64
+#define DRAIN 64
+
+struct limit {
+    int fd;
+    uint32_t count;
+    struct sockaddr_in addresses[MOST];
+    struct mmsghdr headers[MOST];
+    struct iovec vectors[MOST];
+    union {
+        char bytes[CMSG_SPACE(sizeof(uint16_t))];
+        struct cmsghdr align;
+    } controls[MOST];
+    uint32_t segments[MOST];
+    struct mmsghdr dropped[DRAIN];
+    uint8_t arena[MOST][MESSAGE + 2048];
+};
+
+static void put32(uint8_t *at, uint32_t value)
+{
+    value = __builtin_bswap32(value);
+    memcpy(at, &value, sizeof value);
+}
+
+static void prepare(struct limit *out)
+{
+    for (int at = 0; at < MOST; at++) {
+        struct msghdr *header = &out->headers[at].msg_hdr;
+        struct cmsghdr *control;
+
+        out->addresses[at].sin_family = AF_INET;
+        header->msg_name = &out->addresses[at];
+        header->msg_namelen = sizeof out->addresses[at];
+        out->vectors[at].iov_base = out->arena[at];
+        header->msg_iov = &out->vectors[at];
+        header->msg_iovlen = 1;
+        header->msg_control = out->controls[at].bytes;
+        header->msg_controllen = sizeof out->controls[at].bytes;
+        control = CMSG_FIRSTHDR(header);
+        control->cmsg_level = SOL_UDP;
+        control->cmsg_type = UDP_SEGMENT;
+        control->cmsg_len = CMSG_LEN(sizeof(uint16_t));
+    }
+}
+
+static void flush(struct limit *out, struct limit_counts *counts)
+{
+    uint32_t done = 0;
+
+    while (done < out->count) {
+        int sent = sendmmsg(out->fd, out->headers + done, out->count - done, 0);
+
+        if (sent < 0 && errno == EINTR)
+            continue;
+        if (sent <= 0)
+            break;
+        for (int at = 0; at < sent; at++)
+            counts->sent += out->segments[done + (uint32_t)at];
+        done += (uint32_t)sent;
+    }
+    for (; done < out->count; done++)
+        counts->unsent += out->segments[done];
+    out->count = 0;
+}
+
+/* One picture to one viewer, in as few messages as its lengths allow. */
+static int send_one(struct limit *out, protect_t protect, struct target *target,
+                    const struct picture *picture, uint32_t batch, struct limit_counts *counts)
+{
+    uint32_t at = 0;
+
+    while (at < picture->packets) {
+        uint32_t message = out->count, number = 0, first = picture->lengths[at];
+        uint8_t *packet = out->arena[message];
+        uint16_t segment = 0;
+
+        do {
+            uint32_t length = picture->lengths[at];
+            int total = (int)length + 12;
+            int last = at + 1 == picture->packets;
+
+            packet[0] = 0x80;
+            packet[1] = (uint8_t)(target->payload_type | (last ? 0x80 : 0));
+            packet[2] = (uint8_t)(target->sequence >> 8);
+            packet[3] = (uint8_t)target->sequence;
+            put32(packet + 4, target->offset + picture->timestamp);
+            put32(packet + 8, target->ssrc);
+            memcpy(packet + 12, picture->payloads[at], length);
+            target->sequence++;
+            if (protect(target->srtp, packet, &total) != 0)
+                return -1;
+            if (number == 0)
+                segment = (uint16_t)total;
+            packet += total;
+            number++;
+            at++;
+            if (length < first)
+                break; /* only the last of a train may be shorter */
+        } while (at < picture->packets && picture->lengths[at] <= first && number < SEGMENTS &&
+                 (packet - out->arena[message]) + segment <= MESSAGE);
+        memcpy(CMSG_DATA(&out->controls[message].align), &segment, sizeof segment);
+        out->headers[message].msg_hdr.msg_controllen =
+            number > 1 ? sizeof out->controls[message].bytes : 0;
+        memcpy(&out->addresses[message].sin_addr, target->address, 4);
+        out->addresses[message].sin_port = htons(target->port);
+        out->vectors[message].iov_len = (size_t)(packet - out->arena[message]);
+        out->segments[message] = number;
+        if (++out->count >= batch)
+            flush(out, counts);
+    }
+    return 0;
+}
+
+/* Wait until ``due``, and read and drop what comes meanwhile. */
+static void wait_until(struct limit *out, double due, struct limit_counts *counts)
+{
+    for (;;) {
+        struct pollfd wanted = {out->fd, POLLIN, 0};
+        struct timespec now, left;
+        double seconds;
+        int count;
+
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        seconds = due - ((double)now.tv_sec + 1e-9 * (double)now.tv_nsec);
+        if (seconds <= 0)
+            return;
+        left.tv_sec = (time_t)seconds;
+        left.tv_nsec = (long)((seconds - (double)left.tv_sec) * 1e9);
+        if (ppoll(&wanted, 1, &left, NULL) > 0) {
+            count = recvmmsg(out->fd, out->dropped, DRAIN, MSG_DONTWAIT, NULL);
+            if (count > 0)
+                counts->drained += (uint64_t)count;
+        }
+    }
+}
+
+int limit_run(int fd, protect_t protect, struct target *targets, uint32_t count,
+              const struct picture *pictures, uint32_t number, double begin, double interval,
+              uint32_t batch, struct limit_counts *counts)
+{
+    struct limit *out = calloc(1, sizeof *out);
+    int failed = 0;
+
+    if (out == NULL)
+        return ENOMEM;
+    if (batch > MOST)
+        batch = MOST;
+    out->fd = fd;
+    prepare(out);
+    for (uint32_t at = 0; at < number && !failed; at++) {
+        wait_until(out, begin + interval * at, counts);
+        for (uint32_t to = 0; to < count && !failed; to++)
+            failed = send_one(out, protect, &targets[to], &pictures[at], batch, counts);
+        flush(out, counts);
+    }
+    free(out);
+    return failed;
+}

@@ -1,0 +1,220 @@
+"""The sending process: our Egress with its viewers, and the limit on the same socket.
+
+``python -m bench.crowd.sender LIBRARY [--python]`` prints its address and serves until its
+input ends. Beside WHEP it is told what to do:
+
+- ``GET /tracks``: for each video SSRC its timestamps' offset to the rendition's line.
+- ``POST /start``: send from now on.
+- ``POST /window?seconds=S&batch=N``: what S seconds cost. With ``batch`` the limit sends in
+  them, N messages a call, in place of our Egress.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import ipaddress
+import resource
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import uvloop
+from aiohttp import web
+
+from bench.crowd.built import door
+from bench.serving import created, serve
+from bench.source import make_clip
+from relay.config import WebRtc
+from relay.media.unit import Codec
+from relay.protocols.webrtc.dtls import protect_pointer
+from relay.protocols.webrtc.egress import Egress, EgressSession
+from relay.protocols.webrtc.fanout import OutgoingTrack
+from relay.protocols.webrtc.h264_payload import packetize
+from relay.protocols.webrtc.native_fanout import NativeSender
+from relay.protocols.webrtc.peer import Peers
+
+NAME: Final = "bench"
+RATE: Final = 30
+TICKS: Final = 90_000 // RATE
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What a window cost.
+
+    Attributes:
+        cpu: seconds of this process, all threads.
+        first, last: frames sent in it, half open.
+        sent: packets of all viewers.
+        late: seconds by which the latest frame began after its time.
+    """
+
+    cpu: float
+    wall: float
+    first: int
+    last: int
+    sent: int
+    late: float
+
+
+class Sender:
+    """Our Egress, paced; or the limit in its place."""
+
+    def __init__(self, peers: Peers, native: NativeSender | None, library: Path) -> None:
+        self._peers = peers
+        self.egress = Egress(peers, native)
+        self.egress.open(NAME, on_keyframe_wanted=lambda: None)
+        self._door = door(library)
+        self._clip = [unit for unit in make_clip() if unit.is_video]
+        self._sessions: dict[str, EgressSession] = {}
+        self._task: asyncio.Task[None] | None = None
+        self._frame = 0
+        self._began = 0.0
+        self._late = 0.0
+
+    # -- what it is told
+
+    async def whep(self, request: web.Request) -> web.Response:
+        session = await self.egress.answer(NAME, await request.text())
+        self._sessions[session.id] = session
+        return created(session.answer, session.id)
+
+    def tracks(self) -> list[tuple[EgressSession, OutgoingTrack]]:
+        found = [(session, session.viewer.video) for session in self._sessions.values()]
+        return [(session, track) for session, track in found if track is not None]
+
+    async def offsets(self, _: web.Request) -> web.Response:
+        return web.json_response({str(t.ssrc): t.offset for _, t in self.tracks()})
+
+    async def start(self, _: web.Request) -> web.Response:
+        if self._task is None:
+            self._began = time.monotonic()
+            self._task = asyncio.create_task(self._run())
+        return web.Response()
+
+    async def window(self, request: web.Request) -> web.Response:
+        seconds = float(request.query["seconds"])
+        batch = int(request.query.get("batch", 0))
+        return web.json_response(
+            asdict(self._limit(seconds, batch) if batch else await self._ours(seconds))
+        )
+
+    # -- what it does
+
+    async def _run(self) -> None:
+        """Send each frame when its time has come."""
+        while True:
+            wait = self._began + self._frame / RATE - time.monotonic()
+            if wait > 0:
+                await asyncio.sleep(wait)
+                continue
+            self._late = max(self._late, -wait)
+            unit = self._clip[self._frame % len(self._clip)]
+            self.egress.frame(
+                NAME,
+                Codec.H264,
+                packetize(unit.payload),
+                self._frame * TICKS,
+                keyframe=unit.keyframe,
+            )
+            self._frame += 1
+
+    async def _ours(self, seconds: float) -> Window:
+        self._late = 0.0
+        first, before = self._frame, sum(track.packets for _, track in self.tracks())
+        cpu, began = _cpu(), time.monotonic()
+        await asyncio.sleep(seconds)
+        cpu, wall = _cpu() - cpu, time.monotonic() - began
+        sent = sum(track.packets for _, track in self.tracks()) - before
+        return Window(cpu, wall, first, self._frame, sent, self._late)
+
+    def _limit(self, seconds: float, batch: int) -> Window:
+        """The C loop sends; nothing else in this process runs meanwhile."""
+        ffi, library = self._door
+        tracks = self.tracks()
+        targets = ffi.new("struct target[]", len(tracks))
+        for target, (session, track) in zip(targets, tracks, strict=True):
+            assert session.peer.sending is not None
+            assert session.peer.address is not None
+            target.srtp = ffi.cast("void *", session.peer.sending.pointer)
+            target.address = ipaddress.IPv4Address(session.peer.address[0]).packed
+            target.port = session.peer.address[1]
+            target.sequence, target.payload_type = track.sequence, track.payload_type
+            target.ssrc, target.offset = track.ssrc, track.offset
+        first, number = self._frame, round(seconds * RATE)
+        held: list[Any] = []
+        pictures = ffi.new("struct picture[]", number)
+        for index, picture in enumerate(pictures):
+            payloads = packetize(self._clip[(first + index) % len(self._clip)].payload)
+            buffers = [ffi.from_buffer(payload) for payload in payloads]
+            starts = ffi.new("uint8_t *[]", [ffi.cast("uint8_t *", b) for b in buffers])
+            lengths = ffi.new("uint16_t[]", [len(payload) for payload in payloads])
+            held.append((payloads, buffers, starts, lengths))
+            picture.payloads, picture.lengths = starts, lengths
+            picture.packets, picture.timestamp = len(payloads), (first + index) * TICKS
+        counts = ffi.new("struct limit_counts *")
+        protect = ffi.cast("protect_t", protect_pointer())
+        # Making that took time: frames whose time has passed would leave in a burst.
+        begin = max(self._began + first / RATE, time.monotonic() + 1e-3)
+        self._began = begin - first / RATE
+        descriptor = self._peers.udp.fileno()
+        cpu, began = _cpu(), time.monotonic()
+        status = library.limit_run(
+            *(descriptor, protect, targets, len(tracks), pictures, number),
+            *(begin, 1 / RATE, batch, counts),
+        )
+        cpu, wall = _cpu() - cpu, time.monotonic() - began
+        if status:
+            raise RuntimeError(f"the limit failed: {status}")
+        for target, (_, track) in zip(targets, tracks, strict=True):
+            track.sequence = target.sequence
+        self._frame += number
+        return Window(cpu, wall, first, self._frame, counts.sent, 0.0)
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._peers.close()
+
+
+def _cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+async def run(library: Path, *, python: bool) -> None:
+    peers = await Peers.open(WebRtc(host="127.0.0.1", port=0))
+    native = None if python else NativeSender.over(peers.udp.fileno(), peers.udp.count)
+    if native is None and not python:
+        raise RuntimeError("the native fan-out is not built: pip install -e . with a C compiler")
+    sender = Sender(peers, native, library)
+    try:
+        await serve(
+            _no_whip,
+            sender.whep,
+            web.get("/tracks", sender.offsets),
+            web.post("/start", sender.start),
+            web.post("/window", sender.window),
+        )
+    finally:
+        await sender.close()
+
+
+async def _no_whip(_: web.Request) -> web.Response:
+    return web.Response(status=404)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("library", type=Path)
+    parser.add_argument("--python", action="store_true")
+    arguments = parser.parse_args()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run(arguments.library, python=arguments.python))
+
+
+if __name__ == "__main__":
+    main()
