@@ -113,6 +113,8 @@ async def test_a_viewer_sees_what_the_streamer_chooses(
             await eventually(lambda: _turned(viewer, before))
             await opened.says("#delay", "ms")
             await opened.says("#worker", "effects at https://127.0.0.1")
+            await opened.says("#received", "lost")
+            await opened.says("#sent", "reported lost")
             viewer.check()
         opened.check()
 

@@ -6,6 +6,7 @@ import { Form, Sender } from "./form.js";
 import { call, Failure, getJson, poll, sleep } from "./http.js";
 import { hush, over, pill, say } from "./notices.js";
 import { cameras, openCamera, openClip } from "./source.js";
+import { showReceiver } from "./receiver.js";
 import { publish } from "./whip.js";
 import { Player } from "./whep.js";
 import * as words from "./words.js";
@@ -26,6 +27,7 @@ const app = {
   session: null,
   abort: null, // of the publication that is wanted; null when not live
   player: null,
+  stopReceiver: null,
   stopPolling: null,
   models: new Map(),
   model: keep.get("model"),
@@ -247,6 +249,8 @@ function endLive() {
   app.player = null;
   app.stopPolling?.();
   app.stopPolling = null;
+  app.stopReceiver?.();
+  app.stopReceiver = null;
   keep.drop("live", sessionStorage);
   pill(["not live", ""]);
   over("output-over", "Go live to see your picture changed.");
@@ -282,6 +286,7 @@ function watchOutput() {
     over("output-over", words.lossWords(detail.reason), { spin: true });
   });
   player.start();
+  app.stopReceiver = showReceiver(player);
   app.stopPolling = poll(name(), key, STATUS_INTERVAL, showStatus);
 }
 
