@@ -15,7 +15,8 @@ import pytest
 from relay.errors import PeerRefused
 from relay.orchestrator.node import TOKEN_LIFE
 from relay.rpc.capabilities import ModelConstraint
-from relay.rpc.client import call, ping
+from relay.rpc.client import END_SESSION, call, ping
+from relay.rpc.end_session import EndSessionRequest
 from relay.rpc.grpc import MessageReader
 from relay.rpc.orchestrator_info import OrchestratorInfo
 from relay.rpc.orchestrator_request import NO_ADDRESS
@@ -157,10 +158,13 @@ async def test_a_model_is_told_of_only_while_a_runner_has_it(tmp_path: Path) -> 
         assert (await models())[MODEL].capacity == 1
 
 
-async def test_ping_is_empty_and_an_ended_session_is_taken(tmp_path: Path) -> None:
+async def test_ping_is_empty_and_a_session_ends_by_its_token(tmp_path: Path) -> None:
     async with desk(tmp_path, []) as one:
         assert await ping(one.url, b"hello", timeout=5) == b""
-        assert await call(one.url, "/net.Orchestrator/EndTranscodingSession", b"", timeout=5) == b""
+        with pytest.raises(PeerRefused, match="missing auth token"):
+            await call(one.url, END_SESSION, b"", timeout=5)
+        given = EndSessionRequest((await one.ask()).auth_token)
+        assert await call(one.url, END_SESSION, given.serialise(), timeout=5) == b""
         with pytest.raises(PeerRefused, match="no"):
             await call(one.url, "/net.Orchestrator/GetOrchestrator", b"\xff\xff", timeout=5)
 
