@@ -58,9 +58,12 @@ class Pages:
         self._streamer = streamer
         self._viewer = viewer
 
-    async def prepare(self) -> None:
-        for opened in (self._streamer, self._viewer):
+    async def load(self) -> None:
+        for opened in {self._streamer, self._viewer}:
             await opened.page.evaluate(SCRIPT.read_text())
+
+    async def prepare(self) -> None:
+        await self.load()
         size = await self._streamer.page.evaluate("bench.camera()")
         if size != [WIDTH, HEIGHT]:
             raise RuntimeError(f"the camera gives {size}")

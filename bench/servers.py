@@ -49,13 +49,13 @@ async def server(module: str, *words: str) -> AsyncIterator[Server]:
 
 async def cpu_share(process: psutil.Process, seconds: float) -> float:
     """CPU-seconds a second of one process, all its threads, over the next ``seconds``."""
-    before = _cpu_seconds(process)
+    before = cpu_seconds(process)
     began = asyncio.get_running_loop().time()
     await asyncio.sleep(seconds)
-    return (_cpu_seconds(process) - before) / (asyncio.get_running_loop().time() - began)
+    return (cpu_seconds(process) - before) / (asyncio.get_running_loop().time() - began)
 
 
-def _cpu_seconds(process: psutil.Process) -> float:
+def cpu_seconds(process: psutil.Process) -> float:
     """To the nanosecond where the kernel tells it; its usual clock ticks 100 times a second."""
     times = [
         int(file.read_text().split()[0])

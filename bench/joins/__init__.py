@@ -1,0 +1,1 @@
+"""Clients that join, and viewers that are there already: what ``bench.connect`` is of."""
