@@ -121,10 +121,10 @@ class SendingKeys:
         self.pointer = int(ffi.cast("uintptr_t", session._srtp[0]))
 
 
-def protect_pointer() -> int:
-    """The address of libsrtp's ``srtp_protect``."""
+def protect_pointer(name: str = "srtp_protect") -> int:
+    """The address of a function of libsrtp, for native code."""
     binding = pylibsrtp._binding
-    function = binding.ffi.addressof(binding.lib, "srtp_protect")
+    function = binding.ffi.addressof(binding.lib, name)
     return int(binding.ffi.cast("uintptr_t", function))
 
 

@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 from relay.errors import ParseError
 from relay.protocols.webrtc.dtls import SrtpError
-from relay.protocols.webrtc.fanout import LineClock, OutgoingTrack, ntp_time
+from relay.protocols.webrtc.fanout import OutgoingTrack
 from relay.protocols.webrtc.native_fanout import NativeSender
 from relay.protocols.webrtc.negotiation import TrackParameters
 from relay.protocols.webrtc.peer import Peer, PeerState
@@ -89,24 +89,17 @@ class EgressSession(Session):
             round_trip=counters.round_trip,
         )
 
-    def report(self, clock: LineClock, wall: float, now: float) -> None:
+    def report(self, ntp: int, line_seconds: float) -> None:
         """Send a sender report for each track that has begun."""
-        line = clock.at(wall)
         viewer = self.viewer
-        if line is None or now < viewer.report_at:
-            return
-        viewer.report_at = now + REPORT_INTERVAL
-        viewer.trim()
-        ntp = ntp_time(wall)
         reports = [
-            track.sender_report(ntp, line)
+            track.sender_report(ntp, line_seconds)
             for track in (viewer.video, viewer.audio)
             if track is not None and track.packets
         ]
         if reports:
             names = SourceDescription(tuple((report.ssrc, self.peer.id) for report in reports))
             self.peer.send_rtcp(compound([*reports, names]))
-            viewer.reported(ntp, now)
 
     def _on_rtcp(self, data: bytes, now: float) -> None:
         try:
@@ -128,4 +121,6 @@ def _track(
 ) -> OutgoingTrack | None:
     if parameters is None:
         return None
-    return OutgoingTrack(parameters, peer) if native is None else native.track(parameters, peer)
+    if native is None:
+        return OutgoingTrack(parameters, peer)
+    return native.track(parameters, peer, peer.id)

@@ -1,4 +1,5 @@
-"""The native part of the fan-out: one call a frame for all viewers (``native/fanout.c``).
+"""The native part of the fan-out: one call a frame for all viewers (``native/fanout.c``), and
+one for the sender reports that are due.
 
 It is a plain shared library beside this file, built at install where there is a C
 compiler. Where it is missing, pure Python sends the same packets, at a fraction of the
@@ -23,6 +24,9 @@ from relay.protocols.webrtc.fanout import MAX_PAYLOAD, MID_PACKETS, FanOut, Outg
 from relay.protocols.webrtc.negotiation import TrackParameters
 
 _log = logging.getLogger(__name__)
+
+MAX_NAME: Final = 32
+"""Bytes of the CNAME of a track."""
 
 _HERE: Final = Path(__file__).parent
 _NO_LIBRARY: Final = (
@@ -59,7 +63,8 @@ class NativeSender:
     Args:
         fd: of the socket; it stays the caller's, and open as long as this is used.
         count: called with the datagrams of a frame that were sent, and those that were not.
-        protect: address of a function like libsrtp's ``srtp_protect``; that one by default.
+        protect, protect_rtcp: addresses of functions like libsrtp's ``srtp_protect`` and
+            ``srtp_protect_rtcp``; those by default.
 
     Raises:
         MemoryError.
@@ -71,10 +76,13 @@ class NativeSender:
         fd: int,
         count: Callable[[int, int], None],
         protect: int | None = None,
+        protect_rtcp: int | None = None,
     ) -> None:
         self.ffi, self._lib = library
-        address = protect_pointer() if protect is None else protect
-        made = self._lib.fan_new(fd, self.ffi.cast("fan_protect", address))
+        rtp = protect_pointer() if protect is None else protect
+        rtcp = protect_pointer("srtp_protect_rtcp") if protect_rtcp is None else protect_rtcp
+        cast = self.ffi.cast
+        made = self._lib.fan_new(fd, cast("fan_protect", rtp), cast("fan_protect", rtcp))
         if made == self.ffi.NULL:
             raise MemoryError("no memory for the native fan-out")
         self._out = self.ffi.gc(made, self._lib.fan_free)
@@ -87,8 +95,12 @@ class NativeSender:
         library = _library()
         return cls(library, fd, count) if library is not None else None
 
-    def track(self, parameters: TrackParameters, outlet: Any) -> NativeTrack:
-        return NativeTrack(parameters, outlet, self)
+    def track(self, parameters: TrackParameters, outlet: Any, name: str = "") -> NativeTrack:
+        """
+        Args:
+            name: the CNAME that its sender reports carry, of at most MAX_NAME bytes; "": none.
+        """
+        return NativeTrack(parameters, outlet, self, name.encode())
 
     def fan_out(self) -> NativeFanOut:
         return NativeFanOut(self)
@@ -117,13 +129,28 @@ class NativeSender:
         self._count(counts.sent, counts.unsent)
         return failed
 
+    def report(self, tracks: Sequence[OutgoingTrack], ntp: int, line_seconds: float) -> None:
+        """A sender report of each track that has sent anything; see ``sender_report``.
+
+        Tracks of one viewer stand together. Where SRTCP fails nothing is sent: media fails
+        there too, and that is what ends a viewer.
+        """
+        natives = [track.native for track in tracks if isinstance(track, NativeTrack)]
+        array = self.ffi.new("struct fan_track *[]", natives)
+        counts = self._counts
+        counts.sent = counts.unsent = 0
+        self._lib.fan_report(self._out, array, len(natives), ntp, line_seconds, counts)
+        self._count(counts.sent, counts.unsent)
+
 
 class NativeTrack(OutgoingTrack):
     """A track whose numbers the native part keeps."""
 
     __slots__ = ("_array", "_keys", "_sender", "native")
 
-    def __init__(self, parameters: TrackParameters, outlet: Any, sender: NativeSender) -> None:
+    def __init__(
+        self, parameters: TrackParameters, outlet: Any, sender: NativeSender, name: bytes = b""
+    ) -> None:
         self._sender = sender
         self._keys: Any = None
         self.native = sender.ffi.new("struct fan_track *")
@@ -132,6 +159,11 @@ class NativeTrack(OutgoingTrack):
         native = self.native
         native.ssrc, native.payload_type = self.ssrc, self.payload_type
         native.offset = self.offset
+        native.clock_rate = self.clock_rate
+        if len(name) > MAX_NAME:
+            raise ValueError(f"a name of more than {MAX_NAME} bytes")
+        native.name_length = len(name)
+        native.name[0 : len(name)] = name
         native.extension_packets = MID_PACKETS
         if self.extension:
             native.extension_length = len(self.extension)

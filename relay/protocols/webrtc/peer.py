@@ -26,6 +26,7 @@ from relay.protocols.webrtc.ice import IceSession
 from relay.protocols.webrtc.negotiation import Negotiated, TrackParameters
 from relay.protocols.webrtc.path import Path
 from relay.protocols.webrtc.sdp import Candidate
+from relay.protocols.webrtc.turns import Line, Turns
 from relay.protocols.webrtc.udp import UdpPort, candidates_of, local_hosts
 from relay.states import StateMachine
 
@@ -105,6 +106,7 @@ class Peer:
         self._client = False  # of DTLS
         self._fingerprints: tuple[tuple[str, str], ...] = ()
         self._dtls: Dtls | None = None
+        self._shaking = Line(peers.turns, self._handshake)
         self._early: deque[tuple[bytes, float]] = deque(maxlen=_MAX_EARLY)
         self._unprotect: Callable[[bytes], bytes] | None = None
         self._unprotect_rtcp: Callable[[bytes], bytes] = _unchanged
@@ -165,6 +167,7 @@ class Peer:
         self._unprotect = self._dtls = self.sending = None
         self.on_route()
         self._early.clear()
+        self._shaking.clear()
         self.ice.close()
         self._peers.forget(self)
         self._machine.to(PeerState.CLOSED, reason)
@@ -210,7 +213,10 @@ class Peer:
             elif self._media(data, now):
                 path.seen = now
         elif 19 < first < 64 and self._dtls is not None:
-            self._handshake(self._dtls, data, now)
+            if self._dtls.ready:
+                self._handshake(data)
+            else:
+                self._shaking.put(data)
 
     def _media(self, data: bytes, now: float) -> bool:
         """Decrypt and hand on; whether the packet was authentic."""
@@ -237,7 +243,10 @@ class Peer:
         else:
             self._early.append((data, now))
 
-    def _handshake(self, dtls: Dtls, data: bytes, now: float) -> None:
+    def _handshake(self, data: bytes) -> None:
+        dtls, now = self._dtls, time.monotonic()
+        if dtls is None:
+            return  # ended before its turn came
         known = dtls.ready
         self._send(dtls.receive(data, now))
         if dtls.ready and not known:
@@ -266,8 +275,8 @@ class Peer:
             self._media(*self._early.popleft())
 
     def _schedule_dtls(self, now: float) -> None:
-        at = self._dtls.next_poll(now) if self._dtls is not None else None
-        if at is not None:
+        dtls = self._dtls
+        if dtls is not None and not dtls.ready and (at := dtls.next_poll(now)) is not None:
             self._schedule(at)
 
     def _schedule(self, at: float) -> None:
@@ -291,7 +300,7 @@ class Peer:
             self.end("not connected in time")
             return
         dtls = self._dtls
-        if dtls is not None:
+        if dtls is not None and not dtls.ready:
             self._send(dtls.poll(now))
         at = self.ice.tick(now)
         reason = self.ice.expired(now)
@@ -313,6 +322,7 @@ class Peers:
         self.settings = settings
         self.udp = udp
         self.candidates = candidates
+        self.turns = Turns(asyncio.get_running_loop().call_soon)
         self._peers: set[Peer] = set()
         self._closed = False
         self._renew_certificate()
@@ -349,8 +359,9 @@ class Peers:
 
         Raises:
             BadInput, TooLarge, Unprocessable: the offer (codes: sdp.py, negotiation.py).
-            Unavailable: going away.
+            Unavailable: going away; too many offers at once.
         """
+        await self.turns.turn()
         if self._closed:
             raise Unavailable("going away", code="draining")
         now = time.monotonic()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from math import inf
 from typing import Final
 
 from relay.media.unit import VIDEO_CLOCK
 from relay.protocols.webrtc.dtls import SrtpError
-from relay.protocols.webrtc.egress_session import EgressSession
-from relay.protocols.webrtc.fanout import FanOut, LineClock, OutgoingTrack
+from relay.protocols.webrtc.egress_session import REPORT_INTERVAL, EgressSession
+from relay.protocols.webrtc.fanout import FanOut, LineClock, OutgoingTrack, ntp_time
 from relay.protocols.webrtc.native_fanout import NativeSender
 from relay.protocols.webrtc.viewer import Frame, ViewerState
 
@@ -48,6 +49,9 @@ class Rendition:
         self._has_video = False
         self._pictures = FanOut() if native is None else native.fan_out()
         self._sound = FanOut() if native is None else native.fan_out()
+        self._native = native
+        # One place a session, kept up to one interval beyond its end.
+        self._reported: deque[EgressSession] = deque()
         self._waiting: list[EgressSession] = []
         self.unsendable = 0
         self.wake: Callable[[], None] = lambda: None
@@ -66,6 +70,7 @@ class Rendition:
         except SrtpError as error:
             session.peer.end(f"SRTP failed: {error}")
             return
+        self._reported.appendleft(session)  # with its first report, which is due now
         if viewer.state is ViewerState.WAITING:
             self._waiting.append(session)
             self.want_keyframe(now)
@@ -159,12 +164,32 @@ class Rendition:
 
     def tick(self, now: float, wall: float) -> None:
         """Sender reports; and sound for whom no picture comes."""
-        for session in list(self.sessions.values()):
-            if session.viewer.connected_at is not None:
-                session.report(self.clock, wall, now)
+        line = self.clock.at(wall)
+        if line is not None:
+            self._report(line, now, ntp_time(wall))
         for session in self._waiting:
             viewer = session.viewer
             at = viewer.connected_at
             if not viewer.audio_open and at is not None and now - at >= _AUDIO_WAIT:
                 viewer.audio_open = True
                 self._sort()
+
+    def _report(self, line: float, now: float, ntp: int) -> None:
+        """To those whose report is due: they stand in the order in which it is."""
+        due: list[EgressSession] = []
+        while self._reported and self._reported[0].viewer.report_at <= now:
+            session = self._reported.popleft()
+            if session.id not in self.sessions:
+                continue
+            viewer = session.viewer
+            viewer.report_at = now + REPORT_INTERVAL
+            viewer.trim()
+            viewer.reported(ntp, now)
+            due.append(session)
+            self._reported.append(session)
+        if self._native is None:
+            for session in due:
+                session.report(ntp, line)
+        elif due:
+            tracks = [t for s in due for t in (s.viewer.video, s.viewer.audio) if t is not None]
+            self._native.report(tracks, ntp, line)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from struct import Struct
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from relay.errors import ParseError
 
@@ -41,8 +41,7 @@ def pack_packet(kind: int, count: int, body: bytes) -> bytes:
     return _HEADER.pack(0x80 | count, kind, len(body) // 4) + body
 
 
-@dataclass(frozen=True, slots=True)
-class ReportBlock:
+class ReportBlock(NamedTuple):
     """What a receiver tells about one SSRC (RFC 3550 section 6.4.1).
 
     Attributes:
@@ -118,8 +117,7 @@ class SenderReport:
         return pack_packet(SENDER_REPORT, len(self.blocks), body)
 
 
-@dataclass(frozen=True, slots=True)
-class ReceiverReport:
+class ReceiverReport(NamedTuple):
     ssrc: int
     blocks: tuple[ReportBlock, ...] = ()
 

@@ -11,6 +11,7 @@ import ipaddress
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from relay.errors import ParseError
@@ -199,14 +200,21 @@ def xor_address(address: Address, transaction: bytes) -> bytes:
 
     A v4-mapped IPv6 address, as a dual-stack socket reports it, is told as IPv4.
     """
-    ip = ipaddress.ip_address(str(address[0]).split("%", 1)[0])
+    packed = _packed(str(address[0]))
+    mask = MAGIC_COOKIE + transaction
+    size = len(packed)
+    port = int(address[1]) ^ int.from_bytes(mask[:2], "big")
+    host = int.from_bytes(packed, "big") ^ int.from_bytes(mask[:size], "big")
+    return struct.pack("!BBH", 0, 1 if size == 4 else 2, port) + host.to_bytes(size, "big")
+
+
+@lru_cache(maxsize=1024)
+def _packed(host: str) -> bytes:
+    """The 4 or 16 bytes of a literal address; those who ask ask again and again."""
+    ip = ipaddress.ip_address(host.split("%", 1)[0])
     if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
         ip = ip.ipv4_mapped
-    mask = MAGIC_COOKIE + transaction
-    family = 1 if ip.version == 4 else 2
-    port = int(address[1]) ^ int.from_bytes(mask[:2], "big")
-    host = bytes(a ^ b for a, b in zip(ip.packed, mask, strict=False))
-    return struct.pack("!BBH", 0, family, port) + host
+    return ip.packed
 
 
 def parse_xor_address(value: bytes, transaction: bytes) -> tuple[str, int]:

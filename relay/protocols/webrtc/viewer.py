@@ -202,16 +202,16 @@ class Viewer:
         again: list[bytes] = []
         keyframe = False
         for packet in packets:
-            if isinstance(packet, Nack):
+            if isinstance(packet, ReceiverReport):  # by far the most
+                for block in packet.blocks:
+                    self._note_report(block, now)
+            elif isinstance(packet, Nack):
                 self._resend(packet, now, again)
             elif isinstance(packet, PictureLoss):
                 keyframe = keyframe or self._is_video(packet.media)
             elif isinstance(packet, FullIntraRequest):
                 asked = any(self._is_video(ssrc) for ssrc, _ in packet.requests)
                 keyframe = keyframe or asked
-            elif isinstance(packet, ReceiverReport):
-                for block in packet.blocks:
-                    self._note_report(block, now)
             elif isinstance(packet, Bye):
                 continue  # its receiver's SSRC; the connection's own end is what counts
         if keyframe:
@@ -244,10 +244,10 @@ class Viewer:
                 again.append(packet)
 
     def _note_report(self, block: ReportBlock, now: float) -> None:
-        track = next(
-            (t for t in (self.video, self.audio) if t is not None and t.ssrc == block.ssrc), None
-        )
-        if track is None:
+        track = self.video
+        if track is None or track.ssrc != block.ssrc:
+            track = self.audio
+        if track is None or track.ssrc != block.ssrc:
             return
         if track is self.video or self.video is None:
             self.counters.fraction_lost = block.fraction_lost / 256

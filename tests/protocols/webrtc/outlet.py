@@ -108,8 +108,9 @@ class NativeBackend(Backend):
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self._socket.setblocking(False)
         self._outlets: list[SocketOutlet] = []
+        address = int(ffi.cast("uintptr_t", self._protect))
         self.sender = native_fanout.NativeSender(
-            library, self._socket.fileno(), self._count, int(ffi.cast("uintptr_t", self._protect))
+            library, self._socket.fileno(), self._count, address, address
         )
 
     def _count(self, sent: int, unsent: int) -> None:

@@ -14,10 +14,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relay.media.unit import Codec
 from relay.protocols.webrtc import native_fanout
 from relay.protocols.webrtc.dtls import SrtpError
 from relay.protocols.webrtc.fanout import MAX_PAYLOAD
-from tests.protocols.webrtc.outlet import Keys, NativeBackend, SocketOutlet, parameters
+from relay.protocols.webrtc.rtcp import SenderReport, SourceDescription, parse_compound
+from tests.protocols.webrtc.outlet import (
+    FakeOutlet,
+    Keys,
+    NativeBackend,
+    SocketOutlet,
+    parameters,
+)
 
 
 @pytest.fixture
@@ -200,3 +208,63 @@ def test_a_library_of_another_version_is_not_used(
         assert "another version" in caplog.text
     finally:
         native_fanout._library.cache_clear()
+
+
+def test_sender_reports_of_a_viewer_share_a_datagram_with_its_names(
+    backend: NativeBackend,
+) -> None:
+    sender = backend.sender
+    outlet, other = SocketOutlet(), SocketOutlet()
+    backend._outlets += [outlet, other]
+    tracks = [
+        sender.track(parameters(Codec.H264), outlet, "someone"),
+        sender.track(parameters(Codec.OPUS), outlet, "someone"),
+        sender.track(parameters(Codec.H264), other, "another of us"),
+        sender.track(parameters(Codec.OPUS), other, "another of us"),
+    ]
+    for index, track in enumerate(tracks):
+        place = outlet if index < 2 else other
+        track.route(Keys(1 + index // 2), place.socket.getsockname())
+        if index < 3:  # the last one has sent nothing yet
+            track.send([b"media"], 0, marker=True)
+            assert place.packets.pop().payload == b"media"
+            place.sent.clear()
+    ntp = 0x0123456789ABCDEF
+    sender.report(tracks, ntp, 1.5)
+    for place, own, name in (
+        (outlet, tracks[:2], "someone"),
+        (other, tracks[2:3], "another of us"),
+    ):
+        data = place.socket.recv(2048)
+        expected = [track.sender_report(ntp, 1.5) for track in own]
+        names = SourceDescription(tuple((track.ssrc, name) for track in own))
+        assert parse_compound(data) == [*expected, names]
+        with pytest.raises(BlockingIOError):
+            place.socket.recv(2048)
+
+
+@given(st.text("abc", max_size=native_fanout.MAX_NAME), st.floats(-1e6, 1e6))
+def test_a_report_is_what_pure_python_reports(name: str, line: float) -> None:
+    backend = NativeBackend()
+    outlet = SocketOutlet()
+    try:
+        track = backend.sender.track(parameters(), outlet, name)
+        track.route(Keys(1), outlet.socket.getsockname())
+        track.send([b"a", b"b"], 0, marker=True)
+        assert len(outlet.packets) == 2
+        backend.sender.report([track], 7, line)
+        expected = [track.sender_report(7, line)]
+        names = [SourceDescription(((track.ssrc, name),))] if name else []
+        report, *rest = parse_compound(outlet.socket.recv(2048))
+        assert isinstance(report, SenderReport)
+        assert (report.timestamp - expected[0].timestamp) & 0xFFFFFFFF in (0, 1, 0xFFFFFFFF)
+        assert (report.ssrc, report.ntp, report.packets, report.octets) == (track.ssrc, 7, 2, 2)
+        assert rest == names
+    finally:
+        outlet.socket.close()
+        backend.close()
+
+
+def test_a_name_that_does_not_fit_is_refused(backend: NativeBackend) -> None:
+    with pytest.raises(ValueError, match="name"):
+        backend.sender.track(parameters(), FakeOutlet(), "n" * (native_fanout.MAX_NAME + 1))

@@ -1,9 +1,9 @@
 /*
- * One frame to many viewers: header, SRTP and send, in one call.
+ * One frame to many viewers: header, SRTP and send, in one call. Sender reports likewise.
  *
  * What goes in is ours alone: payloads that the gateway cut, and tracks that it made. No
- * byte of a stranger is read here. Keys stay with libsrtp, whose srtp_protect comes in as a
- * pointer from the library that pylibsrtp carries, so that nothing is linked.
+ * byte of a stranger is read here. Keys stay with libsrtp, whose functions come in as
+ * pointers from the library that pylibsrtp carries, so that nothing is linked.
  *
  * All messages leave through one socket. A track's packets of one length make one message
  * with UDP_SEGMENT (the last may be shorter), and messages of many tracks one sendmmsg.
@@ -34,6 +34,11 @@
 #define ARENA (1 << 20)        /* bytes of them all */
 #define SEGMENTS 64            /* of one message: UDP_MAX_SEGMENTS of Linux before 6.9 */
 #define MESSAGE 65000          /* bytes of one message */
+#define SENDER_REPORT 200
+#define DESCRIPTION 202
+#define CNAME 1
+#define REPORT 28              /* bytes of a sender report without blocks */
+#define TOGETHER 4             /* tracks that share a datagram of reports */
 #define TRAILER 160            /* what libsrtp may want behind a packet: SRTP_MAX_TRAILER_LEN */
 
 struct message {
@@ -46,6 +51,7 @@ struct message {
 
 struct fan_out {
     fan_protect protect;
+    fan_protect protect_rtcp;
     int fd;
     int no_segments;           /* this kernel or device cannot cut messages */
     unsigned count;
@@ -60,13 +66,14 @@ struct fan_out {
     uint8_t arena[ARENA];
 };
 
-struct fan_out *fan_new(int fd, fan_protect protect)
+struct fan_out *fan_new(int fd, fan_protect protect, fan_protect protect_rtcp)
 {
     struct fan_out *out = calloc(1, sizeof *out);
 
     if (out != NULL) {
         out->fd = fd;
         out->protect = protect;
+        out->protect_rtcp = protect_rtcp;
     }
     return out;
 }
@@ -268,6 +275,95 @@ size_t fan_send(struct fan_out *out, struct fan_track *const *tracks, size_t cou
         if (track->srtp != NULL && send_track(out, track, frame, counts) != 0)
             failed++;
     }
+    flush(out, counts);
+    return failed;
+}
+
+static void write_report(const struct fan_track *track, uint8_t *at, uint64_t ntp, double line)
+{
+    double ticks = line * track->clock_rate;
+
+    at[0] = VERSION;
+    at[1] = SENDER_REPORT;
+    put16(at + 2, REPORT / 4 - 1);
+    put32(at + 4, track->ssrc);
+    put32(at + 8, (uint32_t)(ntp >> 32));
+    put32(at + 12, (uint32_t)ntp);
+    put32(at + 16, track->offset + (uint32_t)(int64_t)(ticks + (ticks < 0 ? -0.5 : 0.5)));
+    put32(at + 20, (uint32_t)track->packets);
+    put32(at + 24, (uint32_t)track->octets);
+}
+
+/* The chunk of one source; returns its length. */
+static size_t write_name(const struct fan_track *track, uint8_t *at)
+{
+    size_t length = track->name_length;
+    size_t whole = (6 + length) / 4 * 4 + 4; /* at least one zero ends the list of items */
+
+    memset(at, 0, whole);
+    put32(at, track->ssrc);
+    at[4] = CNAME;
+    at[5] = (uint8_t)length;
+    memcpy(at + 6, track->name, length);
+    return whole;
+}
+
+static int report_together(struct fan_out *out, struct fan_track *const *tracks, unsigned count,
+                           uint64_t ntp, double line, struct fan_counts *counts)
+{
+    struct message *message;
+    uint8_t *start, *at, *head;
+    int total;
+
+    if (out->count == MESSAGES ||
+        out->used + TOGETHER * (REPORT + sizeof tracks[0]->name + 12) + 4 + TRAILER > ARENA)
+        flush(out, counts);
+    start = at = out->arena + out->used;
+    for (unsigned index = 0; index < count; index++, at += REPORT)
+        write_report(tracks[index], at, ntp, line);
+    if (tracks[0]->name_length > 0) {
+        head = at;
+        at += 4;
+        for (unsigned index = 0; index < count; index++)
+            at += write_name(tracks[index], at);
+        head[0] = (uint8_t)(VERSION | count);
+        head[1] = DESCRIPTION;
+        put16(head + 2, (uint16_t)((at - head) / 4 - 1));
+    }
+    total = (int)(at - start);
+    tracks[0]->status = out->protect_rtcp(tracks[0]->srtp, start, &total);
+    if (tracks[0]->status != 0 || total <= 0)
+        return -1;
+    message = &out->messages[out->count++];
+    message->start = start;
+    message->length = (size_t)total;
+    message->segments = 1;
+    message->segment = (uint16_t)total;
+    message->track = tracks[0];
+    out->used += (size_t)total;
+    return 0;
+}
+
+size_t fan_report(struct fan_out *out, struct fan_track *const *tracks, size_t count,
+                  uint64_t ntp, double line, struct fan_counts *counts)
+{
+    struct fan_track *together[TOGETHER];
+    unsigned number = 0;
+    size_t failed = 0;
+
+    for (size_t index = 0; index < count; index++) {
+        struct fan_track *track = tracks[index];
+
+        if (track->srtp == NULL || track->packets == 0 || track->name_length > sizeof track->name)
+            continue;
+        if (number == TOGETHER || (number > 0 && together[0]->srtp != track->srtp)) {
+            failed += report_together(out, together, number, ntp, line, counts) != 0;
+            number = 0;
+        }
+        together[number++] = track;
+    }
+    if (number > 0)
+        failed += report_together(out, together, number, ntp, line, counts) != 0;
     flush(out, counts);
     return failed;
 }

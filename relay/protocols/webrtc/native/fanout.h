@@ -22,6 +22,9 @@ struct fan_track {
     uint64_t extension_packets; /* the first packets carry the extension */
     uint32_t extension_length;  /* multiple of four, 0: none */
     uint8_t extension[24];
+    uint32_t clock_rate;
+    uint32_t name_length;       /* 0: reports carry no name */
+    uint8_t name[32];           /* CNAME */
     uint16_t sequence;          /* of the next packet */
     uint8_t payload_type;
     int32_t status;             /* of libsrtp, for the last frame; 0: good */
@@ -42,13 +45,19 @@ struct fan_counts {
 
 struct fan_out;
 
-struct fan_out *fan_new(int fd, fan_protect protect);
+struct fan_out *fan_new(int fd, fan_protect protect, fan_protect protect_rtcp);
 void fan_free(struct fan_out *out);
 size_t fan_track_size(void);
 
 /* One frame to all tracks; returns on how many SRTP failed, each with its status set. */
 size_t fan_send(struct fan_out *out, struct fan_track *const *tracks, size_t count,
                 const struct fan_frame *frame, struct fan_counts *counts);
+
+/* A sender report of each track that has sent, its name behind it; tracks in a row with the
+ * same keys share a datagram. ``line``: seconds that the rendition's line shows at ``ntp``.
+ * Returns on how many SRTCP failed. */
+size_t fan_report(struct fan_out *out, struct fan_track *const *tracks, size_t count,
+                  uint64_t ntp, double line, struct fan_counts *counts);
 /* -- end */
 
 #endif
