@@ -12,8 +12,6 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import Enum
 from typing import Any, Final
 
 from relay.config import WebRtc
@@ -25,6 +23,7 @@ from relay.protocols.webrtc.dtls import Certificate, Dtls, SendingKeys, SrtpErro
 from relay.protocols.webrtc.ice import IceSession
 from relay.protocols.webrtc.negotiation import Negotiated, TrackParameters
 from relay.protocols.webrtc.path import Path
+from relay.protocols.webrtc.peer_state import PEER_STATES, PeerState, PeerStatistics
 from relay.protocols.webrtc.sdp import Candidate
 from relay.protocols.webrtc.turns import Line, Turns
 from relay.protocols.webrtc.udp import UdpPort, candidates_of, local_hosts
@@ -38,26 +37,6 @@ _CERTIFICATE_LIFE: Final = 14 * 86400.0  # aiortc's are good for 30 days
 _MAX_EARLY: Final = 64
 _MAX_PACKET: Final = 1500
 _DOUBT: Final = 0.1
-
-
-class PeerState(Enum):
-    NEW = "new"
-    CONNECTED = "connected"
-    CLOSED = "closed"
-
-
-_TABLE: Final = {
-    PeerState.NEW: frozenset((PeerState.CONNECTED, PeerState.CLOSED)),
-    PeerState.CONNECTED: frozenset((PeerState.CLOSED,)),
-    PeerState.CLOSED: frozenset[PeerState](),
-}
-
-
-@dataclass(slots=True)
-class PeerStatistics:
-    unprotected: int = 0  # packets that passed SRTP
-    refused: int = 0  # packets that did not
-    early_dropped: int = 0  # media before the keys, over the bound
 
 
 def _ignore(*args: object) -> None:
@@ -116,7 +95,7 @@ class Peer:
         # uvloop's handle of a timer that is due already does not tell when it was for.
         self._timer_at = 0.0
         self._machine = StateMachine(
-            f"peer {name}", PeerState.NEW, _TABLE, log=_log, on_change=self._changed
+            f"peer {name}", PeerState.NEW, PEER_STATES, log=_log, on_change=self._changed
         )
         self._deadline = time.monotonic() + peers.settings.connect_timeout
         ice.on_datagram = self._datagram
