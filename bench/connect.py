@@ -43,6 +43,8 @@ from tests.live import publishing
 QUIET: Final = 2.0
 """Seconds before joins in which the standing viewers show what is usual."""
 SETTLE: Final = 1.0
+CATCH_UP: Final = 0.5
+"""Seconds after the last of many in which the group of pictures still goes out to them."""
 FRAME: Final = VIDEO_CLOCK / 30
 BARS: Final[Mapping[str, float]] = {
     "first_ms": 30,
@@ -99,7 +101,10 @@ class Target:
 
 async def join(target: Target, *, patient: bool) -> Moments:
     joiner = Joiner(Certificate.generateCertificate(), patient=patient)
-    return await joiner.join(target.whep)
+    try:
+        return await joiner.come(target.whep)
+    finally:
+        joiner.leave()
 
 
 async def one_by_one(target: Target, number: int, found: Found) -> None:
@@ -163,14 +168,17 @@ async def crowd(target: Target, number: int, found: Found) -> tuple[float, float
     quiet = time.monotonic()
     await asyncio.sleep(QUIET)
     cpu, began = cpu_seconds(target.process), time.monotonic()
-    came = await asyncio.gather(*(joiner.join(target.whep) for joiner in joiners))
+    came = await asyncio.gather(*(joiner.come(target.whep) for joiner in joiners))
     ended = max(moments.done for moments in came)
-    await asyncio.sleep(SETTLE)
+    await asyncio.sleep(CATCH_UP)
     cpu = cpu_seconds(target.process) - cpu
     found.add("burst_last_ms", (ended - began) * 1000)
     found.add("burst_median_ms", statistics.median(m.first for m in came) * 1000)
     found.add("burst_cpu_ms", cpu / number * 1000)
-    return quiet, began, ended
+    for joiner in joiners:
+        joiner.leave()
+    await asyncio.sleep(SETTLE)
+    return quiet, began, ended + CATCH_UP
 
 
 def look(told: dict[str, Any], window: tuple[float, float, float], found: Found) -> None:
@@ -191,10 +199,10 @@ def look(told: dict[str, Any], window: tuple[float, float, float], found: Found)
             )
         else:
             delays = [(at, at - pts / VIDEO_CLOCK) for _, pts, at in row]
-            times = [pts for _, pts, at in row if began - 0.1 <= at <= ended + 0.1]
+            times = [pts for _, pts, at in row if began - 0.1 <= at <= ended]
             missed += round((times[-1] - times[0]) / FRAME) + 1 - len(times)
         usual = statistics.median(delay for at, delay in delays if quiet <= at < began)
-        late += [(delay - usual) * 1000 for at, delay in delays if began <= at <= ended + 0.1]
+        late += [(delay - usual) * 1000 for at, delay in delays if began <= at <= ended]
     found.add("missed", missed)
     found.add("late_ms", max(late))
     found.add("late_p99_ms", percentile(late, 0.99))

@@ -53,7 +53,7 @@ class Moments:
 
 
 class Joiner:
-    """A viewer that leaves as soon as it has a packet.
+    """A viewer.
 
     Args:
         patient: nominate as pion does: when the server's own check comes on a pair that
@@ -85,8 +85,8 @@ class Joiner:
         self._checked_at = self._connected_at = self._first_at = 0.0
         self._done = asyncio.Event()
 
-    async def join(self, url: str) -> Moments:
-        """Come, wait for the first RTP packet, and leave.
+    async def come(self, url: str) -> Moments:
+        """Come, and wait for the first RTP packet. What follows it is not read any more.
 
         Raises:
             RuntimeError: it was refused, or nothing came.
@@ -100,11 +100,8 @@ class Joiner:
         try:
             self._check(nominate=not self._patient)
             await self._wait(answered)
-            for datagram in self._dtls.goodbye() if self._dtls is not None else []:
-                self._send(datagram)
         finally:
             loop.remove_reader(self._socket.fileno())
-            self._socket.close()
         return Moments(
             answered=answered - posted,
             checked=self._checked_at - posted,
@@ -112,6 +109,12 @@ class Joiner:
             first=self._first_at - posted,
             done=self._first_at,
         )
+
+    def leave(self) -> None:
+        """Say goodbye, where there is anyone to say it to."""
+        for datagram in self._dtls.goodbye() if self._dtls is not None else []:
+            self._send(datagram)
+        self._socket.close()
 
     async def _wait(self, began: float) -> None:
         ticked = began
