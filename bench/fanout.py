@@ -57,6 +57,7 @@ class Row:
     what: str
     viewers: int
     costs: list[float] = field(default_factory=list)  # CPU seconds a packet
+    sending: list[float] = field(default_factory=list)  # of these in sending itself
     shares: list[float] = field(default_factory=list)  # CPU seconds a second
     delivered: list[float] = field(default_factory=list)
     lags: list[float] = field(default_factory=list)  # seconds, one a frame
@@ -75,6 +76,8 @@ class Row:
             "cpu": round(statistics.median(self.shares), 4),
             "delivered": round(min(self.delivered), 5),
         }
+        if self.sending:
+            told["us_sending"] = round(1e6 * statistics.median(self.sending), 3)
         if self.lags:
             told["lag_ms"] = [round(1e3 * percentile(self.lags, s), 2) for s in (0.5, 0.99)]
         return told
@@ -102,6 +105,7 @@ class Crowd:
         await asyncio.sleep(0.01)  # the last frame is on its way
         row.delivered.append(_delivered(before, self._audience.counts()))
         row.costs.append(told["cpu"] / max(told["sent"], 1))
+        row.sending.append(told["sending"] / max(told["sent"], 1))
         row.shares.append(told["cpu"] / told["wall"])
         frames = range(told["first"] * TICKS, told["last"] * TICKS, TICKS)
         row.lags += self._audience.lags(frames)
@@ -189,7 +193,8 @@ def _say(row: Row) -> None:
     lag = f", lag {told['lag_ms'][0]} ms, p99 {told['lag_ms'][1]}" if "lag_ms" in told else ""
     print(
         f"  {row.viewers:4} {row.what:8} {told['us_a_packet']:7.3f} us a packet "
-        f"{told['spread']}, CPU {told['cpu']:.3f}, delivered {told['delivered']:.5f}{lag}",
+        f"{told['spread']} (sending {told.get('us_sending', '-')}), "
+        f"CPU {told['cpu']:.3f}, delivered {told['delivered']:.5f}{lag}",
         flush=True,
     )
 

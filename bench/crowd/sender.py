@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import ipaddress
 import resource
 import time
@@ -46,12 +47,14 @@ class Window:
 
     Attributes:
         cpu: seconds of this process, all threads.
+        sending: of these in ``Egress.frame``, or in the limit.
         first, last: frames sent in it, half open.
         sent: packets of all viewers.
         late: seconds by which the latest frame began after its time.
     """
 
     cpu: float
+    sending: float
     wall: float
     first: int
     last: int
@@ -67,12 +70,16 @@ class Sender:
         self.egress = Egress(peers, native)
         self.egress.open(NAME, on_keyframe_wanted=lambda: None)
         self._door = door(library)
-        self._clip = [unit for unit in make_clip() if unit.is_video]
+        # Cut beforehand, for both: what is measured begins at payloads.
+        self._clip = [
+            (packetize(unit.payload), unit.keyframe) for unit in make_clip() if unit.is_video
+        ]
         self._sessions: dict[str, EgressSession] = {}
         self._task: asyncio.Task[None] | None = None
         self._frame = 0
         self._began = 0.0
         self._late = 0.0
+        self._sending = 0.0
 
     # -- what it is told
 
@@ -111,24 +118,21 @@ class Sender:
                 await asyncio.sleep(wait)
                 continue
             self._late = max(self._late, -wait)
-            unit = self._clip[self._frame % len(self._clip)]
-            self.egress.frame(
-                NAME,
-                Codec.H264,
-                packetize(unit.payload),
-                self._frame * TICKS,
-                keyframe=unit.keyframe,
-            )
+            payloads, keyframe = self._clip[self._frame % len(self._clip)]
+            timestamp = self._frame * TICKS
+            began = time.thread_time()
+            self.egress.frame(NAME, Codec.H264, payloads, timestamp, keyframe=keyframe)
+            self._sending += time.thread_time() - began
             self._frame += 1
 
     async def _ours(self, seconds: float) -> Window:
-        self._late = 0.0
+        self._late = self._sending = 0.0
         first, before = self._frame, sum(track.packets for _, track in self.tracks())
         cpu, began = _cpu(), time.monotonic()
         await asyncio.sleep(seconds)
         cpu, wall = _cpu() - cpu, time.monotonic() - began
         sent = sum(track.packets for _, track in self.tracks()) - before
-        return Window(cpu, wall, first, self._frame, sent, self._late)
+        return Window(cpu, self._sending, wall, first, self._frame, sent, self._late)
 
     def _limit(self, seconds: float, batch: int) -> Window:
         """The C loop sends; nothing else in this process runs meanwhile."""
@@ -147,11 +151,11 @@ class Sender:
         held: list[Any] = []
         pictures = ffi.new("struct picture[]", number)
         for index, picture in enumerate(pictures):
-            payloads = packetize(self._clip[(first + index) % len(self._clip)].payload)
+            payloads, _ = self._clip[(first + index) % len(self._clip)]
             buffers = [ffi.from_buffer(payload) for payload in payloads]
             starts = ffi.new("uint8_t *[]", [ffi.cast("uint8_t *", b) for b in buffers])
             lengths = ffi.new("uint16_t[]", [len(payload) for payload in payloads])
-            held.append((payloads, buffers, starts, lengths))
+            held.append((buffers, starts, lengths))
             picture.payloads, picture.lengths = starts, lengths
             picture.packets, picture.timestamp = len(payloads), (first + index) * TICKS
         counts = ffi.new("struct limit_counts *")
@@ -171,7 +175,7 @@ class Sender:
         for target, (_, track) in zip(targets, tracks, strict=True):
             track.sequence = target.sequence
         self._frame += number
-        return Window(cpu, wall, first, self._frame, counts.sent, 0.0)
+        return Window(cpu, cpu, wall, first, self._frame, counts.sent, 0.0)
 
     async def close(self) -> None:
         if self._task is not None:
@@ -191,6 +195,9 @@ async def run(library: Path, *, python: bool) -> None:
     if native is None and not python:
         raise RuntimeError("the native fan-out is not built: pip install -e . with a C compiler")
     sender = Sender(peers, native, library)
+    # As the gateway does once it has started (relay/cli/role.py).
+    gc.collect()
+    gc.freeze()
     try:
         await serve(
             _no_whip,
