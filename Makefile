@@ -4,7 +4,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run demo bench test lint types fmt clean
+.PHONY: help run demo bench test sanitize lint types fmt clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 ARGS ?=
 
 help: ## list these words
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 15
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 17
 
 run: $(VENV)/.installed ## install on first use, then start gateway, orchestrator and worker
 	@exec $(BIN)/relay up $(ARGS)
@@ -27,6 +27,9 @@ bench: $(VENV)/.installed-dev ## run every short bench; the soaks are run by nam
 test: $(VENV)/.installed-dev ## all checks: format, lint, types, tests; installs what they need
 	@$(PYTHON) .ci/tools.py
 	@exec $(BIN)/python .ci/checks.py $(ARGS)
+
+sanitize: $(VENV)/.installed-dev ## the native code's tests under gcc's address and undefined behaviour sanitizers
+	@exec $(BIN)/python .ci/sanitize.py $(ARGS)
 
 lint: $(VENV)/.installed-dev ## ruff: format check and lint
 	@$(BIN)/ruff format --check .

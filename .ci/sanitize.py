@@ -1,0 +1,64 @@
+"""Run the native code's tests with it built for the address and the undefined behaviour
+sanitizers. The build lives in a temporary folder; the package keeps its own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+WEBRTC = ROOT / "relay" / "protocols" / "webrtc"
+TESTS = [f"tests/protocols/webrtc/test_{name}.py" for name in ("native_fanout", "fanout", "egress")]
+FLAGS = ["-O1", "-g", "-std=gnu11", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all"]
+SANITIZERS = "-fsanitize=address,undefined"
+PLUGIN = """
+from pathlib import Path
+
+from relay.protocols.webrtc import native_fanout
+
+native_fanout._HERE = Path(__file__).parent
+"""
+
+
+def build(compiler: str, folder: Path) -> None:
+    """The library where ``native_fanout`` looks for it, with its header, and the plug-in."""
+    shutil.copytree(WEBRTC / "native", folder / "native")
+    (folder / "sanitized.py").write_text(PLUGIN)
+    sources = [str(path) for path in sorted((folder / "native").glob("*.c"))]
+    library = str(folder / f"_native{EXTENSION_SUFFIXES[0]}")
+    command = [compiler, *FLAGS, SANITIZERS, "-shared", "-fPIC", "-o", library, *sources]
+    subprocess.run(command, check=True)
+
+
+def main(arguments: list[str]) -> int:
+    compiler = shutil.which("gcc")
+    if compiler is None:
+        print("the sanitizers are gcc's, and it is missing: sudo apt-get install -y gcc")
+        return 2
+    found = subprocess.run(
+        [compiler, "-print-file-name=libasan.so"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    with tempfile.TemporaryDirectory() as name:
+        build(compiler, Path(name))
+        environment = {
+            **os.environ,
+            "LD_PRELOAD": found,
+            "PYTHONPATH": f"{name}{os.pathsep}{ROOT}",
+            # Python keeps memory to its end.
+            "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1",
+            "UBSAN_OPTIONS": "print_stacktrace=1",
+        }
+        pytest = [sys.executable, "-m", "pytest", "-q", "-p", "sanitized", "-p", "no:cacheprovider"]
+        return subprocess.run(
+            [*pytest, *(arguments or TESTS)], cwd=ROOT, env=environment, check=False
+        ).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
