@@ -25,6 +25,7 @@ LONG_FUNCTIONS: dict[str, str] = {
 BOUNDED_OTHERWISE: dict[str, str] = {
     "relay/protocols/webrtc/fanout.py": "note() lets packets over HISTORY go",
     "relay/protocols/webrtc/rendition.py": "one place a session, for its reports",
+    "relay/protocols/webrtc/turns.py": "one place a peer; turn() and Line.put() hold the rest",
     "relay/protocols/webrtc/viewer.py": "a backlog is one group of pictures, bounded by its giver",
     "relay/worker/ring.py": "put() bounds units and bytes, call() the commands",
     "relay/gateway/rates.py": "samples over MAX_SAMPLES or older than WINDOW leave in add()",

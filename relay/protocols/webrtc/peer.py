@@ -192,10 +192,7 @@ class Peer:
             elif self._media(data, now):
                 path.seen = now
         elif 19 < first < 64 and self._dtls is not None:
-            if self._dtls.ready:
-                self._handshake(data)
-            else:
-                self._shaking.put(data)
+            self._shaking.put(data)
 
     def _media(self, data: bytes, now: float) -> bool:
         """Decrypt and hand on; whether the packet was authentic."""

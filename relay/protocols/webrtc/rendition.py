@@ -28,6 +28,10 @@ replaced shows its last picture, a publisher that is long gone shows nothing."""
 KEYFRAME_INTERVAL: Final = 0.5
 """Seconds between two requests of a rendition for a key frame, however many ask."""
 
+PUMPED: Final = 8
+"""Viewers that catch up in one step: their packets take two milliseconds, and the next picture
+of everybody waits no longer than that."""
+
 _AUDIO_WAIT: Final = 1.0  # seconds that audio is held back for a first picture
 
 
@@ -152,9 +156,11 @@ class Rendition:
                     session.peer.end("SRTP failed")
 
     def pump(self) -> None:
-        """One step for each viewer that catches up."""
+        """One step for viewers that catch up; of many, those whose turn it is."""
+        served = self.catching_up[:PUMPED]
+        self.catching_up = self.catching_up[PUMPED:] + served
         done = False
-        for session in list(self.catching_up):
+        for session in served:
             try:
                 done |= session.viewer.pump()
             except SrtpError as error:

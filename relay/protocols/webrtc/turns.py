@@ -1,7 +1,7 @@
-"""The work of joins, a little in each turn of the loop, so that pictures leave in between.
+"""The work of joins and leaves, a little in each turn of the loop: pictures leave in between.
 
-An offer and a handshake cost milliseconds each. When many come at once, they would stand in
-one turn of the loop, one behind the other, and every picture behind them all.
+An offer and a handshake cost milliseconds each, a goodbye half of one. When many come at
+once, they would stand in one turn of the loop, and every picture behind them all.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_WAITING: Final = 256
 """Offers that may wait; at two milliseconds each the last of them is answered in half a second."""
 
 MAX_DATAGRAMS: Final = 16
-"""Of one handshake, not looked at yet. A flight is five; what is lost is sent again."""
+"""Of one peer, not looked at yet. A flight is five; what is lost is sent again."""
 
 
 class Turns:
@@ -97,7 +97,7 @@ class Turns:
 
 
 class Line:
-    """The datagrams of one handshake, looked at one by one."""
+    """The DTLS datagrams of one peer, looked at one by one."""
 
     def __init__(self, turns: Turns, handle: Callable[[bytes], None]) -> None:
         self._turns = turns

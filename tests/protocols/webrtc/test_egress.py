@@ -23,6 +23,7 @@ from relay.protocols.webrtc.rendition import (
     KEYFRAME_INTERVAL,
     MAX_GROUP,
     MAX_GROUP_TIME,
+    PUMPED,
 )
 from relay.protocols.webrtc.rtcp import (
     Nack,
@@ -290,6 +291,25 @@ async def test_a_viewer_too_far_behind_waits_for_a_key_frame_which_is_asked_for(
     assert len(peer.rtp) == sent
     show.picture(keyframe=True)
     assert len(peer.rtp) == sent + 1
+
+
+async def test_of_many_that_catch_up_some_are_served_a_step_and_all_in_turn(show: Show) -> None:
+    show.picture(keyframe=True)
+    for _ in range(60):
+        show.picture(packets=4)
+    peers = [await show.join() for _ in range(2 * PUMPED + 1)]
+    known = show.egress._find("show")
+
+    def progress() -> list[int]:
+        before = [len(peer.rtp) for peer in peers]
+        known.pump()
+        return [n for n, peer in enumerate(peers) if len(peer.rtp) > before[n]]
+
+    assert progress() == list(range(PUMPED))
+    assert progress() == list(range(PUMPED, 2 * PUMPED))
+    assert progress() == [*range(PUMPED - 1), 2 * PUMPED]
+    await until(lambda: all(len(peer.rtp) == 241 for peer in peers))
+    assert {viewer.state for viewer in show.egress.viewers("show")} == {"live"}
 
 
 async def test_a_viewer_that_leaves_is_forgotten(show: Show) -> None:
