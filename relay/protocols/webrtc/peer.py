@@ -12,6 +12,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable
+from math import ceil
 from typing import Any, Final
 
 from relay.config import WebRtc
@@ -37,6 +38,10 @@ _CERTIFICATE_LIFE: Final = 14 * 86400.0  # aiortc's are good for 30 days
 _MAX_EARLY: Final = 64
 _MAX_PACKET: Final = 1500
 _DOUBT: Final = 0.1
+_PATIENT: Final = 0.5
+_TOGETHER: Final = 0.05
+"""Seconds: what may wait for long is done for many peers at the same moment. A loop that
+wakes for each between two frames runs every time with cold caches."""
 
 
 def _ignore(*args: object) -> None:
@@ -261,6 +266,8 @@ class Peer:
             return
         delay = at - time.monotonic()
         when = self._loop.time() + max(0.0, delay)
+        if delay > _PATIENT:
+            when = ceil(when / _TOGETHER) * _TOGETHER
         if self._timer is not None:
             if self._timer_at <= when:
                 return
