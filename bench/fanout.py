@@ -148,6 +148,8 @@ async def crowd(library: Path, viewers: int, module: str, *words: str) -> AsyncI
     os.sched_setaffinity(0, {cores[0]})  # the sender inherits it, with all its threads
     async with server(module, *words) as serving, aiohttp.ClientSession() as http:
         os.sched_setaffinity(0, {cores[-1]})
+        if not serving.url:
+            raise RuntimeError("the sender did not start; what it said stands above")
         audience = Audience(library, viewers)
         try:
             await audience.join(f"{serving.url}/whep")

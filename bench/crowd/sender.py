@@ -50,7 +50,6 @@ class Window:
         sending: of these in ``Egress.frame``, or in the limit.
         first, last: frames sent in it, half open.
         sent: packets of all viewers.
-        late: seconds by which the latest frame began after its time.
     """
 
     cpu: float
@@ -59,7 +58,6 @@ class Window:
     first: int
     last: int
     sent: int
-    late: float
 
 
 class Sender:
@@ -78,7 +76,6 @@ class Sender:
         self._task: asyncio.Task[None] | None = None
         self._frame = 0
         self._began = 0.0
-        self._late = 0.0
         self._sending = 0.0
 
     # -- what it is told
@@ -117,7 +114,6 @@ class Sender:
             if wait > 0:
                 await asyncio.sleep(wait)
                 continue
-            self._late = max(self._late, -wait)
             payloads, keyframe = self._clip[self._frame % len(self._clip)]
             timestamp = self._frame * TICKS
             began = time.thread_time()
@@ -126,13 +122,13 @@ class Sender:
             self._frame += 1
 
     async def _ours(self, seconds: float) -> Window:
-        self._late = self._sending = 0.0
+        self._sending = 0.0
         first, before = self._frame, sum(track.packets for _, track in self.tracks())
         cpu, began = _cpu(), time.monotonic()
         await asyncio.sleep(seconds)
         cpu, wall = _cpu() - cpu, time.monotonic() - began
         sent = sum(track.packets for _, track in self.tracks()) - before
-        return Window(cpu, self._sending, wall, first, self._frame, sent, self._late)
+        return Window(cpu, self._sending, wall, first, self._frame, sent)
 
     def _limit(self, seconds: float, batch: int) -> Window:
         """The C loop sends; nothing else in this process runs meanwhile."""
@@ -175,7 +171,7 @@ class Sender:
         for target, (_, track) in zip(targets, tracks, strict=True):
             track.sequence = target.sequence
         self._frame += number
-        return Window(cpu, cpu, wall, first, self._frame, counts.sent, 0.0)
+        return Window(cpu, cpu, wall, first, self._frame, counts.sent)
 
     async def close(self) -> None:
         if self._task is not None:
