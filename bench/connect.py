@@ -17,7 +17,7 @@ import statistics
 import sys
 import tempfile
 import time
-from bisect import bisect_right
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -184,22 +184,17 @@ async def crowd(target: Target, number: int, found: Found) -> tuple[float, float
 def look(told: dict[str, Any], window: tuple[float, float, float], found: Found) -> None:
     """What the standing viewers missed while others came, and how late the rest was."""
     quiet, began, ended = window
-    sent: dict[str, list[float]] = {}
-    for name, _, at in told["sent"][0]:
-        sent.setdefault(name, []).append(at)
+    sent = {pts: at for _, pts, at in told["sent"][0]}
     missed, late = 0, []
     for row in told["came"]:
         if sent:
-            delays = [(at, at - left) for name, _, at in row if (left := _left(sent, name, at))]
-            here = {name for name, _, at in row if quiet <= at}
-            missed += sum(
-                began - 0.1 <= left <= ended and name not in here
-                for name, lefts in sent.items()
-                for left in lefts
-            )
+            shift = _shift(told["sent"][0], row)
+            delays = [(at, at - sent[pts - shift]) for _, pts, at in row if pts - shift in sent]
+            here = {pts - shift for _, pts, _ in row}
+            missed += sum(began <= at <= ended and pts not in here for pts, at in sent.items())
         else:
             delays = [(at, at - pts / VIDEO_CLOCK) for _, pts, at in row]
-            times = [pts for _, pts, at in row if began - 0.1 <= at <= ended]
+            times = [pts for _, pts, at in row if began <= at <= ended]
             missed += round((times[-1] - times[0]) / FRAME) + 1 - len(times)
         usual = statistics.median(delay for at, delay in delays if quiet <= at < began)
         late += [(delay - usual) * 1000 for at, delay in delays if began <= at <= ended]
@@ -208,10 +203,13 @@ def look(told: dict[str, Any], window: tuple[float, float, float], found: Found)
     found.add("late_p99_ms", percentile(late, 0.99))
 
 
-def _left(sent: dict[str, list[float]], name: str, at: float) -> float | None:
-    times = sent.get(name, [])
-    index = bisect_right(times, at)
-    return times[index - 1] if index else None
+def _shift(sent: Sequence[tuple[str, int, float]], row: Sequence[tuple[str, int, float]]) -> int:
+    """From the publisher's line to the rendition's, by the pictures that came as they left."""
+    left: dict[str, list[int]] = {}
+    for name, pts, _ in sent:
+        left.setdefault(name, []).append(pts)
+    shifts = Counter(pts - before for name, pts, _ in row for before in left.get(name, ()))
+    return shifts.most_common(1)[0][0]
 
 
 async def joins(target: Target, number: int, many: int, rounds: int, found: Found) -> None:
