@@ -46,6 +46,8 @@ LAG_P50: Final = 6e-3
 LAG_P99: Final = 30e-3
 BATCHES: Final = (16, 128)
 """Messages of one call of the limit; it counts with the cheaper one."""
+PAUSE: Final = 1.5
+"""Seconds after a window of the limit, which reads nothing: each viewer is heard again."""
 SETTLED: Final = 2.5
 """Seconds after which media flows to all."""
 
@@ -173,7 +175,7 @@ async def ours(
             await joined.window(row, seconds)
             for batch, limit in zip(BATCHES, limits, strict=False):
                 await joined.window(limit, seconds, batch)
-                await asyncio.sleep(0.5)  # what viewers sent meanwhile is read
+                await asyncio.sleep(PAUSE)
     best = min(limits, key=lambda limit: limit.cost, default=None)
     if best is not None:
         best.what = "limit"

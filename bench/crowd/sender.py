@@ -34,7 +34,7 @@ from relay.protocols.webrtc.egress import Egress, EgressSession
 from relay.protocols.webrtc.fanout import OutgoingTrack
 from relay.protocols.webrtc.h264_payload import packetize
 from relay.protocols.webrtc.native_fanout import NativeSender
-from relay.protocols.webrtc.peer import Peers
+from relay.protocols.webrtc.peer import Peers, PeerState
 
 NAME: Final = "bench"
 RATE: Final = 30
@@ -87,7 +87,11 @@ class Sender:
 
     def tracks(self) -> list[tuple[EgressSession, OutgoingTrack]]:
         found = [(session, session.viewer.video) for session in self._sessions.values()]
-        return [(session, track) for session, track in found if track is not None]
+        return [
+            (session, track)
+            for session, track in found
+            if track is not None and session.peer.state is PeerState.CONNECTED
+        ]
 
     async def offsets(self, _: web.Request) -> web.Response:
         return web.json_response({str(t.ssrc): t.offset for _, t in self.tracks()})
