@@ -42,6 +42,8 @@ class Link:
         loss, duplicate, reorder: probabilities of each datagram.
         reorder_by: seconds that a reordered one is late by: shortest and longest.
         drop: asked for each datagram; True loses it, whatever the probabilities.
+        rate: bits a second that get through, None: any; may be changed at any time.
+        queue: seconds that a datagram waits at most for that; later ones are lost.
     """
 
     def __init__(
@@ -57,6 +59,8 @@ class Link:
         reorder: float = 0.0,
         reorder_by: tuple[float, float] = (0.02, 0.05),
         drop: Callable[[bytes], bool] | None = None,
+        rate: float | None = None,
+        queue: float = 1.0,
     ) -> None:
         self._clock = clock
         self._deliver = deliver
@@ -67,8 +71,11 @@ class Link:
         self._reorder = reorder
         self._reorder_by = reorder_by
         self._last = 0.0
+        self._queue = queue
+        self._free_at = 0.0
         self.loss = loss
         self.drop = drop
+        self.rate = rate
         self.sent = 0
         self.lost = 0
 
@@ -78,7 +85,15 @@ class Link:
         if chance() < self.loss or (self.drop is not None and self.drop(data)):
             self.lost += 1
             return
-        arrival = self._clock.now + self._delay + self._jitter * chance()
+        leaves = self._clock.now
+        if self.rate is not None:
+            leaves = max(leaves, self._free_at)
+            if leaves - self._clock.now > self._queue:
+                self.lost += 1
+                return
+            leaves += len(data) * 8 / self.rate
+            self._free_at = leaves
+        arrival = leaves + self._delay + self._jitter * chance()
         if chance() < self._reorder:
             arrival += self._random.uniform(*self._reorder_by)
         else:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import floor
 from struct import Struct
-from typing import Final
+from typing import Final, NamedTuple
 
 from relay.errors import ParseError
 from relay.protocols.webrtc.rtcp import TRANSPORT_FEEDBACK, TWCC_FORMAT, pack_packet
@@ -103,6 +103,69 @@ class TransportFeedback:
         )
         body = head + pack_chunks(symbols) + deltas
         return pack_packet(TRANSPORT_FEEDBACK, TWCC_FORMAT, body + bytes(-len(body) % 4))
+
+
+class Summary(NamedTuple):
+    """What most feedback is read for.
+
+    Attributes:
+        received: how many of its packets came.
+        last: the last of them, counted from ``base``; -1 when none came.
+        ticks: its arrival, as in ``TransportFeedback.arrivals``.
+    """
+
+    base: int
+    reference: int
+    received: int
+    last: int
+    ticks: int
+
+
+def summarise(body: bytes) -> Summary:
+    """Read feedback without a step for each packet, as long as times are of one byte.
+
+    Raises:
+        ParseError: as ``TransportFeedback.parse``.
+    """
+    if len(body) < _HEAD.size:
+        raise ParseError("transport feedback is too short")
+    _, _, base, statuses, last_word = _HEAD.unpack_from(body)
+    at = _HEAD.size
+    seen = received = 0
+    last = -1
+    while seen < statuses:
+        if at + 2 > len(body):
+            raise ParseError("transport feedback ends before its statuses")
+        chunk = body[at] << 8 | body[at + 1]
+        at += 2
+        left = statuses - seen
+        if chunk < 0x8000:
+            symbol, run = chunk >> 13, min(chunk & _MAX_RUN, left)
+            if symbol > _SMALL or not run:
+                return _summary(TransportFeedback.parse(body))
+            if symbol:
+                received += run
+                last = seen + run - 1
+            seen += run
+        elif chunk < 0xC000:
+            width = min(14, left)
+            bits = (chunk & 0x3FFF) >> (14 - width)
+            if bits:
+                received += bits.bit_count()
+                last = seen + width - (bits & -bits).bit_length()
+            seen += width
+        else:
+            return _summary(TransportFeedback.parse(body))
+    if at + received > len(body):
+        raise ParseError("transport feedback ends before its times")
+    return Summary(base, last_word >> 8, received, last, sum(body[at : at + received]))
+
+
+def _summary(told: TransportFeedback) -> Summary:
+    came = [index for index, arrival in enumerate(told.arrivals) if arrival is not None]
+    last = came[-1] if came else -1
+    ticks = told.arrivals[last] if came else 0
+    return Summary(told.base, told.reference, len(came), last, ticks or 0)
 
 
 def pack_chunks(symbols: Sequence[int]) -> bytes:

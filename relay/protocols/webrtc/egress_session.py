@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from relay.errors import ParseError
 from relay.protocols.webrtc.dtls import SrtpError
-from relay.protocols.webrtc.fanout import OutgoingTrack
-from relay.protocols.webrtc.native_fanout import NativeSender
+from relay.protocols.webrtc.fanout import OutgoingTrack, log_identifier
+from relay.protocols.webrtc.link import Link
+from relay.protocols.webrtc.native_fanout import NativeSender, NativeSendLog
 from relay.protocols.webrtc.negotiation import TrackParameters
 from relay.protocols.webrtc.peer import Peer, PeerState
 from relay.protocols.webrtc.rtcp import SourceDescription, compound, parse_compound
+from relay.protocols.webrtc.sendlog import SendLog
 from relay.protocols.webrtc.session import Session
-from relay.protocols.webrtc.viewer import Viewer
+from relay.protocols.webrtc.viewer import Viewer, ViewerState
 
 REPORT_INTERVAL: Final = 1.0
 
@@ -27,6 +30,8 @@ class Audience(Protocol):
     def drop(self, session: EgressSession) -> None: ...
 
     def want_keyframe(self, now: float) -> None: ...
+
+    def pause(self, session: EgressSession) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,12 @@ class ViewerStatistics:
     fraction_lost: float
     jitter: float
     round_trip: float | None
+    estimate: float | None = None
+    """Bits a second that its path carries, None where nothing was heard of it."""
+    queue_delay: float | None = None
+    """Seconds that packets wait in the network; None without transport-wide feedback."""
+    pauses: int = 0
+    """How often its video was stopped since the path was too small for it."""
 
 
 class EgressSession(Session):
@@ -51,9 +62,10 @@ class EgressSession(Session):
 
     def __init__(self, peer: Peer, audience: Audience, native: NativeSender | None) -> None:
         super().__init__(peer)
-        video = _track(peer.video, peer, native)
-        audio = _track(peer.audio, peer, native)
-        self.viewer = Viewer(self.id[:6], video, audio)
+        log = _log(peer, native)
+        video = _track(peer.video, peer, native, log)
+        audio = _track(peer.audio, peer, native, log)
+        self.viewer = Viewer(self.id[:6], video, audio, Link(log))
         self._audience = audience
         peer.on_rtcp = self._on_rtcp
         peer.on_route = self._route
@@ -74,7 +86,7 @@ class EgressSession(Session):
     def statistics(self, now: float) -> ViewerStatistics:
         viewer, counters = self.viewer, self.viewer.counters
         tracks = [track for track in (viewer.video, viewer.audio) if track is not None]
-        at = viewer.connected_at
+        at, link = viewer.connected_at, viewer.link
         return ViewerStatistics(
             id=self.id,
             state=viewer.state.value,
@@ -87,6 +99,9 @@ class EgressSession(Session):
             fraction_lost=counters.fraction_lost,
             jitter=counters.jitter,
             round_trip=counters.round_trip,
+            estimate=link.estimator.bitrate if link.known else None,
+            queue_delay=link.estimator.queue if link.known and link.log is not None else None,
+            pauses=link.stops,
         )
 
     def report(self, ntp: int, line_seconds: float) -> None:
@@ -107,20 +122,41 @@ class EgressSession(Session):
         except ParseError:
             return  # one compound lost; the next says the same again
         again, keyframe = self.viewer.feedback(packets, now)
+        self.send(again)
+        if self.viewer.weigh(now):
+            self._audience.pause(self)
+        elif keyframe and self.viewer.state is not ViewerState.PAUSED:
+            self._audience.want_keyframe(now)
+
+    def send(self, packets: Iterable[bytes]) -> None:
+        """Packets to this viewer alone."""
         try:
-            for packet in again:
+            for packet in packets:
                 self.peer.send_rtp(packet)
         except SrtpError as error:
             self.peer.end(f"SRTP failed: {error}")
-        if keyframe:
-            self._audience.want_keyframe(now)
+
+
+def _log(peer: Peer, native: NativeSender | None) -> SendLog | None:
+    """One for both tracks of the viewer, where it answers transport-wide numbers."""
+    tracks = [track for track in (peer.video, peer.audio) if track is not None]
+    found = [number for track in tracks if (number := log_identifier(track)) is not None]
+    if not found:
+        return None
+    return SendLog(found[0]) if native is None else native.log(found[0])
 
 
 def _track(
-    parameters: TrackParameters | None, peer: Peer, native: NativeSender | None
+    parameters: TrackParameters | None,
+    peer: Peer,
+    native: NativeSender | None,
+    log: SendLog | None,
 ) -> OutgoingTrack | None:
     if parameters is None:
         return None
+    if log is not None and log_identifier(parameters) != log.identifier:
+        log = None  # its packets are not counted
     if native is None:
-        return OutgoingTrack(parameters, peer)
-    return native.track(parameters, peer, peer.id)
+        return OutgoingTrack(parameters, peer, log)
+    assert log is None or isinstance(log, NativeSendLog)
+    return native.track(parameters, peer, peer.id, log)

@@ -11,9 +11,10 @@ from secrets import randbits
 from typing import Any, Final, Protocol
 
 from relay.protocols.webrtc.dtls import SrtpError
-from relay.protocols.webrtc.negotiation import MID, TrackParameters
+from relay.protocols.webrtc.negotiation import MID, TRANSPORT_CC, TrackParameters
 from relay.protocols.webrtc.rtcp import SenderReport
 from relay.protocols.webrtc.rtp import HEADER, ONE_BYTE, pack_elements, wrap_rtx
+from relay.protocols.webrtc.sendlog import SendLog
 from relay.protocols.webrtc.sent import HISTORY, SentFrames, SentPacket
 
 MAX_PAYLOAD: Final = 1300
@@ -40,6 +41,8 @@ class OutgoingTrack:
     Attributes:
         packets, octets: sent, as the sender report counts them.
         resent: retransmissions.
+        log: of the viewer's connection; None where its packets carry no transport-wide
+            numbers.
     """
 
     __slots__ = (
@@ -49,6 +52,7 @@ class OutgoingTrack:
         "_shared_from",
         "clock_rate",
         "extension",
+        "log",
         "octets",
         "offset",
         "outlet",
@@ -62,8 +66,11 @@ class OutgoingTrack:
         "timestamp",
     )
 
-    def __init__(self, parameters: TrackParameters, outlet: Outlet) -> None:
+    def __init__(
+        self, parameters: TrackParameters, outlet: Outlet, log: SendLog | None = None
+    ) -> None:
         self.outlet = outlet
+        self.log = log
         self.payload_type = parameters.payload_type
         self.ssrc = parameters.ssrc
         self.clock_rate = parameters.clock_rate
@@ -75,7 +82,7 @@ class OutgoingTrack:
         self.packets = 0
         self.octets = 0
         self.resent = 0
-        self.extension = _mid_extension(parameters)
+        self.extension = _extension(parameters, log)
         self._rtx_sequence = randbits(15)
         self._own = SentFrames()
         self._shared: SentFrames | None = None
@@ -103,10 +110,15 @@ class OutgoingTrack:
             first, extension = _WITH_EXTENSION, self.extension
         else:
             first, extension = _VERSION, b""
+        log = self.log
+        if log is not None:
+            first, extension = _WITH_EXTENSION, extension or _shortest(log)
         for payload in payloads:
             left -= 1
             if not left and marker:
                 kind |= _MARKER
+            if log is not None:
+                extension = _numbered(extension, log.take(len(payload)))
             header = pack(first, kind, sequence, ticks, ssrc)
             transmit(protect(header + extension + payload if extension else header + payload))
             sequence = (sequence + 1) & 0xFFFF
@@ -146,13 +158,18 @@ class OutgoingTrack:
         bit = _MARKER if found.marker else 0
         ticks = (self.offset + found.timestamp) & 0xFFFFFFFF
         self.resent += 1
+        first, extension = _VERSION, b""
+        if self.log is not None:
+            number = self.log.take(len(found.payload))
+            first, extension = _WITH_EXTENSION, _numbered(_shortest(self.log), number)
         if self.rtx_payload_type is None or self.rtx_ssrc is None:
             kind = self.payload_type | bit
-            return HEADER.pack(_VERSION, kind, sequence, ticks, self.ssrc) + found.payload
+            header = HEADER.pack(first, kind, sequence, ticks, self.ssrc)
+            return header + extension + found.payload
         self._rtx_sequence = (self._rtx_sequence + 1) & 0xFFFF
         kind = self.rtx_payload_type | bit
-        header = HEADER.pack(_VERSION, kind, self._rtx_sequence, ticks, self.rtx_ssrc)
-        return header + wrap_rtx(sequence, found.payload)
+        header = HEADER.pack(first, kind, self._rtx_sequence, ticks, self.rtx_ssrc)
+        return header + extension + wrap_rtx(sequence, found.payload)
 
     def _find(self, back: int) -> SentPacket | None:
         if back >= HISTORY:
@@ -257,11 +274,33 @@ def ntp_time(wall: float) -> int:
     return round((wall + _NTP_EPOCH) * (1 << 32)) & 0xFFFFFFFFFFFFFFFF
 
 
-def _mid_extension(parameters: TrackParameters) -> bytes:
+def log_identifier(parameters: TrackParameters) -> int | None:
+    """Of the extension with transport-wide numbers, None where the viewer does not answer it."""
+    identifier = parameters.extensions.get(TRANSPORT_CC)
+    if identifier is None or not 1 <= identifier <= 14:
+        return None
+    return identifier if "transport-cc" in parameters.feedback else None
+
+
+def _extension(parameters: TrackParameters, log: SendLog | None) -> bytes:
+    """What the first packets carry: the number's place comes first, then the section."""
+    values = {} if log is None else {log.identifier: bytes(2)}
     identifier = parameters.extensions.get(MID)
     mid = parameters.mid.encode()
-    if identifier is None or not 1 <= len(mid) <= 16 or not 1 <= identifier <= 14:
-        return b""
-    profile, body = pack_elements({identifier: mid})
+    if identifier is not None and 1 <= len(mid) <= 16 and 1 <= identifier <= 14:
+        values[identifier] = mid
+    return _packed(values) if values else b""
+
+
+def _packed(values: dict[int, bytes]) -> bytes:
+    profile, body = pack_elements(values)
     assert profile == ONE_BYTE
     return profile.to_bytes(2, "big") + (len(body) // 4).to_bytes(2, "big") + body
+
+
+def _shortest(log: SendLog) -> bytes:
+    return _packed({log.identifier: bytes(2)})
+
+
+def _numbered(extension: bytes, number: int) -> bytes:
+    return extension[:5] + number.to_bytes(2, "big") + extension[7:]

@@ -22,6 +22,7 @@ import cffi
 from relay.protocols.webrtc.dtls import SrtpError, protect_pointer
 from relay.protocols.webrtc.fanout import MAX_PAYLOAD, MID_PACKETS, FanOut, OutgoingTrack
 from relay.protocols.webrtc.negotiation import TrackParameters
+from relay.protocols.webrtc.sendlog import OVERHEAD, REMEMBERED, SendLog
 
 _log = logging.getLogger(__name__)
 
@@ -95,12 +96,21 @@ class NativeSender:
         library = _library()
         return cls(library, fd, count) if library is not None else None
 
-    def track(self, parameters: TrackParameters, outlet: Any, name: str = "") -> NativeTrack:
+    def track(
+        self,
+        parameters: TrackParameters,
+        outlet: Any,
+        name: str = "",
+        log: NativeSendLog | None = None,
+    ) -> NativeTrack:
         """
         Args:
             name: the CNAME that its sender reports carry, of at most MAX_NAME bytes; "": none.
         """
-        return NativeTrack(parameters, outlet, self, name.encode())
+        return NativeTrack(parameters, outlet, self, name.encode(), log)
+
+    def log(self, identifier: int) -> NativeSendLog:
+        return NativeSendLog(identifier, self)
 
     def fan_out(self) -> NativeFanOut:
         return NativeFanOut(self)
@@ -143,19 +153,57 @@ class NativeSender:
         self._count(counts.sent, counts.unsent)
 
 
+class NativeSendLog(SendLog):
+    """A log that the native part writes; what Python sends is written here likewise."""
+
+    __slots__ = ("native",)
+
+    def __init__(self, identifier: int, sender: NativeSender) -> None:
+        super().__init__(identifier)
+        self.native = sender.ffi.new("struct fan_log *")
+        assert len(self.native.times) == REMEMBERED
+
+    @property
+    def next(self) -> int:
+        return int(self.native.next) & 0xFFFF
+
+    def take(self, payload: int) -> int:
+        native = self.native
+        number = int(native.next)
+        native.next = number + 1
+        native.octets += payload + OVERHEAD
+        native.times[number % REMEMBERED] = self._clock()
+        native.totals[number % REMEMBERED] = native.octets
+        return number & 0xFFFF
+
+    def find(self, number: int) -> tuple[float, int] | None:
+        native = self.native
+        count = int(native.next)
+        back = (count - 1 - number) & 0xFFFF
+        if back >= min(count, REMEMBERED):
+            return None
+        place = (count - 1 - back) % REMEMBERED
+        return native.times[place], native.totals[place]
+
+
 class NativeTrack(OutgoingTrack):
     """A track whose numbers the native part keeps."""
 
     __slots__ = ("_array", "_keys", "_sender", "native")
 
     def __init__(
-        self, parameters: TrackParameters, outlet: Any, sender: NativeSender, name: bytes = b""
+        self,
+        parameters: TrackParameters,
+        outlet: Any,
+        sender: NativeSender,
+        name: bytes = b"",
+        log: NativeSendLog | None = None,
     ) -> None:
         self._sender = sender
         self._keys: Any = None
         self.native = sender.ffi.new("struct fan_track *")
         self._array = sender.ffi.new("struct fan_track *[]", [self.native])
-        super().__init__(parameters, outlet)
+        super().__init__(parameters, outlet, log)
         native = self.native
         native.ssrc, native.payload_type = self.ssrc, self.payload_type
         native.offset = self.offset
@@ -164,6 +212,7 @@ class NativeTrack(OutgoingTrack):
             raise ValueError(f"a name of more than {MAX_NAME} bytes")
         native.name_length = len(name)
         native.name[0 : len(name)] = name
+        native.log = sender.ffi.NULL if log is None else log.native
         native.extension_packets = MID_PACKETS
         if self.extension:
             native.extension_length = len(self.extension)

@@ -57,6 +57,7 @@ class Rendition:
         # One place a session, kept up to one interval beyond its end.
         self._reported: deque[EgressSession] = deque()
         self._waiting: list[EgressSession] = []
+        self._paused: list[EgressSession] = []
         self.unsendable = 0
         self.wake: Callable[[], None] = lambda: None
 
@@ -87,7 +88,13 @@ class Rendition:
         if self.sessions.pop(session.id, None) is not None:
             self._waiting = [other for other in self._waiting if other is not session]
             self.catching_up = [other for other in self.catching_up if other is not session]
+            self._paused = [other for other in self._paused if other is not session]
             self._sort()
+
+    def pause(self, session: EgressSession) -> None:
+        """A viewer's link is too small: it gets the sound only, until ``tick`` finds more."""
+        self._paused.append(session)
+        self._sort()
 
     def _sort(self) -> None:
         """Who is sent what, in lists that the sending loop need not think about."""
@@ -173,12 +180,22 @@ class Rendition:
         line = self.clock.at(wall)
         if line is not None:
             self._report(line, now, ntp_time(wall))
+        if self._paused:
+            self._try_again(now)
         for session in self._waiting:
             viewer = session.viewer
             at = viewer.connected_at
             if not viewer.audio_open and at is not None and now - at >= _AUDIO_WAIT:
                 viewer.audio_open = True
                 self._sort()
+
+    def _try_again(self, now: float) -> None:
+        for session in list(self._paused):
+            session.send(session.viewer.try_again(now))
+            if session.viewer.state is ViewerState.WAITING:
+                self._paused.remove(session)
+                self._waiting.append(session)
+                self.want_keyframe(now)
 
     def _report(self, line: float, now: float, ntp: int) -> None:
         """To those whose report is due: they stand in the order in which it is."""

@@ -12,15 +12,21 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, NamedTuple
 
+from relay.errors import ParseError
 from relay.protocols.webrtc.fanout import OutgoingTrack
+from relay.protocols.webrtc.link import PROBE_PACKETS, Link
 from relay.protocols.webrtc.rtcp import (
+    TRANSPORT_FEEDBACK,
+    TWCC_FORMAT,
     Bye,
     FullIntraRequest,
     Nack,
     PictureLoss,
     ReceiverReport,
+    Remb,
     ReportBlock,
     Rtcp,
+    Unknown,
 )
 from relay.states import StateMachine
 
@@ -59,6 +65,7 @@ class ViewerState(Enum):
     WAITING = "waiting"  # for a key frame
     CATCHING_UP = "catching up"  # with the group of pictures
     LIVE = "live"
+    PAUSED = "paused"  # its link is too small for the video
     GONE = "gone"
 
 
@@ -68,7 +75,8 @@ _TABLE: Final = {
     ),
     ViewerState.WAITING: frozenset((ViewerState.CATCHING_UP, ViewerState.LIVE, ViewerState.GONE)),
     ViewerState.CATCHING_UP: frozenset((ViewerState.WAITING, ViewerState.LIVE, ViewerState.GONE)),
-    ViewerState.LIVE: frozenset((ViewerState.GONE,)),
+    ViewerState.LIVE: frozenset((ViewerState.PAUSED, ViewerState.GONE)),
+    ViewerState.PAUSED: frozenset((ViewerState.WAITING, ViewerState.GONE)),
     ViewerState.GONE: frozenset[ViewerState](),
 }
 
@@ -91,10 +99,18 @@ class Viewer:
         video, audio: None where not negotiated.
         audio_open: whether audio flows.
         connected_at: monotonic seconds, None before.
+        link: what its path carries.
     """
 
-    def __init__(self, name: str, video: OutgoingTrack | None, audio: OutgoingTrack | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        video: OutgoingTrack | None,
+        audio: OutgoingTrack | None,
+        link: Link | None = None,
+    ) -> None:
         self.name = name
+        self.link = Link(None) if link is None else link
         self.video = video
         self.audio = audio
         self.audio_open = False
@@ -191,6 +207,49 @@ class Viewer:
         self.audio_open = False
         self._machine.to(ViewerState.GONE, reason)
 
+    # -- when its link is too small
+
+    def weigh(self, now: float) -> bool:
+        """To be called after feedback: whether the viewer is PAUSED with it."""
+        if self._machine.state is not ViewerState.LIVE or self.video is None:
+            return False
+        if not self.link.too_small(now):
+            return False
+        self.link.stop(now, trains=self.video.rtx_ssrc is not None)
+        estimate = self.link.estimator.bitrate / 1000
+        self._machine.to(ViewerState.PAUSED, f"the link carries {estimate:.0f} kbit/s")
+        return True
+
+    def try_again(self, now: float) -> list[bytes]:
+        """To be called now and then while PAUSED; it ends that when the link is good again.
+
+        Returns:
+            RTP packets to send, by which the link is measured.
+        """
+        link, track = self.link, self.video
+        if self._machine.state is not ViewerState.PAUSED or track is None:
+            return []
+        if link.log is None or track.rtx_ssrc is None:
+            if link.blind(now):
+                self._resume(now)
+            return []
+        if link.ready():
+            self._resume(now)
+            return []
+        if not link.train_due(now):
+            return []
+        first = link.log.next
+        # Old packets once more: the receiver drops them, and they are of full size.
+        newest = track.sequence - 1
+        found = (track.retransmission((newest - back) & 0xFFFF) for back in range(PROBE_PACKETS))
+        train = [packet for packet in found if packet is not None]
+        link.train_sent(first, len(train), now)
+        return train
+
+    def _resume(self, now: float) -> None:
+        self.link.resume(now)
+        self._machine.to(ViewerState.WAITING, "the link may carry the video again")
+
     # -- what it tells and asks
 
     def feedback(self, packets: Iterable[Rtcp], now: float) -> tuple[list[bytes], bool]:
@@ -212,11 +271,22 @@ class Viewer:
             elif isinstance(packet, FullIntraRequest):
                 asked = any(self._is_video(ssrc) for ssrc, _ in packet.requests)
                 keyframe = keyframe or asked
+            elif isinstance(packet, Unknown):
+                if (packet.kind, packet.count) == (TRANSPORT_FEEDBACK, TWCC_FORMAT):
+                    self._note_feedback(packet.body, now)
+            elif isinstance(packet, Remb):
+                self.link.told(packet.bitrate, now)
             elif isinstance(packet, Bye):
                 continue  # its receiver's SSRC; the connection's own end is what counts
         if keyframe:
             self.counters.keyframes_asked += 1
         return again, keyframe
+
+    def _note_feedback(self, body: bytes, now: float) -> None:
+        try:
+            self.link.feedback(body, now)
+        except ParseError:
+            return  # the next one says where things stand
 
     def _is_video(self, ssrc: int) -> bool:
         return self.video is not None and ssrc in (self.video.ssrc, self.video.rtx_ssrc)
@@ -252,6 +322,7 @@ class Viewer:
         if track is self.video or self.video is None:
             self.counters.fraction_lost = block.fraction_lost / 256
             self.counters.jitter = block.jitter / track.clock_rate
+            self.link.report(self.counters.fraction_lost, track.octets, now)
         for middle, sent_at in self._reported:
             if middle == block.last_report:
                 trip = now - sent_at - block.delay / 65536

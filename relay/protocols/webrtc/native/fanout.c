@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #ifndef UDP_SEGMENT
 #define UDP_SEGMENT 103
@@ -30,6 +31,7 @@
 #define VERSION 0x80
 #define EXTENSION 0x10
 #define MARKER 0x80
+#define NUMBER_ONLY 8          /* bytes of an extension of a transport-wide number alone */
 #define MESSAGES 128           /* of one sendmmsg */
 #define ARENA (1 << 20)        /* bytes of them all */
 #define SEGMENTS 64            /* of one message: UDP_MAX_SEGMENTS of Linux before 6.9 */
@@ -187,23 +189,61 @@ static void flush(struct fan_out *out, struct fan_counts *counts)
     out->used = 0;
 }
 
+_Static_assert(sizeof((struct fan_log *)0)->times / sizeof(double) == FAN_REMEMBERED &&
+                   sizeof((struct fan_log *)0)->totals / sizeof(uint64_t) == FAN_REMEMBERED,
+               "the log is as long as it says");
+
+static double monotonic(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+/* The number of a packet that leaves now. */
+static uint16_t take_number(struct fan_log *log, size_t length, double now)
+{
+    uint64_t number = log->next++;
+
+    log->octets += length + FAN_OVERHEAD;
+    log->times[number % FAN_REMEMBERED] = now;
+    log->totals[number % FAN_REMEMBERED] = log->octets;
+    return (uint16_t)number;
+}
+
+/* Write the extension; returns its length. Only the first packets carry the whole of it. */
+static size_t write_extension(struct fan_track *track, uint8_t *at, size_t length, double now,
+                              int whole)
+{
+    size_t size = whole ? track->extension_length : NUMBER_ONLY;
+
+    memcpy(at, track->extension, size);
+    if (track->log != NULL) {
+        if (!whole) {
+            put16(at + 2, NUMBER_ONLY / 4 - 1);
+            at[7] = 0;
+        }
+        put16(at + 5, take_number(track->log, length, now));
+    }
+    return size;
+}
+
 /* Write one packet at ``at``; returns its length when protected, 0 when that failed. */
 static size_t write_packet(struct fan_out *out, struct fan_track *track, uint8_t *at,
                            const uint8_t *payload, size_t length, uint32_t timestamp,
-                           int marker, int extended)
+                           int marker, int extended, double now)
 {
     size_t head = HEADER;
     int total;
 
-    at[0] = (uint8_t)(VERSION | (extended ? EXTENSION : 0));
+    at[0] = (uint8_t)(VERSION | (extended || track->log != NULL ? EXTENSION : 0));
     at[1] = (uint8_t)((marker ? MARKER : 0) | track->payload_type);
     put16(at + 2, track->sequence);
     put32(at + 4, track->offset + timestamp);
     put32(at + 8, track->ssrc);
-    if (extended) {
-        memcpy(at + head, track->extension, track->extension_length);
-        head += track->extension_length;
-    }
+    if (extended || track->log != NULL)
+        head += write_extension(track, at + head, length, now, extended);
     memcpy(at + head, payload, length);
     total = (int)(head + length);
     track->sequence++;
@@ -217,6 +257,7 @@ static int send_track(struct fan_out *out, struct fan_track *track, const struct
                       struct fan_counts *counts)
 {
     int extended = track->extension_length > 0 && track->packets < track->extension_packets;
+    double now = track->log != NULL ? monotonic() : 0;
     struct message *message = NULL;
 
     for (size_t index = 0; index < frame->packets; index++) {
@@ -230,7 +271,7 @@ static int send_track(struct fan_out *out, struct fan_track *track, const struct
         }
         written = write_packet(out, track, out->arena + out->used, frame->payloads[index], length,
                                frame->timestamp, frame->marker && index + 1 == frame->packets,
-                               extended);
+                               extended, now);
         if (written == 0)
             return -1;
         if (message != NULL && !out->no_segments && written <= message->segment &&

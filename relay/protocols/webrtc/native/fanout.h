@@ -6,12 +6,24 @@
 #include <stdint.h>
 
 #define FAN_MAX_PAYLOAD 1300
+#define FAN_REMEMBERED 1024
+#define FAN_OVERHEAD 62         /* bytes of a packet beside its payload, for rates */
 
 /* -- begin */
 typedef int (*fan_protect)(void *context, void *packet, int *length);
 
+/* Transport-wide numbers of a connection, and when each packet left. */
+struct fan_log {
+    uint64_t next;              /* packets so far; the number is the low 16 bits */
+    uint64_t octets;            /* so far */
+    double times[1024];         /* CLOCK_MONOTONIC, seconds; of number % FAN_REMEMBERED */
+    uint64_t totals[1024];      /* ``octets`` with that packet */
+};
+
 struct fan_track {
     void *srtp;                 /* srtp_t; NULL: nothing is sent */
+    struct fan_log *log;        /* NULL: packets carry no transport-wide number. Else the
+                                 * extension begins with its element, two bytes long. */
     uint8_t address[28];        /* struct sockaddr_in or sockaddr_in6 */
     uint32_t address_length;
     uint32_t ssrc;
