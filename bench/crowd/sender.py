@@ -190,7 +190,8 @@ def _cpu() -> float:
 
 
 async def run(library: Path, *, python: bool) -> None:
-    peers = await Peers.open(WebRtc(host="127.0.0.1", port=0))
+    # The limit reads nothing for whole windows: viewers are not given up for that.
+    peers = await Peers.open(WebRtc(host="127.0.0.1", port=0, consent_timeout=30))
     native = None if python else NativeSender.over(peers.udp.fileno(), peers.udp.count)
     if native is None and not python:
         raise RuntimeError("the native fan-out is not built: pip install -e . with a C compiler")
