@@ -179,10 +179,21 @@ def _facts(stream: Mapping[str, Any]) -> Iterator[Text]:
 def _viewers(viewers: list[Mapping[str, Any]]) -> Table:
     table = _table(
         ("viewer", "state"),
-        ("since", "packets", "resent", "lost", "jitter", "round trip", "key frames asked"),
+        (
+            "since",
+            "packets",
+            "resent",
+            "lost",
+            "jitter",
+            "round trip",
+            "path",
+            "pauses",
+            "key frames asked",
+        ),
     )
     for given in viewers:
         since, trip = given["connected_for"], given["round_trip_ms"]
+        path = given["estimate"]
         table.add_row(
             Text(given["id"]),
             given["state"],
@@ -192,6 +203,8 @@ def _viewers(viewers: list[Mapping[str, Any]]) -> Table:
             f"{given['fraction_lost'] * 100:.1f} %",
             f"{given['jitter_ms']:.1f} ms",
             "-" if trip is None else f"{trip:.1f} ms",
+            "-" if path is None else f"{path / 1e6:.1f} Mbit/s",
+            str(given["pauses"]),
             str(given["keyframes_asked"]),
         )
     return table

@@ -128,6 +128,9 @@ class ViewerStatus:
     fraction_lost: float
     jitter_ms: float
     round_trip_ms: float | None
+    estimate: int | None  # bits a second that its path carries
+    queue_ms: float | None  # in the network, as transport-wide feedback shows it
+    pauses: int  # of its video, since the path was too small
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,9 @@ def viewer_status(given: ViewerStatistics) -> ViewerStatus:
         fraction_lost=given.fraction_lost,
         jitter_ms=given.jitter * 1000,
         round_trip_ms=None if trip is None else trip * 1000,
+        estimate=None if given.estimate is None else round(given.estimate),
+        queue_ms=None if given.queue_delay is None else given.queue_delay * 1000,
+        pauses=given.pauses,
     )
 
 

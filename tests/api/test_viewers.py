@@ -24,6 +24,9 @@ def viewer(number: int) -> ViewerStatus:
         fraction_lost=0.015625,
         jitter_ms=1.2345,
         round_trip_ms=None if number else 8.126,
+        estimate=2_500_000,
+        queue_ms=None if number else 0.126,
+        pauses=1,
     )
 
 
@@ -51,6 +54,9 @@ async def test_a_viewer_is_shown_whole(site: Site) -> None:
                     "fraction_lost": 0.0156,
                     "jitter_ms": 1.23,
                     "round_trip_ms": 8.13,
+                    "estimate": 2_500_000,
+                    "queue_ms": 0.13,
+                    "pauses": 1,
                 }
             ],
             "next": None,

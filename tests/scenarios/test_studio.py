@@ -95,6 +95,15 @@ async def _all_free(network: Network) -> bool:
         return bool(slots["free"] == slots["total"] == 2)
 
 
+async def _all_estimated(network: Network, name: str) -> bool:
+    """Whether each viewer's path is known, by what the browser says of each packet."""
+    address = f"{network.url}/v1/streams/{name}/viewers"
+    async with aiohttp.ClientSession() as http, http.get(address) as answer:
+        viewers = (await answer.json())["viewers"]
+        known = [viewer["estimate"] and viewer["queue_ms"] is not None for viewer in viewers]
+        return len(known) == 2 and all(known)
+
+
 async def test_a_viewer_sees_what_the_streamer_chooses(
     network: Network, browser: Browser, tmp_path: Path
 ) -> None:
@@ -115,6 +124,7 @@ async def test_a_viewer_sees_what_the_streamer_chooses(
             await opened.says("#worker", "effects at https://127.0.0.1")
             await opened.says("#received", "lost")
             await opened.says("#sent", "reported lost")
+            assert await eventually(lambda: _all_estimated(network, name))
             viewer.check()
         opened.check()
 

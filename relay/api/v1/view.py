@@ -187,7 +187,7 @@ class ViewerView(View):
     """One viewer. Losses, jitter and round trip are of its last report."""
 
     id: str = Field(description="Short, for people; not the session's secret.")
-    state: str = Field(description="connecting, waiting, catching up, live or gone.")
+    state: str = Field(description="connecting, waiting, catching up, live, paused or gone.")
     connected_for: float | None = Field(description="Seconds.")
     packets: int = Field(description="Sent, of pictures and sound.")
     octets: int
@@ -197,10 +197,19 @@ class ViewerView(View):
     fraction_lost: float
     jitter_ms: float
     round_trip_ms: float | None
+    estimate: int | None = Field(
+        description="Bits a second that its path carries; null where nothing tells of it."
+    )
+    queue_ms: float | None = Field(
+        description="How long packets wait in the network; null without transport-wide feedback."
+    )
+    pauses: int = Field(
+        description="How often its video was paused, the sound going on, for a path too small."
+    )
 
     @classmethod
     def of(cls, given: ViewerStatus) -> ViewerView:
-        trip, since = given.round_trip_ms, given.connected_for
+        trip, since, queue = given.round_trip_ms, given.connected_for, given.queue_ms
         return cls(
             id=given.id,
             state=given.state,
@@ -213,6 +222,9 @@ class ViewerView(View):
             fraction_lost=round(given.fraction_lost, 4),
             jitter_ms=round(given.jitter_ms, 2),
             round_trip_ms=None if trip is None else round(trip, 2),
+            estimate=given.estimate,
+            queue_ms=None if queue is None else round(queue, 2),
+            pauses=given.pauses,
         )
 
 
