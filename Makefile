@@ -1,6 +1,6 @@
 # One word per task. `make help` lists them.
 #
-# The environment lives in .venv and is made again only when pyproject.toml changes.
+# The environment lives in .venv and is made again only when pyproject.toml or native code changes.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -9,6 +9,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+NATIVE := $(wildcard relay/protocols/webrtc/native/*)
 # Arguments for the program: make run ARGS="--host 0.0.0.0 --open"
 ARGS ?=
 
@@ -54,12 +55,12 @@ $(VENV)/bin/python:
 	@echo "Making the environment in $(VENV) ..."
 	@$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+$(VENV)/.installed: pyproject.toml $(NATIVE) | $(VENV)/bin/python
 	@echo "Installing relay and what it stands on (about 140 MB, once) ..."
 	@$(BIN)/python -m pip install --disable-pip-version-check --editable .
 	@touch $@
 
-$(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
+$(VENV)/.installed-dev: pyproject.toml $(NATIVE) | $(VENV)/bin/python
 	@echo "Installing relay with its development tools (about 250 MB, once) ..."
 	@$(BIN)/python -m pip install --disable-pip-version-check --editable '.[dev]'
 	@touch $@ $(VENV)/.installed
