@@ -1,5 +1,7 @@
 # One small image for the three roles; compose names the role.
 FROM python:3.12-slim AS build
+# For the native part, which the second stage gets built.
+RUN apt-get update && apt-get install -y --no-install-recommends gcc libc6-dev
 WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY relay relay

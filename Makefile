@@ -4,7 +4,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run demo bench test sanitize lint types fmt clean
+.PHONY: help run demo bench test tools sanitize lint types fmt clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -25,9 +25,11 @@ demo: $(VENV)/.installed ## a generated clip through the whole network: out/demo
 bench: $(VENV)/.installed-dev ## run every short bench; the soaks are run by name (bench/soak_*.py)
 	@exec $(BIN)/python -m bench $(ARGS)
 
-test: $(VENV)/.installed-dev ## all checks: format, lint, types, tests; installs what they need
-	@$(PYTHON) .ci/tools.py
+test: tools $(VENV)/.installed-dev ## all checks: format, lint, types, tests; installs what they need
 	@exec $(BIN)/python .ci/checks.py $(ARGS)
+
+tools:
+	@$(PYTHON) .ci/tools.py
 
 sanitize: $(VENV)/.installed-dev ## the native code's tests under gcc's address and undefined behaviour sanitizers
 	@exec $(BIN)/python .ci/sanitize.py $(ARGS)

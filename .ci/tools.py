@@ -1,4 +1,4 @@
-"""Look for the programs that tests drive; as root on Debian, install what is missing.
+"""Look for the programs that tests need; as root on Debian, install what is missing.
 
 Standard library only: it runs before the environment is used.
 """
@@ -10,8 +10,10 @@ import shutil
 import subprocess
 import sys
 
-# program -> Debian package. ip and unshare make a network with nothing but `lo`.
+# program -> Debian packages. ip and unshare make a network with nothing but `lo`; gcc is
+# looked for before the environment is made, so that the native code is built.
 PROGRAMS = {
+    "gcc": "gcc libc6-dev",
     "chromium": "chromium",
     "ffmpeg": "ffmpeg",
     "ip": "iproute2",
@@ -21,7 +23,8 @@ PROGRAMS = {
 
 def missing() -> list[str]:
     path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
-    return [package for name, package in PROGRAMS.items() if shutil.which(name, path=path) is None]
+    wanted = [names for name, names in PROGRAMS.items() if shutil.which(name, path=path) is None]
+    return " ".join(wanted).split()
 
 
 def main() -> int:
