@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
-import logging
 import socket
 import time
 from collections.abc import Callable
@@ -19,15 +18,12 @@ from typing import Final
 
 from relay.errors import ConfigError, ParseError
 from relay.protocols.webrtc import stun
+from relay.protocols.webrtc.datagrams import DatagramReader
 from relay.protocols.webrtc.ice import IceSession
 from relay.protocols.webrtc.path import SILENCE, Path
 from relay.protocols.webrtc.sdp import Candidate
 from relay.protocols.webrtc.stun import Address
 
-_log = logging.getLogger(__name__)
-
-_BATCH: Final = 64
-_MAX_DATAGRAM: Final = 2048
 _SOCKET_BUFFER: Final = 8 << 20
 
 
@@ -52,6 +48,7 @@ class UdpPort:
         self._by_ufrag: dict[bytes, IceSession] = {}
         self._by_transaction: dict[bytes, IceSession] = {}
         self._by_address: dict[Address, Path] = {}
+        self._datagrams = DatagramReader(sock)
         self._open = True
         loop.add_reader(sock.fileno(), self._read)
 
@@ -156,29 +153,22 @@ class UdpPort:
     # -- reading -------------------------------------------------------------------------
 
     def _read(self) -> None:
-        receive = self._socket.recvfrom
-        paths = self._by_address
-        for _ in range(_BATCH):
-            try:
-                data, address = receive(_MAX_DATAGRAM)
-            except (BlockingIOError, InterruptedError):
-                return
-            except OSError as error:
-                _log.debug("UDP receive: %s", error)
-                return
+        paths, statistics = self._by_address, self.statistics
+        now = time.monotonic()
+        for data, address in self._datagrams.read():
             if not self._open:
                 return
-            self.statistics.received += 1
+            statistics.received += 1
             if not data:
                 continue
             if data[0] > 3:
                 path = paths.get(address)
                 if path is None:
-                    self.statistics.strangers += 1
+                    statistics.strangers += 1
                 else:
-                    path.session.on_datagram(data, path, time.monotonic())
+                    path.session.on_datagram(data, path, now)
             else:
-                self._stun(data, address, time.monotonic())
+                self._stun(data, address, now)
 
     def _stun(self, data: bytes, address: Address, now: float) -> None:
         try:

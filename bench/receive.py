@@ -1,0 +1,189 @@
+"""What a publisher costs the process that receives it: 720p30 at 2 Mbit/s by WHIP.
+
+Against SRTP opening alone, a C loop of the bench's own in the same process that reads the
+same packets from the same socket in batches, opens each with libsrtp and does nothing else;
+and against aiortc's receive path, which decodes (at one publisher: it carries no more than a
+few). CPU is counted a packet, so that a key frame more in one window does not tell.
+
+``python -m bench.receive`` takes 1, 10 and 50 publishers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+import uvloop
+
+from bench.report import report
+from bench.servers import LOOPBACK, cpu_share, server
+from bench.source import make_clip, pictures
+from relay.cli.pace import pace
+from relay.media.unit import AccessUnit
+from relay.protocols.webrtc.client import WhipClient
+
+COUNTS: Final = (1, 10, 50)
+OVER_OPENING: Final = 1.25
+OVER_DECODING: Final = 0.1
+RATE: Final = 30
+DELIVERED: Final = 0.95
+"""Access units of those that should come, below which a window says nothing."""
+TRIES: Final = 4
+SETTLED: Final = 2.5
+"""Seconds after which all pictures flow again: the C loop leaves a hole of a whole window."""
+
+
+@dataclass(slots=True)
+class Row:
+    """One number of publishers; a figure a round."""
+
+    publishers: int
+    ours: list[float] = field(default_factory=list)  # CPU seconds a packet
+    alone: list[float] = field(default_factory=list)
+    shares: list[float] = field(default_factory=list)  # CPU seconds a second and publisher
+
+    @property
+    def ratios(self) -> list[float]:
+        return [ours / alone for ours, alone in zip(self.ours, self.alone, strict=True)]
+
+    def told(self) -> dict[str, Any]:
+        return {
+            "publishers": self.publishers,
+            "us_a_packet": round(1e6 * statistics.median(self.ours), 2),
+            "opening_us": round(1e6 * statistics.median(self.alone), 2),
+            "ratio": round(statistics.median(self.ratios), 2),
+            "cpu_a_publisher": round(statistics.median(self.shares), 5),
+        }
+
+
+@asynccontextmanager
+async def publishing(url: str, units: list[AccessUnit], number: int) -> AsyncIterator[None]:
+    """So many publishers, each a little behind the one before."""
+    sending: list[asyncio.Task[None]] = []
+    async with AsyncExitStack() as stack:
+        for _ in range(number):
+            whip = await WhipClient.connect(url, audio=False, settings=LOOPBACK)
+            stack.push_async_callback(whip.close)
+            sending.append(asyncio.create_task(pace(pictures(units), whip.send)))
+            await asyncio.sleep(1 / RATE / number)
+        try:
+            yield
+        finally:
+            for task in sending:
+                task.cancel()
+            await asyncio.gather(*sending, return_exceptions=True)
+
+
+async def window(url: str, seconds: float, *, alone: bool) -> dict[str, float]:
+    async with (
+        aiohttp.ClientSession() as http,
+        http.post(f"{url}/window", params={"seconds": seconds, "alone": int(alone)}) as response,
+    ):
+        response.raise_for_status()
+        told: dict[str, float] = await response.json()
+        return told
+
+
+async def receive(
+    library: Path, units: list[AccessUnit], row: Row, seconds: float, rounds: int
+) -> None:
+    async with (
+        server("bench.opening.receiver", str(library)) as serving,
+        publishing(f"{serving.url}/whip", units, row.publishers),
+    ):
+        for _ in range(rounds):
+            alone = await window(serving.url, seconds, alone=True)
+            ours = await _flowing(serving.url, seconds, row.publishers)
+            row.alone.append(alone["cpu"] / alone["packets"])
+            row.ours.append(ours["cpu"] / ours["packets"])
+            row.shares.append(ours["cpu"] / ours["wall"] / row.publishers)
+
+
+async def _flowing(url: str, seconds: float, publishers: int) -> dict[str, float]:
+    """A window of ours in which all pictures come."""
+    for _ in range(TRIES):
+        await asyncio.sleep(SETTLED)
+        told = await window(url, seconds, alone=False)
+        due = RATE * told["wall"] * publishers
+        if told["units"] >= DELIVERED * due:
+            return told
+        print(f"  {told['units']:.0f} of {due:.0f} pictures: again", flush=True)
+    raise RuntimeError("pictures are missing in every window: the machine has too much to do")
+
+
+async def decoding(units: list[AccessUnit], seconds: float) -> float:
+    async with (
+        server("bench.plain", "decode") as serving,
+        publishing(f"{serving.url}/whip", units, 1),
+    ):
+        await asyncio.sleep(1.5)
+        return await cpu_share(serving.process, seconds)
+
+
+def build(folder: Path) -> Path | None:
+    """Compile the C loop; None where that cannot be done."""
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None:
+        return None
+    library = folder / "opening.so"
+    source = Path(__file__).parent / "opening" / "opening.c"
+    command = [compiler, "-O2", "-std=gnu11", "-shared", "-fPIC", "-o", str(library), str(source)]
+    return library if subprocess.run(command, check=False).returncode == 0 else None
+
+
+async def measure(library: Path, seconds: float, rounds: int) -> int:
+    print("making the clip ...", flush=True)
+    units = await asyncio.to_thread(make_clip)
+    rows = [Row(count) for count in COUNTS]
+    loads = [os.getloadavg()[0]]
+    for row in rows:
+        await receive(library, units, row, seconds, rounds)
+        loads.append(os.getloadavg()[0])
+        print(f"  {row.told()}", flush=True)
+    decoded = [await decoding(units, seconds) for _ in range(rounds)]
+    over_decoding = statistics.median(rows[0].shares) / statistics.median(decoded)
+    print(f"  aiortc, decoding: {statistics.median(decoded):.4f} CPU seconds a second", flush=True)
+    worst = max(rows, key=lambda row: statistics.median(row.ratios))
+    ratio = statistics.median(worst.ratios)
+    return report(
+        "receive",
+        passed=ratio <= OVER_OPENING and over_decoding <= OVER_DECODING,
+        ratio=ratio,
+        against="SRTP opening alone, CPU a packet, the worst of all numbers of publishers",
+        samples=worst.ratios,
+        rows=[row.told() for row in rows],
+        decoding=round(statistics.median(decoded), 4),
+        over_decoding=round(over_decoding, 4),
+        load=[round(min(loads), 1), round(max(loads), 1)],
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        library = build(Path(folder))
+        if library is None:
+            print("no C compiler (gcc or cc): this bench is partly C")
+            return report(
+                "receive", passed=False, ratio=0.0, against="nothing: no compiler", samples=[0.0]
+            )
+        return uvloop.run(measure(library, arguments.seconds, arguments.rounds))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
