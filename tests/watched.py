@@ -131,6 +131,8 @@ class Watched:
 
     def _heard(self, data: bytes) -> None:
         now = self.clock.now
+        if self.viewer.link.passes_over(data, now):
+            return
         again, keyframe = self.viewer.feedback(parse_compound(data), now)
         for packet in again:
             self.forward.send(packet)

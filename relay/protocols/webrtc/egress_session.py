@@ -117,6 +117,8 @@ class EgressSession(Session):
             self.peer.send_rtcp(compound([*reports, names]))
 
     def _on_rtcp(self, data: bytes, now: float) -> None:
+        if self.viewer.link.passes_over(data, now):
+            return
         try:
             packets = parse_compound(data)
         except ParseError:

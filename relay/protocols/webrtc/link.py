@@ -13,7 +13,13 @@ from __future__ import annotations
 from math import exp, inf
 from typing import Final
 
-from relay.protocols.webrtc.congestion import TICK, Summary, TransportFeedback, summarise
+from relay.protocols.webrtc.congestion import (
+    TICK,
+    Summary,
+    TransportFeedback,
+    summarise,
+    told_range,
+)
 from relay.protocols.webrtc.estimate import MOST, Estimator
 from relay.protocols.webrtc.sendlog import SendLog
 
@@ -43,6 +49,13 @@ BLIND_WAIT: Final = 2.0
 """Seconds until the video is tried again where no train can be measured."""
 
 MAX_WAIT: Final = 8.0
+
+LOOK: Final = 0.09
+"""Seconds between two feedbacks that are read while all is well; browsers send 10 to 20 a second,
+and one that is passed over is like one that is lost."""
+
+CALM_QUEUE: Final = 0.03
+"""Seconds of queue up to which all is well."""
 
 RELAPSE: Final = 5.0
 """Seconds; who has to stop again within them waits twice as long the next time."""
@@ -76,6 +89,8 @@ class Link:
         self.known = False
         self._newest: tuple[int, float, int] | None = None  # number, sent, octets until it
         self._reference: int | None = None
+        self._look_at = -inf
+        self._told_until: int | None = None  # the number behind all that was told
         self._reported: tuple[int, float] | None = None
         self._bad_since = inf
         self._wait = 1.0  # factor
@@ -87,6 +102,16 @@ class Link:
 
     # -- what is heard
 
+    def passes_over(self, data: bytes, now: float) -> bool:
+        """Whether this RTCP is feedback that need not be read now, all being well."""
+        if now >= self._look_at:
+            return False
+        told = told_range(data)
+        if told is None:
+            return False
+        self._told_until = (told[0] + told[1]) & 0xFFFF
+        return True
+
     def feedback(self, body: bytes, now: float) -> None:
         """Transport-wide feedback: see ``stop`` and ``ready`` after it.
 
@@ -96,6 +121,8 @@ class Link:
         if self.log is None:
             return
         told = summarise(body)
+        calm = self.stopped_at is None and self.estimator.queue < CALM_QUEUE
+        self._look_at = now + LOOK if calm else now
         reference = self._unwrap(told.reference)
         if self._train is not None:
             self._look_at_train(TransportFeedback.parse(body), reference * _REFERENCE)
@@ -123,7 +150,16 @@ class Link:
         passed = (number - before[0]) & 0xFFFF
         if not passed:
             return
-        covered = min(passed, told.last + 1)  # feedback before it may have been lost
+        # Feedback before it may have been lost; and what other feedback told is told again
+        # as missing, where a late packet comes before it.
+        start, until = told.base, self._told_until
+        if until is not None and ((until - start) & 0xFFFF) < 0x8000:
+            start = until
+        self._told_until = (number + 1) & 0xFFFF
+        covered = ((number + 1 - start + 0x8000) & 0xFFFF) - 0x8000
+        if covered <= 0:
+            return
+        covered = min(passed, covered)
         received = min(told.received, covered)
         spent = octets - before[2]
         if self.stopped_at is None and sent > before[1]:

@@ -1,0 +1,119 @@
+"""A viewer among others whose path is too small for the picture."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from relay.media.unit import Codec
+from relay.protocols.webrtc import link
+from relay.protocols.webrtc.congestion import FeedbackBuilder, told_range
+from relay.protocols.webrtc.egress import Egress
+from relay.protocols.webrtc.rtcp import PictureLoss, ReceiverReport, ReportBlock
+from tests.protocols.webrtc.fake_peer import FakePeer, FakePeers, until
+
+
+class Show:
+    """A rendition with two viewers."""
+
+    def __init__(self) -> None:
+        self.peers = FakePeers()
+        self.egress = Egress(self.peers.as_peers())
+        self.wanted = 0
+        self.egress.open("show", on_keyframe_wanted=self._want)
+        self.number = 0
+
+    def _want(self) -> None:
+        self.wanted += 1
+
+    async def join(self) -> FakePeer:
+        await self.egress.answer("show", "offer")
+        peer = self.peers.made[-1]
+        peer.connect()
+        return peer
+
+    def step(self, *, keyframe: bool = False) -> None:
+        self.number += 1
+        self.egress.frame("show", Codec.H264, [b"p"], self.number * 3000, keyframe=keyframe)
+        self.egress.frame("show", Codec.OPUS, [b"s"], self.number * 1600)
+
+
+@pytest.fixture
+async def show() -> AsyncIterator[Show]:
+    made = Show()
+    yield made
+    await made.egress.close("show", "test over")
+
+
+def count(peer: FakePeer, payload_type: int) -> int:
+    return sum(packet.payload_type == payload_type for packet in peer.packets)
+
+
+def report(peer: FakePeer, fraction_lost: float) -> None:
+    block = ReportBlock(1000, round(fraction_lost * 256), 0, 0, 0, 0, 0)
+    now = asyncio.get_running_loop().time()
+    peer.on_rtcp(ReceiverReport(1, (block,)).serialise(), now)
+
+
+async def pause(show: Show) -> tuple[FakePeer, FakePeer]:
+    show.step(keyframe=True)
+    narrow, wide = await show.join(), await show.join()
+    report(narrow, 0.5)
+    await asyncio.sleep(link.SUSTAINED + 0.02)
+    report(narrow, 0.5)
+    return narrow, wide
+
+
+async def test_it_keeps_the_sound_and_the_others_keep_all(show: Show) -> None:
+    narrow, wide = await pause(show)
+    for _ in range(5):
+        show.step()
+    assert (count(narrow, 102), count(narrow, 111)) == (1, 5)
+    assert (count(wide, 102), count(wide, 111)) == (6, 5)
+    told = show.egress.viewers("show")
+    assert [given.state for given in told] == ["paused", "live"]
+    assert [given.pauses for given in told] == [1, 0]
+    assert told[0].estimate is not None
+    assert told[1].estimate is None
+    show.step(keyframe=True)
+    assert count(narrow, 102) == 1
+
+
+async def test_its_requests_for_a_key_frame_burden_nobody(show: Show) -> None:
+    narrow, _ = await pause(show)
+    narrow.on_rtcp(PictureLoss(1, 1000).serialise(), asyncio.get_running_loop().time())
+    assert show.wanted == 0
+
+
+async def test_its_picture_comes_back_by_itself(
+    show: Show, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(link, "BLIND_WAIT", 0.05)
+    narrow, _ = await pause(show)
+    await until(lambda: show.wanted == 1)
+    show.step()
+    assert count(narrow, 102) == 1
+    show.step(keyframe=True)
+    show.step()
+    assert count(narrow, 102) == 3
+    assert show.egress.viewers("show")[0].state == "live"
+
+
+async def test_it_may_leave_meanwhile(show: Show) -> None:
+    narrow, wide = await pause(show)
+    narrow.end("left")
+    show.step(keyframe=True)
+    assert count(wide, 102) == 2
+    assert len(show.egress.viewers("show")) == 1
+
+
+def test_feedback_alone_is_known_without_being_read() -> None:
+    builder = FeedbackBuilder(1)
+    builder.arrived(7, 1000, 5.0)
+    (told,) = builder.build()
+    assert told_range(told.serialise()) == (7, 1)
+    assert told_range(PictureLoss(1, 1000).serialise()) is None
+    assert told_range(told.serialise() + PictureLoss(1, 1000).serialise()) is None
+    assert told_range(b"\x8f\xcd\x00") is None
