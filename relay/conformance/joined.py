@@ -57,7 +57,7 @@ class Joined:
         session: its address, and the credentials of both ends.
         handshakes: DTLS datagrams since it was connected.
         media: when each RTP packet came, or each RTCP packet where we publish.
-        ssrcs: of those packets' senders.
+        ssrcs: of those packets' senders, each with the payload type.
     """
 
     def __init__(self, e: Endpoint, client: WhipClient | WhepClient, location: str) -> None:
@@ -65,7 +65,7 @@ class Joined:
         self.peer: Peer = client.peer
         self.handshakes = 0
         self.media: list[float] = []
-        self.ssrcs: set[int] = set()
+        self.ssrcs: set[tuple[int, int]] = set()
         self._came = asyncio.Event()
         self._publishes = e.side is Side.WHIP
         self._udp = self.peer._peers.udp
@@ -94,7 +94,8 @@ class Joined:
                 self.media.append(now)
                 self._came.set()
                 at = 4 if is_rtcp else 8
-                self.ssrcs.add(int.from_bytes(data[at : at + 4], "big"))
+                kind = 0 if is_rtcp else data[1] & 0x7F
+                self.ssrcs.add((kind, int.from_bytes(data[at : at + 4], "big")))
 
     async def flows(self, count: int = 1, within: float = MEDIA_WAIT) -> bool:
         """Whether so many more packets of media come in time."""

@@ -43,7 +43,7 @@ async def test_an_open_gateway_that_asks_to_wait_is_waited_for() -> None:
 
 async def test_ours_serves_viewers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(offering_media, "VIEWERS", 20)
-    async with Seller().running() as one, gateway(one) as desk, desk.filming():
+    async with Seller().running() as one, gateway(one) as desk, desk.filming(audio=True):
         await desk.live_at(one)
         told = await results(Side.WHEP, desk.whep)
     assert ended(told, Outcome.FAILED) == {}

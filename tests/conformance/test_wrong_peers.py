@@ -20,7 +20,9 @@ from relay.errors import BadInput, RelayError, Unprocessable
 from relay.gateway.node import GatewayNode
 from relay.protocols.webrtc import session, stun
 from relay.protocols.webrtc.dtls import Dtls
+from relay.protocols.webrtc.egress_session import EgressSession
 from relay.protocols.webrtc.ice import IceSession
+from relay.protocols.webrtc.native_fanout import NativeTrack
 from relay.protocols.webrtc.peer import Peer, PeerState
 from relay.protocols.webrtc.udp import UdpPort
 from tests.conformance.test_wrong import changing, other_status, served
@@ -160,6 +162,19 @@ def _ends_when_restarted(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(session.Session, "_restart", end)
 
 
+def _sends_anew_when_restarted(patch: pytest.MonkeyPatch) -> None:
+    restart = session.Session._restart
+
+    def renumber(self: session.Session, ufrag: str, pwd: str) -> session.PatchAnswer:
+        assert isinstance(self, EgressSession)
+        track = self.viewer.video
+        assert isinstance(track, NativeTrack)
+        track.native.ssrc += 1
+        return restart(self, ufrag, pwd)
+
+    patch.setattr(session.Session, "_restart", renumber)
+
+
 def _ends_all_at_once(patch: pytest.MonkeyPatch) -> None:
     end = Peer.end
 
@@ -176,6 +191,7 @@ def _ends_all_at_once(patch: pytest.MonkeyPatch) -> None:
     [
         (_follows_any_check, ("media-stays",)),
         (_ends_when_restarted, ("restart-in-mid-stream", "restart-that-fails")),
+        (_sends_anew_when_restarted, ("restart-in-mid-stream",)),
         (_ends_all_at_once, ("one-of-many",)),
     ],
 )
