@@ -58,10 +58,8 @@ async def look(
 
     It only helps: a server that knows nothing of this is left alone, without a word.
     """
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
     last, foreign = "", 0
-    timeout = aiohttp.ClientTimeout(total=TIMEOUT)
-    async with aiohttp.ClientSession(timeout=timeout, headers=headers) as http:
+    async with _session(token) as http:
         while foreign < NOT_OURS:
             words = await _ask(http, place.status, ssl)
             foreign = foreign + 1 if words is None else 0
@@ -69,6 +67,21 @@ async def look(
                 last = words
                 on_change(words)
             await asyncio.sleep(INTERVAL)
+
+
+async def state_now(
+    place: Place, *, token: str | None = None, ssl: tls.SSLContext | bool = True
+) -> str:
+    """The state in words; "" when nobody tells it."""
+    async with _session(token) as http:
+        return await _ask(http, place.status, ssl) or ""
+
+
+def _session(token: str | None) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        timeout=aiohttp.ClientTimeout(total=TIMEOUT),
+        headers={"Authorization": f"Bearer {token}"} if token else {},
+    )
 
 
 async def _ask(http: aiohttp.ClientSession, url: str, ssl: tls.SSLContext | bool) -> str | None:
@@ -90,6 +103,9 @@ def in_words(status: Any) -> str | None:
     """``live``, ``switching worker: ...``; None when this is no stream's status."""
     if not isinstance(status, dict) or not isinstance(status.get("state"), str):
         return None
-    state = "switching worker" if status["state"] == "switching" else status["state"]
-    reason = status.get("reason")
+    state, reason = status["state"], status.get("reason")
+    if state == "switching":
+        state = "switching worker"
+    elif state == "failed" and isinstance(reason, str) and reason.endswith("trying again"):
+        state = "not served"
     return f"{state}: {reason}" if isinstance(reason, str) and reason else state

@@ -14,7 +14,7 @@ from urllib.parse import urlencode, urlsplit
 
 import uvloop
 
-from relay.cli.lookout import Place, look
+from relay.cli.lookout import Place, look, state_now
 from relay.cli.pace import endless, pace, read_ahead
 from relay.cli.role import StopSignals
 from relay.config import WebRtc
@@ -73,7 +73,8 @@ def run(request: Request) -> int:
     """Publish until the file or a signal ends it.
 
     Raises:
-        RelayError: no such file, or the gateway refused or ended it, in its words.
+        RelayError: no such file; the gateway refused or ended it, in its words; or nobody
+            served it.
     """
     if urlsplit(request.to).scheme not in ("http", "https"):
         raise ConfigError(f"--to {request.to}: is not an http:// or https:// address")
@@ -82,6 +83,34 @@ def run(request: Request) -> int:
     told = {"file": str(request.file), "frames": sent, "url": request.to}
     print(json.dumps(told) if request.as_json else f"sent {sent} frames to {request.to}")
     return 0
+
+
+class _Heard:
+    """What the gateway tells of the stream, printed where a person reads it."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._served = False
+        self._last = ""
+
+    def __call__(self, words: str) -> None:
+        if not words:
+            return
+        self._served = self._served or words.startswith("live")
+        self._last = words
+        if not self._quiet:
+            _say(words)
+
+    def check(self, frames: int) -> None:
+        """
+        Raises:
+            PeerError: ``not_served``: a gateway of ours that never had it served.
+        """
+        if self._last and not self._served:
+            raise PeerError(
+                f"sent {frames} frames, but nobody served the stream: {self._last}",
+                code="not_served",
+            )
 
 
 async def publish(request: Request, source: FileSource) -> int:
@@ -103,12 +132,13 @@ async def publish(request: Request, source: FileSource) -> int:
         frames += unit.is_video
         client.send(unit)
 
+    heard = _Heard(quiet=request.as_json)
     sending = asyncio.create_task(pace(_units(request, source), send))
     asked = asyncio.create_task(signals.asked.wait())
     ended = asyncio.create_task(client.wait_closed())
     looking: set[asyncio.Task[None]] = set()
-    if place is not None and not request.as_json:
-        looking.add(asyncio.create_task(look(place, _say, token=request.token, ssl=ssl)))
+    if place is not None:
+        looking.add(asyncio.create_task(look(place, heard, token=request.token, ssl=ssl)))
     tasks = {sending, asked, ended, *looking}
     try:
         await asyncio.wait({sending, asked, ended}, return_when=asyncio.FIRST_COMPLETED)
@@ -117,11 +147,14 @@ async def publish(request: Request, source: FileSource) -> int:
         elif ended.done() and not asked.done():
             why = await client.last_word() or ended.result()
             raise PeerError(f"the gateway ended the stream: {why}", code="ended")
+        if place is not None:
+            heard(await state_now(place, token=request.token, ssl=ssl))
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
         await client.close()
+    heard.check(frames)
     return frames
 
 

@@ -55,6 +55,15 @@ async def test_an_end_is_told_with_the_gateways_reason(
         await asyncio.wait_for(publishing, 20)
 
 
+async def test_a_file_that_nobody_served_is_an_error(
+    node: tuple[GatewayNode, str], clip_file: Path
+) -> None:
+    request = publish.Request(clip_file, f"{node[1]}/whip/cam", None, loop=False, as_json=True)
+    with pytest.raises(PeerError, match="sent 60 frames, but nobody served the stream: ") as told:
+        await asyncio.wait_for(publish.publish(request, FileSource(clip_file)), 20)
+    assert told.value.code == "not_served"
+
+
 @pytest.mark.parametrize("to", ["127.0.0.1:9935/whip/a", "rtmp://a/live", "/whip/a", ""])
 def test_an_address_of_another_kind_is_refused(to: str) -> None:
     with pytest.raises(ConfigError, match="is not an http:// or https:// address"):
