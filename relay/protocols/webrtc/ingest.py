@@ -20,11 +20,13 @@ from relay.protocols.webrtc.negotiation import TRANSPORT_CC, TrackParameters
 from relay.protocols.webrtc.peer import Peer, Peers, PeerState
 from relay.protocols.webrtc.receive import Picture, VideoReceiver
 from relay.protocols.webrtc.receive_audio import AudioReceiver
+from relay.protocols.webrtc.remb import ReceiverEstimate
 from relay.protocols.webrtc.rtcp import (
     FullIntraRequest,
     Nack,
     PictureLoss,
     ReceiverReport,
+    Remb,
     SenderReport,
     SourceDescription,
     compound,
@@ -116,6 +118,7 @@ class IngestSession(Session):
         self._ssrc = first.ssrc if first is not None else 0
         self._extension = first.extensions.get(TRANSPORT_CC) if first is not None else None
         self._feedback = FeedbackBuilder(self._ssrc)
+        self._estimate = ReceiverEstimate() if _wants_remb(peer.video) else None
         self._timeline = Timeline()
         self._rates = _Rates()
         self._timer: asyncio.TimerHandle | None = None
@@ -196,6 +199,8 @@ class IngestSession(Session):
                 self._sink.unit(AccessUnit(Codec.OPUS, sound.payload, pts, sound.arrival))
             wake_at = min(wake_at, audio.wake_at)
         elif video is not None:
+            if self._estimate is not None and packet.ssrc == video.ssrc:
+                self._tell_estimate(self._estimate, packet, now)
             for picture in video.feed(packet, now):
                 self._picture(picture)
             if video.wake_at <= now:
@@ -214,6 +219,13 @@ class IngestSession(Session):
             self._feedback_at = now + INTERVAL
         elif feedback.pending >= _FEEDBACK_AT_ONCE:
             self._send_feedback()
+
+    def _tell_estimate(self, estimate: ReceiverEstimate, packet: RtpPacket, now: float) -> None:
+        estimate.arrived(packet.timestamp, len(packet.payload), now)
+        if estimate.due(now):
+            estimate.told(now)
+            ssrcs = (packet.ssrc,)
+            self.peer.send_rtcp(Remb(self._ssrc, estimate.bitrate, ssrcs).serialise())
 
     def _picture(self, picture: Picture) -> None:
         if picture.keyframe:
@@ -278,6 +290,8 @@ class IngestSession(Session):
     def _send_report(self, now: float) -> None:
         found = [t.report(now) for t in (self._video, self._audio) if t is not None]
         blocks = tuple(block for block in found if block is not None)
+        if self._estimate is not None and found[0] is not None:
+            self._estimate.lost(found[0].fraction_lost / 256, now)
         names = SourceDescription(((self._ssrc, self.peer.id),))
         self.peer.send_rtcp(compound([ReceiverReport(self._ssrc, blocks), names]))
         self._rates.sample(now, self._octets(), self._frames())
@@ -346,6 +360,11 @@ class _Rates:
     def _since(self, now: float, octets: int, frames: int) -> tuple[int, float]:
         span = max(0.001, now - self._at)
         return round((octets - self._octets) * 8 / span), (frames - self._frames) / span
+
+
+def _wants_remb(track: TrackParameters | None) -> bool:
+    """Whether the publisher takes our estimate, and has no feedback for one of its own."""
+    return track is not None and "goog-remb" in track.feedback
 
 
 def _video_receiver(track: TrackParameters | None) -> VideoReceiver | None:

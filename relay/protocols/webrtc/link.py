@@ -26,7 +26,7 @@ from relay.protocols.webrtc.sendlog import SendLog
 MAX_QUEUE: Final = 0.3
 """Seconds in the network's queue that are too many, when they grow."""
 
-MIN_SHARE: Final = 0.7
+MIN_SHARE: Final = 0.65
 """Of the packets of a second; with fewer that arrive, requests fill no hole in time."""
 
 SUSTAINED: Final = 0.2
@@ -55,7 +55,8 @@ LOOK: Final = 0.09
 and one that is passed over is like one that is lost."""
 
 CALM_QUEUE: Final = 0.03
-"""Seconds of queue up to which all is well."""
+CALM_SHARE: Final = 0.95
+"""Seconds of queue up to which, and the share of what arrives from which, all is well."""
 
 RELAPSE: Final = 5.0
 """Seconds; who has to stop again within them waits twice as long the next time."""
@@ -121,7 +122,8 @@ class Link:
         if self.log is None:
             return
         told = summarise(body)
-        calm = self.stopped_at is None and self.estimator.queue < CALM_QUEUE
+        whole = told.received >= CALM_SHARE * (told.last + 1)
+        calm = whole and self.stopped_at is None and self.estimator.queue < CALM_QUEUE
         self._look_at = now + LOOK if calm else now
         reference = self._unwrap(told.reference)
         if self._train is not None:

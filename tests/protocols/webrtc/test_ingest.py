@@ -22,6 +22,7 @@ from relay.protocols.webrtc.rtcp import (
     Nack,
     PictureLoss,
     ReceiverReport,
+    Remb,
     Rtcp,
     SenderReport,
     SourceDescription,
@@ -201,6 +202,17 @@ async def test_many_arrivals_at_once_are_told_at_once() -> None:
         publisher.sound(now())
     assert len(publisher.feedbacks()) == 1
     publisher.peer.end("over")
+
+
+async def test_who_takes_an_estimate_only_is_told_one() -> None:
+    publisher = Publisher(feedback=("nack", "nack pli", "goog-remb")).connect()
+    begin = now()
+    for index in range(40):
+        publisher.picture(begin + index / 30, keyframe=index == 0)
+    told = [packet for packet in publisher.told(Remb) if isinstance(packet, Remb)]
+    assert [packet.ssrcs for packet in told] == [(SSRC,), (SSRC,)]
+    assert all(packet.bitrate > 1_000_000 for packet in told)
+    assert Publisher().connect().told(Remb) == []
 
 
 async def test_packets_without_a_transport_number_are_not_told() -> None:
