@@ -28,7 +28,7 @@ from pydantic_settings import (
 )
 
 from relay.errors import ConfigError
-from relay.wrong_settings import HTTP_URL, NODE_URL, PRICE, VERSION, in_words
+from relay.wrong_settings import HTTP_URL, NODE_URL, PRICE, VERSION, in_words, node_url
 
 NodeTls = Annotated[
     Literal["pin", "ca", "off"],
@@ -103,13 +103,14 @@ NodeCa = Annotated[
     Field(description="PEM of more authorities for node_tls: ca."),
 ]
 HttpUrl = Annotated[str, Field(pattern=HTTP_URL)]
+NodeUrl = Annotated[str, AfterValidator(node_url)]
 
 
 class Gateway(Section):
     host: str = Field("127.0.0.1", description="HTTP address.")
     port: int = Field(9935, ge=0, le=65535, description="HTTP port; 0 takes a free one.")
     public_url: str | None = Field(None, description="Base of the addresses handed to clients.")
-    orchestrators: list[str] = Field(
+    orchestrators: list[NodeUrl] = Field(
         default_factory=lambda: ["https://127.0.0.1:8935"],
         description="Orchestrators, best first when all else is equal.",
     )

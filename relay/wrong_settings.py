@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
+from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
@@ -44,10 +45,12 @@ def in_words(
             unknown.append(key + did_you_mean(key, known_keys(item["loc"][:-1])))
         elif item["type"] == "string_pattern_mismatch":
             pattern = item["ctx"]["pattern"]
-            given = re.sub(r"//[^/@]*@", "//...@", str(item["input"]))  # not its password
+            given = _without_user(str(item["input"]))
             wrong.append(f"{key}: {given!r} is not {SHAPES.get(pattern, pattern)}")
         elif item["type"] == "list_type":
-            wrong.append(f"{key}: {item['input']!r} is no list; write [a, b]")
+            given = str(item["input"])
+            entry = given if given.isprintable() and " " not in given else "a, b"
+            wrong.append(f"{key}: {given!r} is no list; write [{entry}]")
         else:
             # Pydantic's "Value error, ..." before the words of a rule of ours says nothing.
             wrong.append(f"{key}: {item['msg'].removeprefix('Value error, ')}")
@@ -58,6 +61,29 @@ def in_words(
     if wrong:
         sentences.append("wrong settings:\n  " + "\n  ".join(wrong))
     return "; ".join(sentences)
+
+
+def _without_user(address: str) -> str:
+    """As it may be printed: a password may stand before the host."""
+    return re.sub(r"//[^/@]*@", "//...@", address)
+
+
+def node_url(text: str) -> str:
+    """A node's address, as lists of the network write it: without a scheme it is https.
+
+    Raises:
+        ValueError: it is none.
+    """
+    whole = text if "://" in text else f"https://{text}"
+    try:
+        parts = urlsplit(whole)
+        well = bool(re.match(NODE_URL, whole) and parts.hostname) and parts.port != 0
+    except ValueError:
+        well = False
+    if not well:
+        given = _without_user(text)
+        raise ValueError(f"{given!r} is not a node's address such as https://node.example:8935")
+    return text
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:

@@ -24,6 +24,11 @@ def test_a_flag_beats_the_environment_which_beats_the_file(
     assert settings.gateway.open is False
 
 
+def test_an_orchestrator_may_be_named_without_a_scheme() -> None:
+    settings = load(None, ["gateway.orchestrators=['node.example:8935', '[::1]:8935']"])
+    assert settings.gateway.orchestrators == ["node.example:8935", "[::1]:8935"]
+
+
 def test_set_takes_yaml_lists() -> None:
     settings = load(None, ["gateway.orchestrators=[https://a:1, https://b:2]"])
     assert settings.gateway.orchestrators == ["https://a:1", "https://b:2"]
@@ -51,7 +56,11 @@ def test_a_wrong_key_is_refused_by_name(assignment: str, named: str) -> None:
     [
         ("gateway.max_price=cheap", "'cheap' is not wei a pixel such as 1200, 0.5 or 3/7"),
         ("gateway.auth_webhook=x", "'x' is not an http:// or https:// address"),
-        ("gateway.orchestrators=https://x", "is no list; write [a, b]"),
+        ("gateway.orchestrators=https://x", "is no list; write [https://x]"),
+        ("gateway.orchestrators=[not a url]", "'not a url' is not a node's address such as"),
+        ("gateway.orchestrators=[ftp://a]", "gateway.orchestrators.0: 'ftp://a' is not a node's"),
+        ("gateway.orchestrators=['https://a:99999']", "'https://a:99999' is not a node's"),
+        ("gateway.orchestrators=['https://me:pw@a']", "'https://...@a' is not a node's"),
         ("gateway.node_ca=/x.pem", "gateway.node_ca: is asked with node_tls: ca only"),
         (
             "gateway.remote_signer=https://me:secret@x",
