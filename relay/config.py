@@ -56,6 +56,12 @@ class WebRtc(Section):
 
     host: str = Field("127.0.0.1", description="Address the UDP port is bound to.")
     port: int = Field(7280, ge=0, le=65535, description="UDP port; 0 takes a free one.")
+    tcp_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="TCP port for peers whose UDP is blocked (ICE-TCP); default: none.",
+    )
     public_addresses: list[str] = Field(
         default_factory=list, description="Addresses told to peers instead of the bound one (NAT)."
     )

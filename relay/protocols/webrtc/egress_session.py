@@ -13,6 +13,7 @@ from relay.protocols.webrtc.fanout import OutgoingTrack, log_identifier
 from relay.protocols.webrtc.link import Link
 from relay.protocols.webrtc.native_fanout import NativeSender, NativeSendLog
 from relay.protocols.webrtc.negotiation import TrackParameters
+from relay.protocols.webrtc.path import is_stream
 from relay.protocols.webrtc.peer import Peer, PeerState
 from relay.protocols.webrtc.rtcp import SourceDescription, compound, parse_compound
 from relay.protocols.webrtc.sendlog import SendLog
@@ -74,6 +75,12 @@ class EgressSession(Session):
         for track in (self.viewer.video, self.viewer.audio):
             if track is not None:
                 track.route(self.peer.sending, self.peer.address)
+
+    @property
+    def streamed(self) -> bool:
+        """Whether the viewer is reached by TCP."""
+        address = self.peer.address
+        return address is not None and is_stream(address)
 
     def state_changed(self, state: PeerState) -> None:
         super().state_changed(state)

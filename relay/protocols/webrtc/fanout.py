@@ -229,13 +229,20 @@ class FanOut:
     def _send(
         self, payloads: Sequence[bytes], timestamp: int, *, marker: bool
     ) -> list[OutgoingTrack]:
-        failed: list[OutgoingTrack] = []
-        for track in self._tracks:
-            try:
-                track.send(payloads, timestamp, marker=marker)
-            except SrtpError:
-                failed.append(track)
-        return failed
+        return send_each(self._tracks, payloads, timestamp, marker=marker)
+
+
+def send_each(
+    tracks: Sequence[OutgoingTrack], payloads: Sequence[bytes], timestamp: int, *, marker: bool
+) -> list[OutgoingTrack]:
+    """The same frame on each track by itself; returns those it could not be sent on."""
+    failed: list[OutgoingTrack] = []
+    for track in tracks:
+        try:
+            track.send(payloads, timestamp, marker=marker)
+        except SrtpError:
+            failed.append(track)
+    return failed
 
 
 class LineClock:

@@ -277,7 +277,7 @@ class IceSession:
         old = self.selected
         if old is path or old is None or (self.established and path.answered is None):
             return
-        silent = now - old.seen > SILENCE
+        silent = old.silent(now)
         if path.nominated is not None:
             lapsed = old.nominated is None or now - old.nominated > _NOMINATION_HOLD
             newer = path.theirs.number > old.theirs.number
@@ -352,7 +352,7 @@ class IceSession:
                     self._check(path, now)
                 else:
                     path.next_check = NEVER
-        if self.selected is not None and now - self.selected.seen > SILENCE:
+        if self.selected is not None and self.selected.silent(now):
             for path in list(self._paths.values()):
                 self._consider(path, now)
         for old in self._ours[:-1]:

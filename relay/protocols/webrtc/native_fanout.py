@@ -20,8 +20,15 @@ from typing import Any, Final
 import cffi
 
 from relay.protocols.webrtc.dtls import SrtpError, protect_pointer
-from relay.protocols.webrtc.fanout import MAX_PAYLOAD, MID_PACKETS, FanOut, OutgoingTrack
+from relay.protocols.webrtc.fanout import (
+    MAX_PAYLOAD,
+    MID_PACKETS,
+    FanOut,
+    OutgoingTrack,
+    send_each,
+)
 from relay.protocols.webrtc.negotiation import TrackParameters
+from relay.protocols.webrtc.path import is_stream
 from relay.protocols.webrtc.sendlog import OVERHEAD, REMEMBERED, SendLog
 
 _log = logging.getLogger(__name__)
@@ -89,6 +96,8 @@ class NativeSender:
         self._out = self.ffi.gc(made, self._lib.fan_free)
         self._counts = self.ffi.new("struct fan_counts *")
         self._count = count
+        self.streamed: set[OutgoingTrack] = set()
+        """Tracks of viewers that are reached by TCP: Python sends those."""
 
     @classmethod
     def over(cls, fd: int, count: Callable[[int, int], None]) -> NativeSender | None:
@@ -267,7 +276,9 @@ class NativeTrack(OutgoingTrack):
             address: as a socket names it; None: nowhere.
         """
         ffi, native = self._sender.ffi, self.native
-        if keys is None or address is None:
+        streamed = keys is not None and address is not None and is_stream(address)
+        (self._sender.streamed.add if streamed else self._sender.streamed.discard)(self)
+        if keys is None or address is None or streamed:
             native.srtp = ffi.NULL
             self._keys = None
             return
@@ -278,7 +289,9 @@ class NativeTrack(OutgoingTrack):
         native.srtp = ffi.cast("void *", keys.pointer)
 
     def send(self, payloads: Sequence[bytes], timestamp: int, *, marker: bool) -> None:
-        if self._sender.send(self._array, 1, payloads, timestamp, marker=marker):
+        if self in self._sender.streamed:
+            super().send(payloads, timestamp, marker=marker)
+        elif self._sender.send(self._array, 1, payloads, timestamp, marker=marker):
             raise SrtpError(f"srtp_protect: status {self.native.status}")
 
 
@@ -289,11 +302,13 @@ class NativeFanOut(FanOut):
         super().__init__()
         self._sender = sender
         self._array = sender.ffi.new("struct fan_track *[]", 1)
+        self._members: frozenset[OutgoingTrack] = frozenset()
 
     def set(self, tracks: Sequence[OutgoingTrack]) -> None:
         super().set(tracks)
         natives = [track.native for track in tracks if isinstance(track, NativeTrack)]
         assert len(natives) == len(tracks)
+        self._members = frozenset(tracks)
         self._array = self._sender.ffi.new("struct fan_track *[]", natives)
 
     def _send(
@@ -302,13 +317,17 @@ class NativeFanOut(FanOut):
         count = len(self._tracks)
         if not count:
             return []
-        if not self._sender.send(self._array, count, payloads, timestamp, marker=marker):
-            return []
-        return [
-            track
-            for track in self._tracks
-            if isinstance(track, NativeTrack) and track.native.status
-        ]
+        failed: list[OutgoingTrack] = []
+        if self._sender.send(self._array, count, payloads, timestamp, marker=marker):
+            failed += [
+                track
+                for track in self._tracks
+                if isinstance(track, NativeTrack) and track.native.status
+            ]
+        if self._sender.streamed:
+            streamed = list(self._members & self._sender.streamed)
+            failed += send_each(streamed, payloads, timestamp, marker=marker)
+        return failed
 
 
 def _packed(address: tuple[Any, ...]) -> bytes:

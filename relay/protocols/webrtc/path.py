@@ -21,6 +21,11 @@ _TRANSACTION_LIFE: Final = 5.0
 _MAX_TRANSACTIONS: Final = 64
 
 
+def is_stream(address: Address) -> bool:
+    """Whether it is the far end of a TCP connection: (host, port, "tcp")."""
+    return len(address) == 3
+
+
 class Port(Protocol):
     """What a session needs of the socket it shares."""
 
@@ -63,6 +68,7 @@ class Path:
             too, at each packet that passed SRTP.
         answered: the last answer to a check of ours, None before the first. Only a path
             that has answered gets media after a move: its address is not made up.
+        lost: it was a connection, and that has ended.
     """
 
     address: Address
@@ -73,6 +79,7 @@ class Path:
     priority: int = 0
     answered: float | None = None
     nominated: float | None = None
+    lost: bool = False
     checked: float = -1e9
     tries: int = 0
     next_check: float = NEVER
@@ -87,6 +94,10 @@ class Path:
             return False
         self.ours, self.theirs, self.tries = ours, theirs, 0
         return True
+
+    def silent(self, now: float) -> bool:
+        """Whether it may be left for one that lives."""
+        return self.lost or now - self.seen > SILENCE
 
     def may_answer(self, now: float) -> bool:
         """Take one answer out of this source's budget."""

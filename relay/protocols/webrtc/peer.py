@@ -21,13 +21,15 @@ from relay.media.unit import Codec
 from relay.protocols.webrtc import description, negotiation, sdp
 from relay.protocols.webrtc.description import LocalSide
 from relay.protocols.webrtc.dtls import Certificate, Dtls, SendingKeys, SrtpError, check_hooks
+from relay.protocols.webrtc.half_open import HalfOpen
 from relay.protocols.webrtc.ice import IceSession
 from relay.protocols.webrtc.negotiation import Negotiated, TrackParameters
 from relay.protocols.webrtc.path import Path
 from relay.protocols.webrtc.peer_state import PEER_STATES, PeerState, PeerStatistics
 from relay.protocols.webrtc.sdp import Candidate
+from relay.protocols.webrtc.tcp import TcpPort, open_ports
 from relay.protocols.webrtc.turns import Line, Turns
-from relay.protocols.webrtc.udp import UdpPort, candidates_of, local_hosts
+from relay.protocols.webrtc.udp import UdpPort
 from relay.states import StateMachine
 
 __all__ = ["Peer", "PeerState", "Peers", "TrackParameters"]
@@ -170,6 +172,7 @@ class Peer:
     # -- below: what the socket and the clock do ---------------------------------------
 
     def _changed(self, old: PeerState, new: PeerState) -> None:
+        self._peers.half_open.remove(self)
         self.on_state(new)
 
     def _selected(self, path: Path) -> None:
@@ -301,12 +304,20 @@ class Peer:
 class Peers:
     """All peers of a process: one UDP port, one certificate."""
 
-    def __init__(self, settings: WebRtc, udp: UdpPort, candidates: list[Candidate]) -> None:
+    def __init__(
+        self,
+        settings: WebRtc,
+        udp: UdpPort,
+        tcp: TcpPort | None,
+        candidates: list[Candidate],
+    ) -> None:
         self.settings = settings
         self.udp = udp
+        self.tcp = tcp
         self.candidates = candidates
         self.turns = Turns(asyncio.get_running_loop().call_soon)
         self._peers: set[Peer] = set()
+        self.half_open = HalfOpen[Peer](lambda peer: peer.end("too many did not connect"))
         self._closed = False
         self._renew_certificate()
 
@@ -315,13 +326,10 @@ class Peers:
         """Bind the port and make the certificate.
 
         Raises:
-            ConfigError: ``udp_bind``, ``public_address``, ``aiortc_version``.
+            ConfigError: ``udp_bind``, ``tcp_bind``, ``public_address``, ``aiortc_version``.
         """
         check_hooks()
-        candidates_of(settings.public_addresses, 0)  # so that a wrong one binds nothing
-        udp = await UdpPort.open(settings.host, settings.port)
-        hosts = settings.public_addresses or local_hosts(udp.host)
-        return cls(settings, udp, candidates_of(hosts, udp.port))
+        return cls(settings, *await open_ports(settings))
 
     def _renew_certificate(self) -> None:
         self.certificate = Certificate.generateCertificate()
@@ -368,6 +376,7 @@ class Peers:
     def new_peer(self, ice: IceSession) -> Peer:
         peer = Peer(self, ice, secrets.token_hex(8))
         self._peers.add(peer)
+        self.half_open.add(peer)
         return peer
 
     def local_side(self, peer: Peer) -> LocalSide:
@@ -379,6 +388,8 @@ class Peers:
         self._closed = True
         for peer in list(self._peers):
             await peer.close("going away")
+        if self.tcp is not None:
+            self.tcp.close()
         self.udp.close()
 
 

@@ -210,9 +210,9 @@ class Rendition:
             viewer.reported(ntp, now)
             due.append(session)
             self._reported.append(session)
-        if self._native is None:
-            for session in due:
+        for session in due:
+            if self._native is None or session.streamed:
                 session.report(ntp, line)
-        elif due:
+        if self._native is not None and due:
             tracks = [t for s in due for t in (s.viewer.video, s.viewer.audio) if t is not None]
-            self._native.report(tracks, ntp, line)
+            self._native.report(tracks, ntp, line)  # passes over those that go by TCP

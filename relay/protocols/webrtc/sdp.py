@@ -29,16 +29,24 @@ _TOKEN: Final = re.compile(r"[!-~]+")
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A UDP candidate with a literal address (RFC 8839 section 5.1)."""
+    """A candidate with a literal address (RFC 8839 section 5.1).
+
+    Attributes:
+        tcptype: of a TCP candidate (RFC 6544 section 4.5), "" for UDP. Only ours have it.
+    """
 
     foundation: str
     priority: int
     host: str
     port: int
     kind: str = "host"
+    tcptype: str = ""
 
     def __str__(self) -> str:
-        return f"{self.foundation} 1 udp {self.priority} {self.host} {self.port} typ {self.kind}"
+        place = f"{self.priority} {self.host} {self.port} typ {self.kind}"
+        if self.tcptype:
+            return f"{self.foundation} 1 tcp {place} tcptype {self.tcptype}"
+        return f"{self.foundation} 1 udp {place}"
 
 
 def parse_candidate(value: str) -> Candidate | None:

@@ -14,13 +14,13 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from relay.errors import ConfigError, ParseError
 from relay.protocols.webrtc import stun
 from relay.protocols.webrtc.datagrams import DatagramReader
 from relay.protocols.webrtc.ice import IceSession
-from relay.protocols.webrtc.path import SILENCE, Path
+from relay.protocols.webrtc.path import SILENCE, Path, is_stream
 from relay.protocols.webrtc.sdp import Candidate
 from relay.protocols.webrtc.stun import Address
 
@@ -33,6 +33,16 @@ class UdpStatistics:
     sent: int = 0
     strangers: int = 0  # dropped: no session knows the source, the name or the transaction
     unsent: int = 0  # dropped: the socket was full, or the address cannot be reached
+
+
+class Stream(Protocol):
+    """A connection that stands for an address."""
+
+    def send(self, datagram: bytes) -> bool:
+        """Whether it was taken."""
+
+    def finish(self) -> None:
+        """No session hears from there any more: close, once all is sent."""
 
 
 class UdpPort:
@@ -48,6 +58,7 @@ class UdpPort:
         self._by_ufrag: dict[bytes, IceSession] = {}
         self._by_transaction: dict[bytes, IceSession] = {}
         self._by_address: dict[Address, Path] = {}
+        self._streams: dict[Address, Stream] = {}
         self._datagrams = DatagramReader(sock)
         self._open = True
         loop.add_reader(sock.fileno(), self._read)
@@ -90,6 +101,9 @@ class UdpPort:
 
     def sendto(self, data: bytes, address: Address) -> None:
         """Send one datagram; when the socket is full it is dropped and counted."""
+        if is_stream(address):
+            self._stream(data, address)
+            return
         try:
             self._socket.sendto(data, address)
         except OSError:
@@ -100,6 +114,8 @@ class UdpPort:
     def sender(self, address: Address) -> Callable[[bytes], None]:
         """``sendto`` of one address, with as little in between as can be."""
         send, statistics = self._socket.sendto, self.statistics
+        if is_stream(address):
+            return lambda data: self._stream(data, address)
 
         def transmit(data: bytes) -> None:
             try:
@@ -108,6 +124,28 @@ class UdpPort:
                 statistics.unsent += 1
 
         return transmit
+
+    def _stream(self, data: bytes, address: Address) -> None:
+        stream = self._streams.get(address)
+        if stream is not None and stream.send(data):
+            self.statistics.sent += 1
+        else:
+            self.statistics.unsent += 1
+
+    def add_stream(self, address: Address, stream: Stream) -> None:
+        """From now on ``stream`` is what sends to an address of ``path.is_stream``."""
+        self._streams[address] = stream
+
+    def drop_stream(self, address: Address) -> None:
+        """Its connection has ended: the session is to look for another path."""
+        self._streams.pop(address, None)
+        path = self._by_address.pop(address, None)
+        if path is not None:
+            path.lost = True
+
+    def knows(self, address: Address) -> bool:
+        """Whether a session hears from there: an authenticated check has come."""
+        return address in self._by_address
 
     def count(self, sent: int, unsent: int) -> None:
         """Datagrams that others sent through this socket, and that they could not."""
@@ -144,6 +182,8 @@ class UdpPort:
     def release(self, address: Address, path: Path) -> None:
         if self._by_address.get(address) is path:
             del self._by_address[address]
+            if (stream := self._streams.get(address)) is not None:
+                stream.finish()
 
     @property
     def idle(self) -> bool:
@@ -169,6 +209,17 @@ class UdpPort:
                     path.session.on_datagram(data, path, now)
             else:
                 self._stun(data, address, now)
+
+    def datagram(self, data: bytes, address: Address, now: float) -> None:
+        """Take what came by a stream; ``_read`` does the same without a call for each."""
+        self.statistics.received += 1
+        path = self._by_address.get(address)
+        if data[0] <= 3:
+            self._stun(data, address, now)
+        elif path is None:
+            self.statistics.strangers += 1
+        else:
+            path.session.on_datagram(data, path, now)
 
     def _stun(self, data: bytes, address: Address, now: float) -> None:
         try:
@@ -197,8 +248,10 @@ class UdpPort:
             self._socket.close()
 
 
-def candidates_of(hosts: list[str], port: int) -> list[Candidate]:
+def candidates_of(hosts: list[str], port: int, tcp_port: int | None = None) -> list[Candidate]:
     """Host candidates, in order of preference; IPv4 first, as some clients read one only.
+
+    Those of TCP stand behind all of UDP, and below them (RFC 6544 section 4.2).
 
     Raises:
         ConfigError: ``public_address``, one of them is not a literal address.
@@ -210,10 +263,22 @@ def candidates_of(hosts: list[str], port: int) -> list[Candidate]:
             message = f"webrtc.public_addresses: {host!r} is not an IP address"
             raise ConfigError(message, code="public_address") from error
     ordered = sorted(hosts, key=lambda host: ":" in host)
-    return [
+    found = [
         Candidate(str(index + 1), (126 << 24) + ((65535 - index) << 8) + 255, host, port)
         for index, host in enumerate(ordered)
     ]
+    if tcp_port is None:
+        return found
+    count = len(ordered)
+    return found + [
+        Candidate(str(count + index + 1), _passive(index), host, tcp_port, tcptype="passive")
+        for index, host in enumerate(ordered)
+    ]
+
+
+def _passive(index: int) -> int:
+    """The priority of a passive TCP candidate: type preference 90, direction preference 4."""
+    return (90 << 24) + (((4 << 13) + 8191 - index) << 8) + 255
 
 
 def local_hosts(bound: str) -> list[str]:
