@@ -14,7 +14,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 WEBRTC = ROOT / "relay" / "protocols" / "webrtc"
-TESTS = [f"tests/protocols/webrtc/test_{name}.py" for name in ("native_fanout", "fanout", "egress")]
+TESTS = [
+    f"tests/protocols/webrtc/test_{name}.py"
+    for name in ("native_fanout", "fanout", "sendlog", "egress")
+]
 FLAGS = ["-O1", "-g", "-std=gnu11", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all"]
 SANITIZERS = "-fsanitize=address,undefined"
 PLUGIN = """
