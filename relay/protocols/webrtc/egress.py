@@ -140,7 +140,7 @@ class Egress:
 
     def _schedule(self) -> None:
         """Be woken while there is anyone to be served."""
-        busy = any(known.catching_up for known in self._renditions.values())
+        busy = any(known.busy for known in self._renditions.values())
         if not busy and not any(known.sessions for known in self._renditions.values()):
             return
         loop = asyncio.get_running_loop()
@@ -156,7 +156,7 @@ class Egress:
         self._timer = None
         now = time.monotonic()
         for known in list(self._renditions.values()):
-            if known.catching_up:
+            if known.busy:
                 known.pump()
         if now >= self._next_tick:
             self._next_tick = now + _TICK

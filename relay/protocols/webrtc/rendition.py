@@ -13,6 +13,7 @@ from relay.protocols.webrtc.dtls import SrtpError
 from relay.protocols.webrtc.egress_session import REPORT_INTERVAL, EgressSession
 from relay.protocols.webrtc.fanout import FanOut, LineClock, OutgoingTrack, ntp_time
 from relay.protocols.webrtc.native_fanout import NativeSender
+from relay.protocols.webrtc.pacing import PacedFanOut
 from relay.protocols.webrtc.viewer import Frame, ViewerState
 
 MAX_GROUP: Final = 4 << 20
@@ -51,7 +52,7 @@ class Rendition:
         self._group_octets = 0
         self._pictured_at = -inf
         self._has_video = False
-        self._pictures = FanOut() if native is None else native.fan_out()
+        self._pictures = PacedFanOut(FanOut() if native is None else native.fan_out())
         self._sound = FanOut() if native is None else native.fan_out()
         self._native = native
         # One place a session, kept up to one interval beyond its end.
@@ -99,7 +100,7 @@ class Rendition:
     def _sort(self) -> None:
         """Who is sent what, in lists that the sending loop need not think about."""
         viewers = [session.viewer for session in self.sessions.values()]
-        self._pictures.set(
+        failed = self._pictures.set(
             [
                 viewer.video
                 for viewer in viewers
@@ -109,6 +110,7 @@ class Rendition:
         self._sound.set(
             [viewer.audio for viewer in viewers if viewer.audio_open and viewer.audio is not None]
         )
+        self._fail(failed)
 
     def video(self, payloads: Sequence[bytes], timestamp: int, *, keyframe: bool) -> None:
         self._has_video = True
@@ -117,7 +119,9 @@ class Rendition:
         if self._waiting or self.catching_up:
             self._bring_in(frame, keyframe=keyframe)
         self._keep(frame, keyframe=keyframe)
-        self._fail(self._pictures.frame(payloads, timestamp, marker=True))
+        self._fail(self._pictures.frame(payloads, timestamp))
+        if self._pictures.waiting:
+            self.wake()
 
     def audio(self, payloads: Sequence[bytes], timestamp: int) -> None:
         self._fail(self._sound.frame(payloads, timestamp, marker=False))
@@ -162,8 +166,15 @@ class Rendition:
                 if session.viewer.video in failed or session.viewer.audio in failed:
                     session.peer.end("SRTP failed")
 
+    @property
+    def busy(self) -> bool:
+        """Whether ``pump`` is to be called soon."""
+        return bool(self.catching_up) or self._pictures.waiting
+
     def pump(self) -> None:
-        """One step for viewers that catch up; of many, those whose turn it is."""
+        """The next part of a large picture; and one step for viewers that catch up: of many,
+        those whose turn it is."""
+        self._fail(self._pictures.pump())
         served = self.catching_up[:PUMPED]
         self.catching_up = self.catching_up[PUMPED:] + served
         done = False
