@@ -43,6 +43,8 @@ from tests.live import publishing
 QUIET: Final = 2.0
 """Seconds before joins in which the standing viewers show what is usual."""
 SETTLE: Final = 1.0
+READY: Final = 60.0
+"""Seconds that the standing viewers have until pictures come; making the clip is part of it."""
 CATCH_UP: Final = 0.5
 """Seconds after the last of many in which the group of pictures still goes out to them."""
 FRAME: Final = VIDEO_CLOCK / 30
@@ -149,7 +151,9 @@ async def standing(target: Target) -> AsyncIterator[dict[str, Any]]:
     assert process.stdin is not None
     told: dict[str, Any] = {}
     try:
-        if (await process.stdout.readline()).strip() != b"ready":
+        async with asyncio.timeout(READY):
+            ready = await process.stdout.readline()
+        if ready.strip() != b"ready":
             raise RuntimeError(f"no picture came from {target.whep}")
         yield told
         process.stdin.close()
