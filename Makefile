@@ -28,7 +28,7 @@ bench: $(VENV)/.installed-dev ## run every short bench; the soaks are run by nam
 test: tools $(VENV)/.installed-dev ## all checks: format, lint, types, tests; installs what they need
 	@exec $(BIN)/python .ci/checks.py $(ARGS)
 
-tools:
+tools: ## look for the programs that the tests need; as root, install them
 	@$(PYTHON) .ci/tools.py
 
 sanitize: $(VENV)/.installed-dev ## the native code's tests under gcc's address and undefined behaviour sanitizers

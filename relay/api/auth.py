@@ -50,12 +50,13 @@ def require_key(request: web.Request, settings: Gateway) -> None:
 def may_see_details(request: web.Request, settings: Gateway) -> bool:
     """Whether a request may read more of a stream than a viewer needs.
 
-    All may on a gateway that only this machine reaches, and on one without a key, as
-    long as no other site's page asks; elsewhere whoever holds the key.
+    Where there is a key, whoever holds it: also on a gateway that only this machine
+    reaches, for a proxy on it may bring anybody. Without one all may, as long as no other
+    site's page asks.
     """
-    if settings.publish_key is not None and fits(settings, token(request)):
-        return True
-    return (is_local(settings) or settings.publish_key is None) and not foreign(request, settings)
+    if settings.publish_key is not None:
+        return fits(settings, token(request))
+    return not foreign(request, settings)
 
 
 def is_local(settings: Gateway) -> bool:
