@@ -24,9 +24,7 @@ SHOWN = (*COMMANDS, "publish", "demo", "health", "streams")
 
 def test_help_is_short_and_grouped() -> None:
     said = relay("--help").stdout
-    assert all(
-        f" {command} " in said for command in SHOWN
-    )
+    assert all(f" {command} " in said for command in SHOWN)
     assert len(said.splitlines()) < 32
 
 
