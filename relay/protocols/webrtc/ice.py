@@ -171,7 +171,7 @@ class IceSession:
             self.statistics.refused += 1
             return
         path = self._path(address, ours, theirs, now)
-        if path is None or not path.may_answer(now):
+        if path is None or not path.may_answer(len(message.raw), now):
             self.statistics.limited += 1
             return
         if message.unknown_required():

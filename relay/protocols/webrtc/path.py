@@ -69,6 +69,7 @@ class Path:
         answered: the last answer to a check of ours, None before the first. Only a path
             that has answered gets media after a move: its address is not made up.
         lost: it was a connection, and that has ended.
+        credit: bytes of handshake that may yet go there, as long as it has not answered.
     """
 
     address: Address
@@ -80,6 +81,7 @@ class Path:
     answered: float | None = None
     nominated: float | None = None
     lost: bool = False
+    credit: int = 0
     checked: float = -1e9
     tries: int = 0
     next_check: float = NEVER
@@ -99,8 +101,28 @@ class Path:
         """Whether it may be left for one that lives."""
         return self.lost or now - self.seen > SILENCE
 
-    def may_answer(self, now: float) -> bool:
-        """Take one answer out of this source's budget."""
+    def grant(self, received: int) -> None:
+        """So many bytes have come from there: three times as many may go back.
+
+        Whoever may speak to us could else have a victim, whose address it writes on its
+        datagrams, get the flights of a handshake again and again (as RFC 9000 section 8.1
+        has it for QUIC). An answer to a check of ours says that the address is true.
+        """
+        if self.answered is None:
+            self.credit += 3 * received
+
+    def may_send(self, size: int) -> bool:
+        """Take a datagram of a handshake out of the credit."""
+        if self.answered is not None or is_stream(self.address):
+            return True
+        if size > self.credit:
+            return False
+        self.credit -= size
+        return True
+
+    def may_answer(self, size: int, now: float) -> bool:
+        """Take one answer, to a check of ``size`` bytes, out of this source's budget."""
+        self.grant(size)
         refill = (now - self.budget_at) * _ANSWERS_A_SECOND
         self.budget = min(_ANSWERS_A_SECOND, self.budget + max(0.0, refill))
         self.budget_at = now

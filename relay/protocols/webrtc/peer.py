@@ -187,10 +187,10 @@ class Peer:
                 self._schedule_dtls(time.monotonic())
 
     def _send(self, datagrams: list[bytes]) -> None:
-        address = self.address
-        if address is not None:
-            for datagram in datagrams:
-                self._peers.udp.sendto(datagram, address)
+        path = self.ice.selected
+        for datagram in datagrams:
+            if path is not None and path.may_send(len(datagram)):
+                self._peers.udp.sendto(datagram, path.address)
 
     def _datagram(self, data: bytes, path: Path, now: float) -> None:
         first = data[0]
@@ -200,6 +200,7 @@ class Peer:
             elif self._media(data, now):
                 path.seen = now
         elif 19 < first < 64 and self._dtls is not None:
+            path.grant(len(data))
             self._shaking.put(data)
 
     def _media(self, data: bytes, now: float) -> bool:
@@ -312,8 +313,7 @@ class Peers:
         candidates: list[Candidate],
     ) -> None:
         self.settings = settings
-        self.udp = udp
-        self.tcp = tcp
+        self.udp, self.tcp = udp, tcp
         self.candidates = candidates
         self.turns = Turns(asyncio.get_running_loop().call_soon)
         self._peers: set[Peer] = set()

@@ -22,6 +22,7 @@ from relay.protocols.webrtc.datagrams import DatagramReader
 from relay.protocols.webrtc.ice import IceSession
 from relay.protocols.webrtc.path import SILENCE, Path, is_stream
 from relay.protocols.webrtc.sdp import Candidate
+from relay.protocols.webrtc.sources import Sources
 from relay.protocols.webrtc.stun import Address
 
 _SOCKET_BUFFER: Final = 8 << 20
@@ -59,6 +60,7 @@ class UdpPort:
         self._by_transaction: dict[bytes, IceSession] = {}
         self._by_address: dict[Address, Path] = {}
         self._streams: dict[Address, Stream] = {}
+        self._sources = Sources()
         self._datagrams = DatagramReader(sock)
         self._open = True
         loop.add_reader(sock.fileno(), self._read)
@@ -222,6 +224,10 @@ class UdpPort:
             path.session.on_datagram(data, path, now)
 
     def _stun(self, data: bytes, address: Address, now: float) -> None:
+        known = address in self._by_address
+        if not known and not self._sources.admit(address[0], now):
+            self.statistics.strangers += 1
+            return
         try:
             message = stun.parse(data)
         except ParseError:

@@ -1,0 +1,172 @@
+"""Nobody gets more from us than was said in its name, and nobody is kept waiting by silence."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from relay.config import WebRtc
+from relay.protocols.webrtc import stun
+from relay.protocols.webrtc.dtls import Certificate, Dtls
+from relay.protocols.webrtc.half_open import HalfOpen
+from relay.protocols.webrtc.peer import Peer, Peers, PeerState
+from relay.protocols.webrtc.sources import CHECKS_A_SECOND
+from tests.protocols.webrtc import nat, offers
+from tests.protocols.webrtc.aiortc_client import reach
+from tests.protocols.webrtc.test_peer_moves import flows, until
+
+
+@pytest.fixture
+async def peers() -> AsyncIterator[Peers]:
+    made = await Peers.open(WebRtc(host="127.0.0.1", port=0, connect_timeout=120))
+    yield made
+    await made.close()
+    assert made.udp.idle
+    assert len(made.half_open) == 0
+
+
+@pytest.fixture
+async def mine() -> AsyncIterator[Peers]:
+    made = await Peers.open(WebRtc(host="127.0.0.1", port=0))
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+def sock() -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as opened:
+        opened.bind(("127.0.0.1", 0))
+        opened.setblocking(False)
+        yield opened
+
+
+def check(peer: Peer) -> bytes:
+    """A good one, as its client would send it."""
+    name = f"{peer.ice.ufrag}:{peer.ice.remote.ufrag}".encode()
+    attributes = [(stun.USERNAME, name), (stun.PRIORITY, b"\x6e\x00\x01\xff")]
+    key = peer.ice.pwd.encode()
+    return stun.build(stun.BINDING_REQUEST, os.urandom(12), attributes, key)
+
+
+def client_hello() -> bytes:
+    (hello,) = Dtls(Certificate.generateCertificate(), (), client=True).begin(0.0)
+    return hello
+
+
+def all_of(sock: socket.socket) -> list[bytes]:
+    found = []
+    while True:
+        try:
+            found.append(sock.recv(2048))
+        except BlockingIOError:
+            return found
+
+
+async def test_an_address_that_answers_nothing_gets_a_bounded_part_of_a_handshake(
+    peers: Peers, sock: socket.socket
+) -> None:
+    peer = await peers.answer(offers.publisher(), receive=True)
+    there = (peers.udp.host, peers.udp.port)
+    datagrams = [check(peer), client_hello()]
+    for datagram in datagrams:
+        sock.sendto(datagram, there)
+    said = sum(map(len, datagrams))
+    await asyncio.sleep(1.5)  # time for flights to be sent again
+    flights = [data for data in all_of(sock) if 19 < data[0] < 64]
+    heard = b"".join(flights)
+    assert 0 < len(heard) <= 3 * said
+    assert peer.state is PeerState.NEW
+    await peer.close("test over")
+
+
+async def test_a_check_is_answered_by_less_than_it_asked_with(
+    peers: Peers, sock: socket.socket
+) -> None:
+    peer = await peers.answer(offers.publisher(), receive=True)
+    peer.ice.quiet = True  # no check of ours beside
+    request = check(peer)
+    sock.sendto(request, (peers.udp.host, peers.udp.port))
+    await until(lambda: peer.ice.statistics.answered)
+    (answer,) = all_of(sock)
+    assert len(answer) <= len(request)
+    await peer.close("test over")
+
+
+async def test_a_flood_of_checks_from_one_host_is_read_in_part(
+    peers: Peers, mine: Peers, sock: socket.socket
+) -> None:
+    async with nat.between(peers, mine) as (_, ours, theirs):
+        await reach(ours, PeerState.CONNECTED)
+        await reach(theirs, PeerState.CONNECTED)
+        name = f"{theirs.ice.ufrag}:x".encode()
+        bad = stun.build(stun.BINDING_REQUEST, bytes(12), [(stun.USERNAME, name)], b"wrong")
+        received = peers.udp.statistics.received
+        refused = theirs.ice.statistics.refused
+        for _ in range(40):
+            for _ in range(100):
+                sock.sendto(bad, (peers.udp.host, peers.udp.port))
+            await asyncio.sleep(0)
+        await until(lambda: peers.udp.statistics.received >= received + 3600)
+        # Two windows at most lie in the time that it takes.
+        assert theirs.ice.statistics.refused - refused <= 2 * CHECKS_A_SECOND
+        assert all_of(sock) == []
+        await flows(ours, theirs, 0)
+        await flows(theirs, ours, 1000)
+
+
+def test_the_oldest_makes_room() -> None:
+    ended: list[int] = []
+    line = HalfOpen[int](ended.append, limit=3)
+    for number in range(5):
+        line.add(number)
+    line.remove(3)
+    line.add(5)
+    assert ended == [0, 1]
+    assert len(line) == 3
+    line.remove(77)
+
+
+async def test_answers_that_nobody_uses_keep_nobody_out(peers: Peers, mine: Peers) -> None:
+    peers.half_open = HalfOpen[Peer](lambda peer: peer.end("too many did not connect"), limit=50)
+    made = [await peers.answer(offers.publisher(), receive=True) for _ in range(120)]
+    assert len(peers) == 50
+    assert {peer.close_reason for peer in made[:70]} == {"too many did not connect"}
+    async with nat.between(peers, mine) as (_, ours, theirs):
+        await reach(theirs, PeerState.CONNECTED)
+        for _ in range(60):  # who is connected is not of the line
+            await peers.answer(offers.publisher(), receive=True)
+        await flows(ours, theirs, 0)
+        await flows(theirs, ours, 1000)
+
+
+async def test_two_thousand_handshakes_that_stall_leave_room_for_one_that_does_not(
+    peers: Peers, mine: Peers, sock: socket.socket
+) -> None:
+    there = (peers.udp.host, peers.udp.port)
+    socks = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(20)]
+    stalled: list[Peer] = []
+    try:
+        for number in range(2000):
+            peer = await peers.answer(offers.publisher(), receive=True)
+            stalled.append(peer)
+            # Twenty of them get as far as a ClientHello, the others use their answer never.
+            if number % 100 == 0:
+                one = socks[number // 100]
+                one.sendto(check(peer), there)
+                one.sendto(client_hello(), there)
+        await until(lambda: sum(peer.address is not None for peer in stalled) >= 20)
+        async with nat.between(peers, mine) as (_, ours, theirs):
+            await reach(ours, PeerState.CONNECTED)
+            await reach(theirs, PeerState.CONNECTED)
+            await flows(ours, theirs, 0)
+            await flows(theirs, ours, 1000)
+        assert all(peer.state is PeerState.NEW for peer in stalled)
+    finally:
+        for one in socks:
+            one.close()
+        for peer in stalled:
+            peer.end("test over")
