@@ -22,7 +22,7 @@ from relay.protocols.webrtc import stun
 from relay.protocols.webrtc.description import LocalSide, write_offer
 from relay.protocols.webrtc.dtls import Certificate, Dtls
 from relay.protocols.webrtc.negotiation import offered_tracks
-from relay.protocols.webrtc.peer import fresh_ssrcs
+from relay.protocols.webrtc.rtp import fresh_ssrcs
 from relay.protocols.webrtc.sdp import Candidate
 
 HOST: Final = "127.0.0.1"

@@ -15,7 +15,6 @@ section 4.3.3).
 from __future__ import annotations
 
 import os
-import random
 import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from typing import Final
 
 from relay.protocols.webrtc import stun
 from relay.protocols.webrtc.path import (
+    CONSENT_INTERVAL,
     NEVER,
     SILENCE,
     Credentials,
@@ -30,6 +30,8 @@ from relay.protocols.webrtc.path import (
     Path,
     Port,
     Transaction,
+    consent_wait,
+    ignore,
     overdue,
 )
 from relay.protocols.webrtc.stun import Address, Message
@@ -39,16 +41,11 @@ _NOMINATION_HOLD: Final = 1.0
 _CHECK_DELAYS: Final = (0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0)
 _CHECK_SPACING: Final = 0.05
 _CANDIDATE_SPACING: Final = 0.02
-_CONSENT_INTERVAL: Final = 5.0
 _CONSENT_RETRY: Final = 1.0
 _CONSENT_LIFE: Final = 30.0
 _GENERATION_LIFE: Final = 30.0
 _MAX_THEIRS: Final = 4
 _PRFLX_PRIORITY: Final = (110 << 24) + (65535 << 8) + 255
-
-
-def _ignore(*args: object) -> None:
-    return
 
 
 @dataclass(eq=False, slots=True)
@@ -72,9 +69,9 @@ class IceSession:
     now: float
     remote_ufrag: str = ""
     remote_pwd: str = ""
-    on_datagram: Callable[[bytes, Path, float], None] = _ignore
-    on_selected: Callable[[Path], None] = _ignore
-    on_schedule: Callable[[float], None] = _ignore
+    on_datagram: Callable[[bytes, Path, float], None] = ignore
+    on_selected: Callable[[Path], None] = ignore
+    on_schedule: Callable[[float], None] = ignore
     quiet: bool = False
     established: bool = False
     selected: Path | None = None
@@ -263,7 +260,14 @@ class IceSession:
         if self.selected is None:
             self._select(path)
         self._consider(path, now)
-        path.next_check = now + self._consent_wait() if path is self.selected else NEVER
+        wait = consent_wait(self.consent_timeout)
+        path.next_check = now + wait if path is self.selected else NEVER
+
+    def probe(self, address: Address, now: float) -> None:
+        """Media of theirs has come from there: ask whether that is where they are now."""
+        path = self._path(address, self._ours[-1], self._theirs[-1], now)
+        if path is not None and now - path.checked >= _CHECK_SPACING:
+            self._check(path, now)
 
     # -- which path ----------------------------------------------------------------------
 
@@ -325,11 +329,6 @@ class IceSession:
             stun.build(stun.BINDING_REQUEST, transaction, attributes, key), path.address
         )
 
-    def _consent_wait(self) -> float:
-        """4 to 6 seconds (RFC 7675 section 5.1), less than half of a short time-out."""
-        interval = min(_CONSENT_INTERVAL, 0.4 * self.consent_timeout)
-        return max(interval * random.uniform(0.8, 1.2), min(4.0, interval))
-
     def _end_transaction(self, transaction: bytes) -> None:
         del self._transactions[transaction]
         self.port.drop_transaction(transaction)
@@ -365,11 +364,11 @@ class IceSession:
         if self.selected is not None:
             times.append(self.selected.seen + self.consent_timeout + 0.01)
             if self.selected.next_check == NEVER and self.selected.answered is not None:
-                self.selected.next_check = now + self._consent_wait()
+                self.selected.next_check = now + consent_wait(self.consent_timeout)
                 times.append(self.selected.next_check)
         if len(self._paths) > 1 or len(self._ours) > 1:
             times.append(now + SILENCE)
-        return max(min(times, default=now + _CONSENT_INTERVAL), now + 0.005)
+        return max(min(times, default=now + CONSENT_INTERVAL), now + 0.005)
 
     def expired(self, now: float) -> str | None:
         """Why the peer is to be given up, None while it lives.

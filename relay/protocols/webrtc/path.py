@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 SILENCE: Final = 2.5
 """Seconds without a sign of life after which a path may be left, or its address taken over."""
 
+CONSENT_INTERVAL: Final = 5.0
 NEVER: Final = float("inf")
 _ANSWERS_A_SECOND: Final = 50.0
 _TRANSACTION_LIFE: Final = 5.0
@@ -24,6 +26,10 @@ _MAX_TRANSACTIONS: Final = 64
 def is_stream(address: Address) -> bool:
     """Whether it is the far end of a TCP connection: (host, port, "tcp")."""
     return len(address) == 3
+
+
+def ignore(*args: object) -> None:
+    """What is called when nobody is interested."""
 
 
 class Port(Protocol):
@@ -155,3 +161,9 @@ def overdue(transactions: Mapping[bytes, Transaction], now: float) -> list[bytes
     late = [key for key, entry in transactions.items() if now - entry.sent > _TRANSACTION_LIFE]
     surplus = len(transactions) - len(late) - _MAX_TRANSACTIONS
     return late + [key for key in transactions if key not in late][: max(0, surplus)]
+
+
+def consent_wait(timeout: float) -> float:
+    """4 to 6 seconds (RFC 7675 section 5.1), less than half of a short time-out."""
+    interval = min(CONSENT_INTERVAL, 0.4 * timeout)
+    return max(interval * random.uniform(0.8, 1.2), min(4.0, interval))

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from math import ceil
-from typing import Any, Final
+from typing import Final
 
 from relay.config import WebRtc
 from relay.errors import Unavailable
@@ -24,9 +24,12 @@ from relay.protocols.webrtc.dtls import Certificate, Dtls, SendingKeys, SrtpErro
 from relay.protocols.webrtc.half_open import HalfOpen
 from relay.protocols.webrtc.ice import IceSession
 from relay.protocols.webrtc.negotiation import Negotiated, TrackParameters
-from relay.protocols.webrtc.path import Path
+from relay.protocols.webrtc.path import Path, ignore
 from relay.protocols.webrtc.peer_state import PEER_STATES, PeerState, PeerStatistics
+from relay.protocols.webrtc.roaming import Roaming
+from relay.protocols.webrtc.rtp import fresh_ssrcs
 from relay.protocols.webrtc.sdp import Candidate
+from relay.protocols.webrtc.stun import Address
 from relay.protocols.webrtc.tcp import TcpPort, open_ports
 from relay.protocols.webrtc.turns import Line, Turns
 from relay.protocols.webrtc.udp import UdpPort
@@ -44,10 +47,6 @@ _PATIENT: Final = 0.5
 _TOGETHER: Final = 0.05
 """Seconds: what may wait for long is done for many peers at the same moment. A loop that
 wakes for each between two frames runs every time with cold caches."""
-
-
-def _ignore(*args: object) -> None:
-    return
 
 
 def _unchanged(packet: bytes) -> bytes:
@@ -78,13 +77,14 @@ class Peer:
         self.video: TrackParameters | None = None
         self.audio: TrackParameters | None = None
         self.close_reason = ""
-        self.on_rtp: Callable[[bytes, float], None] = _ignore
-        self.on_rtcp: Callable[[bytes, float], None] = _ignore
-        self.on_state: Callable[[PeerState], None] = _ignore
+        self.on_rtp: Callable[[bytes, float], None] = ignore
+        self.on_rtcp: Callable[[bytes, float], None] = ignore
+        self.on_state: Callable[[PeerState], None] = ignore
         self.srtp_protect: Callable[[bytes], bytes] = _unchanged
-        self.transmit: Callable[[bytes], None] = _ignore
-        self.on_route: Callable[[], None] = _ignore
+        self.transmit: Callable[[bytes], None] = ignore
+        self.on_route: Callable[[], None] = ignore
         self.sending: SendingKeys | None = None
+        self.heard_ssrc = b""
         self.statistics = PeerStatistics()
         self.agreed: Negotiated | None = None
         self._peers = peers
@@ -120,7 +120,7 @@ class Peer:
         return self._peers.candidates
 
     @property
-    def address(self) -> tuple[Any, ...] | None:
+    def address(self) -> Address | None:
         """Where the peer is now."""
         return self.ice.selected.address if self.ice.selected is not None else None
 
@@ -148,7 +148,7 @@ class Peer:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self.transmit = _ignore
+        self.transmit = ignore
         self.srtp_protect = self._protect_rtcp = _unchanged
         self._unprotect = self._dtls = self.sending = None
         self.on_route()
@@ -218,8 +218,15 @@ class Peer:
         if is_rtcp:
             self.on_rtcp(packet, now)
         else:
+            self.heard_ssrc = data[8:12]
             self.on_rtp(packet, now)
         return True
+
+    def roam(self, data: bytes, address: Address, now: float) -> None:
+        path = self.ice.selected
+        if path is not None and now - path.seen > _DOUBT and self._media(data, now):
+            path.lost = True
+            self.ice.probe(address, now)
 
     def _keep_early(self, data: bytes, now: float) -> None:
         """Media may overtake the last flight of the handshake."""
@@ -246,9 +253,8 @@ class Peer:
             self._schedule_dtls(now)
 
     def _connected(self, dtls: Dtls) -> None:
-        address = self.address
-        assert address is not None
-        self.transmit = self._peers.udp.sender(address)
+        assert self.address is not None
+        self.transmit = self._peers.udp.sender(self.address)
         keys = dtls.srtp()
         self.srtp_protect, self._protect_rtcp = keys.protect, keys.protect_rtcp
         self._unprotect, self._unprotect_rtcp = keys.unprotect, keys.unprotect_rtcp
@@ -315,6 +321,7 @@ class Peers:
         self.settings = settings
         self.udp, self.tcp = udp, tcp
         self.candidates = candidates
+        udp.on_stray = Roaming(lambda: self._peers).stray
         self.turns = Turns(asyncio.get_running_loop().call_soon)
         self._peers: set[Peer] = set()
         self.half_open = HalfOpen[Peer](lambda peer: peer.end("too many did not connect"))
@@ -391,10 +398,3 @@ class Peers:
         if self.tcp is not None:
             self.tcp.close()
         self.udp.close()
-
-
-def fresh_ssrcs() -> list[int]:
-    ssrcs: set[int] = set()
-    while len(ssrcs) < 4:
-        ssrcs.add(secrets.randbelow((1 << 32) - 1) + 1)
-    return list(ssrcs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from struct import Struct
@@ -204,3 +205,10 @@ def wrap_rtx(sequence: int, payload: bytes) -> bytes:
 def is_rtcp(data: bytes) -> bool:
     """Whether a datagram of a multiplexed port is RTCP (RFC 5761 section 4)."""
     return len(data) >= 2 and 192 <= data[1] <= 223
+
+
+def fresh_ssrcs() -> list[int]:
+    ssrcs: set[int] = set()
+    while len(ssrcs) < 4:
+        ssrcs.add(secrets.randbelow((1 << 32) - 1) + 1)
+    return list(ssrcs)

@@ -61,6 +61,7 @@ class UdpPort:
         self._by_address: dict[Address, Path] = {}
         self._streams: dict[Address, Stream] = {}
         self._sources = Sources()
+        self.on_stray: Callable[[bytes, Address, float], None] = lambda *_: None
         self._datagrams = DatagramReader(sock)
         self._open = True
         loop.add_reader(sock.fileno(), self._read)
@@ -207,6 +208,7 @@ class UdpPort:
                 path = paths.get(address)
                 if path is None:
                     statistics.strangers += 1
+                    self.on_stray(data, address, now)
                 else:
                     path.session.on_datagram(data, path, now)
             else:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
 
@@ -66,6 +68,60 @@ async def test_a_peer_whose_address_changes_goes_on(peers: Peers, mine: Peers) -
         await flows(ours, theirs, 1000)
         await flows(theirs, ours, 2000)
         assert theirs.ice.statistics.moves == 1
+
+
+async def test_a_router_that_changes_the_address_in_mid_stream_is_followed_by_the_media(
+    peers: Peers, mine: Peers
+) -> None:
+    async with nat.between(peers, mine) as (router, ours, theirs):
+        await reach(ours, PeerState.CONNECTED)
+        await flows(ours, theirs, 0)
+        # The client knows nothing of it: no check of its own comes from the new address.
+        router.hold = lambda data: data[:2] == b"\x00\x01"
+        outward = await router.rebind()
+        await asyncio.sleep(0.15)
+        got: list[bytes] = []
+        theirs.on_rtp = lambda data, now: got.append(data)
+        for number in range(1000, 1400):
+            ours.send_rtp(packet(number))
+            await asyncio.sleep(0.005)
+            if theirs.address == outward:
+                break
+        assert theirs.address == outward
+        assert packet(1000) in got  # not even the first one is lost
+        router.release()
+        await flows(theirs, ours, 2000)
+
+
+async def test_media_recorded_and_sent_from_elsewhere_moves_nothing(
+    peers: Peers, mine: Peers
+) -> None:
+    async with nat.between(peers, mine) as (router, ours, theirs):
+        await reach(ours, PeerState.CONNECTED)
+        heard: list[bytes] = []
+
+        def listen(data: bytes) -> bool:
+            heard.append(data)
+            return False
+
+        router.hold = listen
+        await flows(ours, theirs, 0)
+        before, unprotected = theirs.address, theirs.statistics.unprotected
+        await asyncio.sleep(0.15)  # as if the path had fallen silent
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            sock.bind(("127.0.0.1", 0))
+            sock.setblocking(False)
+            known = peers.udp.statistics.strangers
+            media = [data for data in heard if 127 < data[0] < 192]
+            for data in [*media, media[0][:2] + os.urandom(2) + media[0][4:]]:
+                sock.sendto(data, (peers.udp.host, peers.udp.port))
+            await until(lambda: peers.udp.statistics.strangers > known + len(media))
+            with pytest.raises(BlockingIOError):
+                sock.recv(2048)
+        assert theirs.address == before
+        assert theirs.statistics.unprotected == unprotected
+        assert theirs.ice.selected is not None
+        assert not theirs.ice.selected.lost
 
 
 async def test_bare_media_from_elsewhere_moves_nothing(peers: Peers, mine: Peers) -> None:
