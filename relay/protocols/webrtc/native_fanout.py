@@ -55,6 +55,8 @@ def _library() -> tuple[Any, Any] | None:
     ffi.cdef(declared.split("/* -- begin */")[1].split("/* -- end */")[0])
     try:
         library = ffi.dlopen(str(found[0]))
+        for name in dir(library):  # a library of before lacks one: it shows at the first call
+            getattr(library, name)
         fits = library.fan_track_size() == ffi.sizeof("struct fan_track")
     except (OSError, AttributeError) as error:
         _log.warning("%s: %s", found[0], error)

@@ -191,12 +191,24 @@ def test_without_the_native_part_pure_python_sends_and_says_so_once(
         native_fanout._library.cache_clear()
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("uint32_t ssrc;", "uint32_t ssrc; uint64_t more;"),
+        ("size_t fan_track_size(void);", "size_t fan_track_size(void); int fan_more(int);"),
+    ],
+    ids=["another struct", "another function"],
+)
 def test_a_library_of_another_version_is_not_used(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    before: str,
+    after: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     header = native_fanout._HERE / "native" / "fanout.h"
     (tmp_path / "native").mkdir()
-    changed = header.read_text().replace("uint32_t ssrc;", "uint32_t ssrc; uint64_t more;")
+    changed = header.read_text().replace(before, after)
     (tmp_path / "native" / "fanout.h").write_text(changed)
     suffix = EXTENSION_SUFFIXES[0]
     real = native_fanout._HERE / f"_native{suffix}"
