@@ -74,7 +74,7 @@ class Path:
             too, at each packet that passed SRTP.
         answered: the last answer to a check of ours, None before the first. Only a path
             that has answered gets media after a move: its address is not made up.
-        lost: it was a connection, and that has ended.
+        lost: it was a connection, and that has ended; or media has come from elsewhere since.
         credit: bytes of handshake that may yet go there, as long as it has not answered.
     """
 

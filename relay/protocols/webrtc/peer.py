@@ -198,7 +198,7 @@ class Peer:
             if self._unprotect is None:
                 self._keep_early(data, now)
             elif self._media(data, now):
-                path.seen = now
+                path.seen, path.lost = now, False
         elif 19 < first < 64 and self._dtls is not None:
             path.grant(len(data))
             self._shaking.put(data)
