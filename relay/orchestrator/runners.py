@@ -18,7 +18,7 @@ from relay.rpc.capabilities import ModelConstraint
 from relay.rpc.hardware import HardwareInformation
 from relay.rpc.runner import RunnerHealth, RunnerStatus
 from relay.rpc.runner_client import RunnerClient
-from relay.rpc.schema import RunnerSchema
+from relay.rpc.schema import TOKEN_REFUSED, RunnerSchema
 from relay.states import StateMachine
 
 log = logging.getLogger(__name__)
@@ -62,6 +62,7 @@ class Watched:
         self.hardware: HardwareInformation | None = None
         self.schemas: dict[str, RunnerSchema] = {}
         self.broken: dict[str, str] = {}  # models that it could not load, and why
+        self.refusal = ""  # in words, while it does not take our token
         self.complaints: dict[str, str] = {}  # what was logged of its answers, by model
         self.failures = 0
         self.forgot = 0  # looks in a row at which it said that it runs none of our jobs
@@ -82,16 +83,24 @@ class Watched:
 
     def take_broken(self, names: Sequence[str]) -> None:
         """What its health says it could not load; the reasons are asked for apart."""
-        told = {model for model in self.models if model in names}
+        told = set(self.models) if self.refusal else set(self.models) & set(names)
         if told != self.broken.keys():
             self.detailed = None
             if told:
                 log.warning("runner %s could not load %s", self.client.url, ", ".join(sorted(told)))
         for model in told:
             self.schemas.pop(model, None)
-        self.broken = {
-            model: self.broken.get(model, f"model {model!r} could not be loaded") for model in told
-        }
+        default = self.refusal or "model {!r} could not be loaded"
+        self.broken = {model: self.broken.get(model, default.format(model)) for model in told}
+
+    def refused(self, words: str) -> None:
+        """It takes no order of ours: nothing of it is sold until it does."""
+        if words and words != self.refusal:
+            log.warning("runner %s: %s", self.client.url, words)
+        changed = words != self.refusal
+        self.refusal = words
+        if changed:
+            self.broken = dict.fromkeys(self.models, words) if words else {}
 
     def complain(self, what: str, words: str) -> None:
         """Log an answer that does not do, once; empty words take the complaint back."""
@@ -322,6 +331,9 @@ async def _ask_schema(runner: Watched, model: str) -> bool:
     try:
         schema = await runner.client.schema(model, timeout=DETAILS_TIMEOUT)
     except PeerError as error:
+        if error.code == TOKEN_REFUSED:
+            runner.refused("the runner does not take the orchestrator's token")
+            return False
         runner.complain(model, f"{model}: {error}")
         if not (isinstance(error, PeerRefused) and error.code == "model_broken"):
             return False
@@ -329,6 +341,7 @@ async def _ask_schema(runner: Watched, model: str) -> bool:
             runner.broken[model] = str(error)[:MAX_REASON]
         return model in runner.broken
     runner.complain(model, "")
+    runner.refused("")
     if schema is not None and model not in runner.broken:
         runner.schemas[model] = schema
     else:

@@ -22,6 +22,8 @@ from relay.rpc.json_body import dump, load_object, text_of
 
 ORCHESTRATOR_PATH: Final = "/relay/schema"
 RUNNER_PATH: Final = "/schema"
+TOKEN_REFUSED: Final = "token_refused"
+"""The code of a runner that does not take the token it was asked with."""
 MAX_SCHEMA: Final = 256 << 10
 
 
@@ -119,6 +121,8 @@ async def _read(
         return None
     if answer.status == 500 and (reason := detail_of(answer).strip()):
         raise PeerRefused(reason, code="model_broken")
+    if answer.status in (401, 403):
+        raise PeerRefused(detail_of(answer), code=TOKEN_REFUSED)
     if answer.status != 200 or not answer.is_json:
         raise PeerRefused(f"GET {url} answered {answer.status}: {answer.text}")
     try:

@@ -73,6 +73,28 @@ async def test_a_broken_model_is_not_offered_and_a_job_for_it_is_refused_with_th
             await one.start("good")
 
 
+async def test_a_runner_that_does_not_take_the_token_is_not_sold_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = "the runner does not take the orchestrator's token"
+    async with RunnerDouble(token="right").running() as runner:
+        wrong = [entry.model_copy(update={"token": "wrong"}) for entry in models(runner, "good")]
+        async with desk(tmp_path, wrong) as one:
+            await one.until(lambda status: status["runners"][0]["broken"])
+            assert await offered(one) == set()
+            with pytest.raises(PeerRefused, match=words) as caught:
+                await one.start("good")
+            assert caught.value.code == "orchestrator_bad_request"
+            looks = runner.looks
+            await eventually(lambda: runner.looks > looks + 3)
+            told = [record for record in caplog.records if words in record.message]
+            assert [record.levelname for record in told] == ["WARNING"]
+            runner.token = "wrong"  # its operator mends it
+            await one.until(lambda status: not status["runners"][0]["broken"])
+            assert await offered(one) == {"good"}
+            await one.start("good")
+
+
 async def test_the_reason_is_told_only_to_those_with_a_token(tmp_path: Path) -> None:
     async with RunnerDouble().running() as runner:
         runner.broken = {"broken": WHY}
