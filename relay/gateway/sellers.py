@@ -215,7 +215,8 @@ class Sellers:
         )
         offers = [offer_of(answer, model) for answer in found.answers if serves(answer)]
         if not offers:
-            raise await self._broken(model, found.answers) or _nobody(model, found.failures)
+            nobody = _nobody(f"“{model}”{self._conditions(model)}", found.failures)
+            raise await self._broken(model, found.answers) or nobody
         for answer in found.answers:
             self._remember(answer.url, answer.node)
         for offer in offers:
@@ -241,6 +242,14 @@ class Sellers:
     def _serves(self, info: OrchestratorInfo, model: str) -> bool:
         constraint = models_of(info).get(model)
         return constraint is not None and fits(self._finder.minimum(model), constraint)
+
+    def _conditions(self, model: str) -> str:
+        """What the operator asks of an orchestrator besides the model, in words."""
+        runner = self._finder.minimum(model).runner_version
+        node = self._settings.min_orchestrator_version
+        asked = [f"{runner} or newer (gateway.min_runner_version)"] if runner else []
+        asked += [f"a node of {node} or newer (gateway.min_orchestrator_version)"] if node else []
+        return f" in {', '.join(asked)}" if asked else ""
 
     def _affords(self, offer: Offer) -> bool:
         return self._max_price is None or offer.price <= self._max_price
@@ -333,12 +342,12 @@ class Sellers:
         return answer, trust
 
 
-def _nobody(model: str, failures: Mapping[str, RelayError]) -> Unavailable:
+def _nobody(what: str, failures: Mapping[str, RelayError]) -> Unavailable:
     for url, error in failures.items():
-        log.debug("%s cannot serve %s: %s", url, model, error)
+        log.debug("%s cannot serve %s: %s", url, what, error)
     if any(error.code == CAPPED for error in failures.values()):
         return Unavailable("every orchestrator that answers is full", code=CAPPED)
-    return Unavailable(f"no orchestrator offers “{model}” at the moment", code="no_orchestrator")
+    return Unavailable(f"no orchestrator offers {what} at the moment", code="no_orchestrator")
 
 
 def words(error: RelayError) -> str:

@@ -204,16 +204,20 @@ async def test_a_round_asks_as_a_stock_gateway_does() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings",
-    [{"min_orchestrator_version": "99"}, {"min_runner_version": {MODEL: "2.0.0"}}],
+    ("settings", "words"),
+    [
+        ({"min_orchestrator_version": "99"}, "a node of 99 or newer"),
+        ({"min_runner_version": {MODEL: "2.0.0"}}, f"“{MODEL}” in 2.0.0 or newer"),
+    ],
 )
-async def test_who_is_too_old_is_not_bought_from(settings: dict[str, Any]) -> None:
+async def test_who_is_too_old_is_not_bought_from(settings: dict[str, Any], words: str) -> None:
     async with Seller().running() as seller:
         seller.runner_version = "1.9.9"
         async with sellers_of(orchestrators=[seller.url], **settings) as sellers:
             with pytest.raises(Unavailable) as caught:
                 await urls(sellers)
             assert caught.value.code == "no_orchestrator"
+            assert words in str(caught.value)
             await sellers.refresh()
             assert not sellers.offers(MODEL)
 
