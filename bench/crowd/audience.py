@@ -41,6 +41,9 @@ STEPS: Final = 50
 """Parts of a second in which reports leave: a part of the viewers each."""
 MAX_RETURNED: Final = 64
 
+PATIENT: Final = LOOPBACK.model_copy(update={"consent_timeout": 60.0})
+"""The limit answers nobody for whole windows: the sender is not given up for that."""
+
 
 class _Tap:
     """Stands in for the socket of a viewer's port: reads what the C loop handed back."""
@@ -164,7 +167,7 @@ class Audience:
             async def one(index: int) -> None:
                 nonlocal said
                 async with places:
-                    peers = await Peers.open(LOOPBACK)
+                    peers = await Peers.open(PATIENT)
                     watcher = Watcher(peers, self._lib.room_seat(self.room, index))
                     await watcher.connect(http, url)
                     self._seat(index, watcher)
