@@ -141,6 +141,12 @@ class OutgoingTrack:
         if self._shared is not sent:
             self._shared, self._shared_from = sent, sent.total
 
+    def part(self) -> None:
+        """From now on what goes into what it followed is not sent on this track."""
+        if self._shared is not None:
+            self._own.take_since(self._shared, self._shared_from)
+            self._shared = None
+
     def trim(self) -> None:
         """Let go of what was sent alone, once it is too old to be asked for."""
         if self._shared is not None and self._shared.total - self._shared_from >= HISTORY:
@@ -204,6 +210,10 @@ class FanOut:
 
     def set(self, tracks: Sequence[OutgoingTrack]) -> None:
         """Who gets the frames from now on."""
+        staying = frozenset(tracks)
+        for track in self._tracks:
+            if track not in staying:
+                track.part()
         self._tracks = list(tracks)
         for track in tracks:
             track.follow(self.sent)

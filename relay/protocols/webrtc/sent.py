@@ -56,6 +56,18 @@ class SentFrames:
             payloads, timestamp, marker = next(frames)
         return SentPacket(payloads[-1 - count], timestamp, marker and count == 0)
 
+    def take_since(self, other: SentFrames, total: int) -> None:
+        """Add what went into ``other`` after its ``total`` was that, as far as it is kept."""
+        since = other.total - total
+        frames: list[tuple[Sequence[bytes], int, bool]] = []
+        for frame in reversed(other._frames):
+            if since <= 0:
+                break
+            since -= len(frame[0])
+            frames.append(frame)
+        for payloads, timestamp, marker in reversed(frames):
+            self.add(payloads, timestamp, marker=marker)
+
     def clear(self) -> None:
         self._frames.clear()
         self._kept = 0

@@ -224,3 +224,40 @@ def test_what_was_sent_to_one_alone_is_let_go_of_when_it_is_too_old(backend: Bac
     one.trim()
     assert not one._own._frames
     assert one.retransmission(first) is None
+
+
+def test_who_was_left_out_for_a_while_is_sent_again_only_what_it_was_sent(
+    backend: Backend,
+) -> None:
+    paused, other = backend.track(), backend.track()
+    fan_out = backend.fan_out()
+    fan_out.set([paused[0], other[0]])
+    fan_out.frame([b"1", b"2"], 0, marker=True)
+    fan_out.set([other[0]])
+    fan_out.frame([b"not", b"for", b"it"], 3000, marker=True)
+    one, outlet = paused
+    for again in (False, True):
+        if again:
+            fan_out.set([one, other[0]])
+            fan_out.frame([b"6"], 6000, marker=True)
+        for original in outlet.packets:
+            data = one.retransmission(original.sequence)
+            assert data is not None
+            assert unwrap_rtx(parse_rtp(data), 102, 1000) == original
+    assert [packet.payload for packet in outlet.packets] == [b"1", b"2", b"6"]
+
+
+def test_what_is_kept_of_those_left_out_is_bounded(backend: Backend) -> None:
+    one, outlet = backend.track()
+    fan_out = backend.fan_out()
+    for _ in range(3):
+        fan_out.set([one])
+        for number in range(HISTORY):
+            fan_out.frame([number.to_bytes(2, "big")], 0, marker=True)
+        fan_out.set([])
+        fan_out.frame([b"not for it"], 0, marker=True)
+    assert len(one._own._frames) <= HISTORY + 1
+    oldest = outlet.packets[-HISTORY]
+    data = one.retransmission(oldest.sequence)
+    assert data is not None
+    assert unwrap_rtx(parse_rtp(data), 102, 1000) == oldest
