@@ -30,13 +30,6 @@ async def peers() -> AsyncIterator[Peers]:
 
 
 @pytest.fixture
-async def mine() -> AsyncIterator[Peers]:
-    made = await Peers.open(WebRtc(host="127.0.0.1", port=0))
-    yield made
-    await made.close()
-
-
-@pytest.fixture
 def sock() -> Iterator[socket.socket]:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as opened:
         opened.bind(("127.0.0.1", 0))

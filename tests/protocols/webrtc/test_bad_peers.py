@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from contextlib import suppress
 
-import pytest
-
-from relay.config import WebRtc
 from relay.media.unit import AccessUnit, Codec
 from relay.protocols.webrtc.dtls import SrtpError
 from relay.protocols.webrtc.egress import Egress
@@ -30,21 +26,6 @@ BAD_REPORTS = [
     b"\x8f\xcd\x00\x02" + bytes(8),  # transport feedback without a body
     b"\x81\xcd\x00\x03" + bytes(8) + b"\xff\xff\xff\xff",
 ]
-
-
-@pytest.fixture
-async def peers() -> AsyncIterator[Peers]:
-    made = await Peers.open(WebRtc(host="127.0.0.1", port=0))
-    yield made
-    await made.close()
-    assert made.udp.idle
-
-
-@pytest.fixture
-async def mine() -> AsyncIterator[Peers]:
-    made = await Peers.open(WebRtc(host="127.0.0.1", port=0))
-    yield made
-    await made.close()
 
 
 class Sink:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 
 import av
 import pytest
 from aiortc import MediaStreamTrack, RTCSessionDescription
 
-from relay.config import WebRtc
 from relay.errors import NotFound
 from relay.media.unit import Codec
 from relay.protocols.webrtc.dtls import SrtpError
@@ -34,43 +32,8 @@ from relay.protocols.webrtc.rtcp import (
 from relay.protocols.webrtc.viewer import MAX_BACKLOG
 from tests.protocols.webrtc import encoded
 from tests.protocols.webrtc.aiortc_client import connection, offer_of
-from tests.protocols.webrtc.fake_peer import FakePeer, FakePeers, until
-
-
-class Show:
-    """An egress over peers without a network, with one rendition."""
-
-    def __init__(self, *, video: bool = True, audio: bool = True) -> None:
-        self.peers = FakePeers(video=video, audio=audio)
-        self.egress = Egress(self.peers.as_peers())
-        self.wanted = 0
-        self.egress.open("show", on_keyframe_wanted=self._want)
-        self.number = 0
-
-    def _want(self) -> None:
-        self.wanted += 1
-
-    async def join(self) -> FakePeer:
-        await self.egress.answer("show", "offer")
-        peer = self.peers.made[-1]
-        peer.connect()
-        return peer
-
-    def picture(self, *, keyframe: bool = False, packets: int = 1, size: int = 1) -> None:
-        self.number += 1
-        payloads = [bytes([self.number % 256]) * size for _ in range(packets)]
-        self.egress.frame("show", Codec.H264, payloads, self.number * 3000, keyframe=keyframe)
-
-    def sound(self) -> None:
-        self.egress.frame("show", Codec.OPUS, [b"opus"], self.number * 1600)
-
-
-@pytest.fixture
-async def show() -> AsyncIterator[Show]:
-    made = Show()
-    yield made
-    await made.egress.close("show", "test over")
-    assert made.egress._timer is None
+from tests.protocols.webrtc.fake_peer import FakePeer, until
+from tests.protocols.webrtc.show import Show
 
 
 def numbers(peer: FakePeer) -> list[int]:
@@ -422,14 +385,6 @@ async def picture_of(track: MediaStreamTrack) -> av.VideoFrame:
     frame = await track.recv()
     assert isinstance(frame, av.VideoFrame)
     return frame
-
-
-@pytest.fixture
-async def peers() -> AsyncIterator[Peers]:
-    made = await Peers.open(WebRtc(host="127.0.0.1", port=0))
-    yield made
-    await made.close()
-    assert len(made) == 0
 
 
 async def test_aiortc_plays_what_it_gets_from_the_group_and_live(peers: Peers) -> None:

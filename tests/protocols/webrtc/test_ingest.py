@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import cast
 
 import pytest
 from aiortc import RTCSessionDescription
 
-from relay.config import WebRtc
 from relay.media.unit import AccessUnit, Codec
 from relay.protocols.webrtc.congestion import TransportFeedback
 from relay.protocols.webrtc.ingest import KEYFRAME_INTERVAL, Ingest, IngestSession
@@ -342,14 +340,6 @@ async def test_the_sink_is_told_the_end_once_and_the_timer_ends() -> None:
 
 
 # -- over a real socket, with aiortc at the other end
-
-
-@pytest.fixture
-async def peers() -> AsyncIterator[Peers]:
-    made = await Peers.open(WebRtc(host="127.0.0.1", port=0))
-    yield made
-    await made.close()
-    assert len(made) == 0
 
 
 async def test_aiortc_publishes_and_is_told_and_asked(

@@ -3,48 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
-from relay.media.unit import Codec
 from relay.protocols.webrtc import link
 from relay.protocols.webrtc.congestion import FeedbackBuilder, told_range
-from relay.protocols.webrtc.egress import Egress
 from relay.protocols.webrtc.rtcp import PictureLoss, ReceiverReport, ReportBlock
-from tests.protocols.webrtc.fake_peer import FakePeer, FakePeers, until
-
-
-class Show:
-    """A rendition with two viewers."""
-
-    def __init__(self) -> None:
-        self.peers = FakePeers()
-        self.egress = Egress(self.peers.as_peers())
-        self.wanted = 0
-        self.egress.open("show", on_keyframe_wanted=self._want)
-        self.number = 0
-
-    def _want(self) -> None:
-        self.wanted += 1
-
-    async def join(self) -> FakePeer:
-        await self.egress.answer("show", "offer")
-        peer = self.peers.made[-1]
-        peer.connect()
-        return peer
-
-    def step(self, *, keyframe: bool = False) -> None:
-        self.number += 1
-        self.egress.frame("show", Codec.H264, [b"p"], self.number * 3000, keyframe=keyframe)
-        self.egress.frame("show", Codec.OPUS, [b"s"], self.number * 1600)
-
-
-@pytest.fixture
-async def show() -> AsyncIterator[Show]:
-    made = Show()
-    yield made
-    await made.egress.close("show", "test over")
+from tests.protocols.webrtc.fake_peer import FakePeer, until
+from tests.protocols.webrtc.show import Show
 
 
 def count(peer: FakePeer, payload_type: int) -> int:

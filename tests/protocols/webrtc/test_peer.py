@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 from aiortc import RTCPeerConnection, RTCSessionDescription
@@ -14,15 +13,6 @@ from relay.errors import Unavailable, Unprocessable
 from relay.protocols.webrtc.peer import Peer, Peers, PeerState
 from tests.protocols.webrtc import aiortc_client, offers
 from tests.protocols.webrtc.aiortc_client import OPUS_SILENCE, connect, connection, offer_of, reach
-
-
-@pytest.fixture
-async def peers() -> AsyncIterator[Peers]:
-    made = await Peers.open(WebRtc(host="127.0.0.1", port=0))
-    yield made
-    await made.close()
-    assert made.udp.idle
-    assert len(made) == 0
 
 
 async def publish(client: RTCPeerConnection, peers: Peers) -> Peer:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
 
 import pytest
 
-from relay.config import WebRtc
 from relay.errors import (
     BadInput,
     NotFound,
@@ -35,14 +33,6 @@ def fragment(ufrag: str | None = offers.UFRAG, pwd: str | None = offers.PWD) -> 
 
 TRICKLE = fragment()
 RESTART = fragment("ysXw", NEW_PWD)
-
-
-@pytest.fixture
-async def peers() -> AsyncIterator[Peers]:
-    made = await Peers.open(WebRtc(host="127.0.0.1", port=0))
-    yield made
-    await made.close()
-    assert made.udp.idle
 
 
 @pytest.fixture

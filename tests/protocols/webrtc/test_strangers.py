@@ -5,31 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import pytest
 
-from relay.config import WebRtc
 from relay.protocols.webrtc import stun
 from relay.protocols.webrtc.peer import Peer, Peers, PeerState
 from tests.protocols.webrtc import nat
 from tests.protocols.webrtc.aiortc_client import reach
 from tests.protocols.webrtc.test_peer_moves import flows, until
-
-
-@pytest.fixture
-async def peers() -> AsyncIterator[Peers]:
-    made = await Peers.open(WebRtc(host="127.0.0.1", port=0))
-    yield made
-    await made.close()
-    assert made.udp.idle
-
-
-@pytest.fixture
-async def mine() -> AsyncIterator[Peers]:
-    made = await Peers.open(WebRtc(host="127.0.0.1", port=0))
-    yield made
-    await made.close()
 
 
 @pytest.fixture
