@@ -24,7 +24,7 @@ from relay.gateway.publisher import Wish
 from relay.gateway.sellers import Sellers
 from relay.gateway.smoke import SmokeTests
 from relay.gateway.status import ModelOffer, StreamStatus, ViewerStatus
-from relay.gateway.viewers import page, viewer_of
+from relay.gateway.viewers import short, viewer_of, viewer_status
 from relay.policy.gate import Gate
 from relay.policy.heartbeat import TERMINATED
 from relay.protocols.trickle.client import open_session
@@ -307,7 +307,8 @@ class GatewayNode:
 
     def viewers(self, name: str, *, limit: int, after: str) -> list[ViewerStatus]:
         """A page of a stream's viewers, the earliest first; raises NotFound."""
-        return page(self._known(name).audience(), limit, after)
+        found = self._known(name).audience(limit, lambda session: short(session) == after)
+        return [viewer_status(given) for given in found]
 
     def viewer(self, session_id: str) -> ViewerStatus:
         """The viewer of a session, by its secret; raises NotFound."""

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import secrets
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
@@ -292,8 +293,9 @@ class Path:
     def viewers(self) -> int:
         return 0 if self._ended else self._egress.count(self._key)
 
-    def audience(self) -> list[ViewerStatistics]:
-        return [] if self._ended else self._egress.viewers(self._key)
+    def audience(self, limit: int, after: Callable[[str], bool]) -> list[ViewerStatistics]:
+        """A page of the viewers; see ``Egress.viewers``."""
+        return [] if self._ended else self._egress.viewers(self._key, limit=limit, after=after)
 
     def update(self, body: bytes) -> dict[str, Any]:
         """Change parameters; before the first picture they are kept for the job to come."""

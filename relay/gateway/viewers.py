@@ -9,14 +9,18 @@ from relay.gateway.status import ViewerStatus
 from relay.protocols.webrtc.egress import EgressSession, ViewerStatistics
 from relay.protocols.webrtc.session import Session
 
-SHORT: Final = 8
-"""Characters of a session's id that may be shown: the whole of it is the right to end it."""
+_SHORT: Final = 8
+
+
+def short(session_id: str) -> str:
+    """What of a session's id may be shown: the whole of it is the right to end it."""
+    return session_id[:_SHORT]
 
 
 def viewer_status(given: ViewerStatistics) -> ViewerStatus:
     trip = given.round_trip
     return ViewerStatus(
-        id=given.id[:SHORT],
+        id=short(given.id),
         state=given.state,
         connected_for=given.connected_for,
         packets=given.packets,
@@ -44,13 +48,3 @@ def viewer_of(session: Session, now: float) -> ViewerStatus:
     if not isinstance(session, EgressSession):
         raise NotFound("this session is no viewer's", code="viewer_not_found")
     return viewer_status(session.statistics(now))
-
-
-def page(found: list[ViewerStatistics], limit: int, after: str) -> list[ViewerStatus]:
-    """Those that came after the viewer ``after``, the earliest first, ``limit`` of them.
-
-    A viewer that has left meanwhile is no place to go on from: the list begins anew.
-    """
-    ids = [given.id[:SHORT] for given in found]
-    start = ids.index(after) + 1 if after in ids else 0
-    return [viewer_status(given) for given in found[start : start + limit]]

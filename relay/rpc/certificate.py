@@ -141,10 +141,7 @@ class KeptCertificate:
         found = pair[0].read_bytes()
         if found == self._served:
             return False
-        # Tried on a context that nobody uses: a failure half way would leave one without
-        # a key that fits.
-        server_context(*pair)
-        self.context.load_cert_chain(*pair)
+        serve_from_now_on(self.context, *pair)
         self._served = found
         return True
 
@@ -224,6 +221,18 @@ def server_context(cert: Path, key: Path, *, alpn: Sequence[str] = SERVER_ALPN) 
         raise ConfigError(f"cannot use {cert} and {key}: {error}") from error
     context.set_alpn_protocols(list(alpn))
     return context
+
+
+def serve_from_now_on(context: ssl.SSLContext, cert: Path, key: Path) -> None:
+    """Put another pair into a context that is in use; open connections keep what they have.
+
+    Raises:
+        ConfigError: the files are no certificate and its key; the context is as it was.
+    """
+    # Tried on a context that nobody uses: a failure half way would leave one without a key
+    # that fits.
+    server_context(cert, key)
+    context.load_cert_chain(cert, key)
 
 
 def client_context(*, verify: bool = False, alpn: Sequence[str] = ()) -> ssl.SSLContext:

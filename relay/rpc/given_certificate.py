@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from relay.errors import ConfigError
-from relay.rpc.certificate import SERVER_ALPN, server_context
+from relay.rpc.certificate import SERVER_ALPN, serve_from_now_on, server_context
 
 log = logging.getLogger(__name__)
 
@@ -70,27 +70,24 @@ class GivenCertificate:
         found = self._read()
         if found == self._served:
             return False
-        # Tried on a context that nobody uses: a failure half way would leave one without
-        # a key that fits.
-        server_context(*self._pair)
-        self.context.load_cert_chain(*self._pair)
+        serve_from_now_on(self.context, *self._pair)
         self._served = found
         return True
 
     async def keep(self) -> None:
-        """Look once a minute, for as long as the node runs. A failure is logged once for
-        each state of the files, and what is served goes on."""
-        told = b""
+        """Look once a minute, for as long as the node runs. A failure is logged once, and
+        what is served goes on."""
+        told = ""
         while True:
             await asyncio.sleep(LOOK)
             try:
                 if self.renew():
                     log.info("the certificate in %s is served from now on", self._pair[0])
-                told = b""
+                told = ""
             except (ConfigError, OSError) as error:
-                if (words := str(error).encode()) != told:
-                    told = words
-                    log.error("the certificate is not changed: %s", error)
+                if str(error) != told:
+                    told = str(error)
+                    log.error("the certificate is not changed: %s", told)
 
     def _read(self) -> bytes:
         return b"".join(path.read_bytes() for path in self._pair)

@@ -108,10 +108,28 @@ class Egress:
         known.sessions[session.id] = session
         return session
 
-    def viewers(self, rendition: str) -> list[ViewerStatistics]:
-        """Raises: NotFound."""
-        now = time.monotonic()
-        return [session.statistics(now) for session in self._find(rendition).sessions.values()]
+    def viewers(
+        self,
+        rendition: str,
+        *,
+        limit: int | None = None,
+        after: Callable[[str], bool] | None = None,
+    ) -> list[ViewerStatistics]:
+        """The viewers as they are now, in the order in which they came.
+
+        Args:
+            limit: at most so many; each costs time on the loop that sends pictures.
+            after: those that came later than the one whose id this is true of; all, where
+                there is none (any more).
+
+        Raises:
+            NotFound: no such rendition.
+        """
+        sessions = list(self._find(rendition).sessions.values())
+        places = (at for at, session in enumerate(sessions, 1) if after and after(session.id))
+        first, now = next(places, 0), time.monotonic()
+        until = None if limit is None else first + limit
+        return [session.statistics(now) for session in sessions[first:until]]
 
     def count(self, rendition: str) -> int:
         """How many viewers there are, without looking at each.

@@ -340,6 +340,22 @@ async def test_viewers_are_counted_as_they_come_and_go(show: Show) -> None:
         show.egress.count("another")
 
 
+async def test_viewers_come_in_pages_in_the_order_in_which_they_came(show: Show) -> None:
+    for _ in range(5):
+        await show.join()
+    ids = [viewer.id for viewer in show.egress.viewers("show")]
+
+    def page(limit: int, after: str) -> list[str]:
+        found = show.egress.viewers("show", limit=limit, after=lambda one: one == after)
+        return [viewer.id for viewer in found]
+
+    assert page(2, "") == ids[:2]
+    assert page(2, ids[1]) == ids[2:4]
+    assert page(2, ids[3]) == ids[4:]
+    assert page(2, ids[4]) == []
+    assert page(2, "one that left") == ids[:2]
+
+
 async def test_when_a_rendition_ends_its_viewers_are_told(show: Show) -> None:
     peer = await show.join()
     session = await show.egress.answer("show", "offer")
