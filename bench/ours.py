@@ -22,7 +22,7 @@ from relay.media.unit import AccessUnit
 from relay.protocols.webrtc.egress import Egress
 from relay.protocols.webrtc.h264_payload import packetize
 from relay.protocols.webrtc.ingest import Ingest
-from relay.protocols.webrtc.peer import Peers
+from relay.protocols.webrtc.peers import Peers
 from relay.protocols.webrtc.session import Session
 
 NAME = "bench"

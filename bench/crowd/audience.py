@@ -21,7 +21,8 @@ import aiohttp
 from bench.crowd.built import door
 from bench.servers import LOOPBACK
 from relay.protocols.webrtc.offering import Offering
-from relay.protocols.webrtc.peer import Peers, PeerState
+from relay.protocols.webrtc.peer import PeerState
+from relay.protocols.webrtc.peers import Peers
 from relay.protocols.webrtc.rtcp import (
     Nack,
     ReceiverReport,

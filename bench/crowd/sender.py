@@ -34,7 +34,8 @@ from relay.protocols.webrtc.egress import Egress, EgressSession
 from relay.protocols.webrtc.fanout import OutgoingTrack
 from relay.protocols.webrtc.h264_payload import packetize
 from relay.protocols.webrtc.native_fanout import NativeSender
-from relay.protocols.webrtc.peer import Peers, PeerState
+from relay.protocols.webrtc.peer import PeerState
+from relay.protocols.webrtc.peers import Peers
 
 NAME: Final = "bench"
 RATE: Final = 30

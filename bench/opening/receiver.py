@@ -26,7 +26,7 @@ from relay.config import WebRtc
 from relay.media.unit import AccessUnit
 from relay.protocols.webrtc.dtls import protect_pointer
 from relay.protocols.webrtc.ingest import Ingest, IngestSession
-from relay.protocols.webrtc.peer import Peers
+from relay.protocols.webrtc.peers import Peers
 
 _HERE: Final = Path(__file__).parent
 

@@ -31,7 +31,7 @@ from relay.protocols.trickle.client import open_session
 from relay.protocols.webrtc.egress import Egress, EgressSession
 from relay.protocols.webrtc.ingest import Ingest, IngestSession
 from relay.protocols.webrtc.native_fanout import NativeSender
-from relay.protocols.webrtc.peer import Peers
+from relay.protocols.webrtc.peers import Peers
 from relay.protocols.webrtc.session import Session
 from relay.rpc.connector import GuardedConnector
 

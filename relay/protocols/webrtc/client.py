@@ -24,7 +24,8 @@ from relay.protocols.webrtc.h264_payload import packetize
 from relay.protocols.webrtc.ingest import IngestSession, IngestStatistics
 from relay.protocols.webrtc.negotiation import TrackParameters
 from relay.protocols.webrtc.offering import Offering
-from relay.protocols.webrtc.peer import Peer, Peers, PeerState
+from relay.protocols.webrtc.peer import Peer, PeerState
+from relay.protocols.webrtc.peers import Peers
 from relay.protocols.webrtc.resource import TIMEOUT, Resource
 from relay.protocols.webrtc.rtcp import (
     FullIntraRequest,

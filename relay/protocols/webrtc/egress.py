@@ -16,7 +16,7 @@ from relay.media.unit import VIDEO_CLOCK, Codec
 from relay.protocols.webrtc.egress_session import EgressSession, ViewerStatistics
 from relay.protocols.webrtc.fanout import MAX_PAYLOAD
 from relay.protocols.webrtc.native_fanout import NativeSender
-from relay.protocols.webrtc.peer import Peers
+from relay.protocols.webrtc.peers import Peers
 from relay.protocols.webrtc.rendition import Rendition
 from relay.protocols.webrtc.viewer import CATCH_UP_STEP
 

@@ -17,7 +17,8 @@ from relay.media.timeline import Timeline
 from relay.media.unit import AccessUnit, Codec
 from relay.protocols.webrtc.congestion import INTERVAL, FeedbackBuilder
 from relay.protocols.webrtc.negotiation import TRANSPORT_CC, TrackParameters
-from relay.protocols.webrtc.peer import Peer, Peers, PeerState
+from relay.protocols.webrtc.peer import Peer, PeerState
+from relay.protocols.webrtc.peers import Peers
 from relay.protocols.webrtc.receive import Picture, VideoReceiver
 from relay.protocols.webrtc.receive_audio import AudioReceiver
 from relay.protocols.webrtc.remb import ReceiverEstimate

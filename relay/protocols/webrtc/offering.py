@@ -7,7 +7,7 @@ import time
 from relay.errors import PeerError, RelayError
 from relay.protocols.webrtc import description, negotiation, sdp
 from relay.protocols.webrtc.ice import IceSession
-from relay.protocols.webrtc.peer import Peers
+from relay.protocols.webrtc.peers import Peers
 from relay.protocols.webrtc.rtp import fresh_ssrcs
 
 

@@ -8,38 +8,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import time
 from collections import deque
 from collections.abc import Callable
 from math import ceil
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from relay.config import WebRtc
-from relay.errors import Unavailable
 from relay.media.unit import Codec
-from relay.protocols.webrtc import description, negotiation, sdp
-from relay.protocols.webrtc.description import LocalSide
-from relay.protocols.webrtc.dtls import Certificate, Dtls, SendingKeys, SrtpError, check_hooks
-from relay.protocols.webrtc.half_open import HalfOpen
+from relay.protocols.webrtc.dtls import Dtls, SendingKeys, SrtpError
 from relay.protocols.webrtc.ice import IceSession
 from relay.protocols.webrtc.negotiation import Negotiated, TrackParameters
 from relay.protocols.webrtc.path import Path, ignore
 from relay.protocols.webrtc.peer_state import PEER_STATES, PeerState, PeerStatistics
-from relay.protocols.webrtc.roaming import Roaming
-from relay.protocols.webrtc.rtp import fresh_ssrcs
 from relay.protocols.webrtc.sdp import Candidate
 from relay.protocols.webrtc.stun import Address
-from relay.protocols.webrtc.tcp import TcpPort, open_ports
-from relay.protocols.webrtc.turns import Line, Turns
-from relay.protocols.webrtc.udp import UdpPort
+from relay.protocols.webrtc.turns import Line
 from relay.states import StateMachine
 
-__all__ = ["Peer", "PeerState", "Peers", "TrackParameters"]
+if TYPE_CHECKING:
+    from relay.protocols.webrtc.peers import Peers
+
+__all__ = ["Peer", "PeerState", "TrackParameters"]
 
 _log = logging.getLogger(__name__)
 
-_CERTIFICATE_LIFE: Final = 14 * 86400.0  # aiortc's are good for 30 days
 _MAX_EARLY: Final = 64
 _MAX_PACKET: Final = 1500
 _DOUBT: Final = 0.1
@@ -306,95 +298,3 @@ class Peer:
             at = now + _DOUBT
         self._schedule(min(at, self._deadline) if connecting else at)
         self._schedule_dtls(now)
-
-
-class Peers:
-    """All peers of a process: one UDP port, one certificate."""
-
-    def __init__(
-        self,
-        settings: WebRtc,
-        udp: UdpPort,
-        tcp: TcpPort | None,
-        candidates: list[Candidate],
-    ) -> None:
-        self.settings = settings
-        self.udp, self.tcp = udp, tcp
-        self.candidates = candidates
-        udp.on_stray = Roaming(lambda: self._peers).stray
-        self.turns = Turns(asyncio.get_running_loop().call_soon)
-        self._peers: set[Peer] = set()
-        self.half_open = HalfOpen[Peer](lambda peer: peer.end("too many did not connect"))
-        self._closed = False
-        self._renew_certificate()
-
-    @classmethod
-    async def open(cls, settings: WebRtc) -> Peers:
-        """Bind the port and make the certificate.
-
-        Raises:
-            ConfigError: ``udp_bind``, ``tcp_bind``, ``public_address``, ``aiortc_version``.
-        """
-        check_hooks()
-        return cls(settings, *await open_ports(settings))
-
-    def _renew_certificate(self) -> None:
-        self.certificate = Certificate.generateCertificate()
-        self.fingerprint = self.certificate.sha256()
-        self._certificate_made = time.monotonic()
-
-    def __len__(self) -> int:
-        return len(self._peers)
-
-    def forget(self, peer: Peer) -> None:
-        self._peers.discard(peer)
-
-    async def answer(self, offer: str, *, receive: bool) -> Peer:
-        """Accept an offer: a publisher's (``receive``) or a viewer's.
-
-        The peer is NEW; ``peer.answer`` is complete. Set its callbacks before the next
-        wait: packets may come as soon as the answer is out.
-
-        Raises:
-            BadInput, TooLarge, Unprocessable: the offer (codes: sdp.py, negotiation.py).
-            Unavailable: going away; too many offers at once.
-        """
-        await self.turns.turn()
-        if self._closed:
-            raise Unavailable("going away", code="draining")
-        now = time.monotonic()
-        if now - self._certificate_made > _CERTIFICATE_LIFE:
-            self._renew_certificate()
-        ssrcs = fresh_ssrcs()
-        agreed = negotiation.negotiate(sdp.parse(offer), receive=receive, ssrcs=ssrcs)
-        ice = IceSession(
-            self.udp,
-            controlling=False,
-            consent_timeout=self.settings.consent_timeout,
-            now=now,
-            remote_ufrag=agreed.remote_ufrag,
-            remote_pwd=agreed.remote_pwd,
-        )
-        peer = self.new_peer(ice)
-        peer.accept(agreed)
-        peer.answer = description.write_answer(agreed, self.local_side(peer))
-        return peer
-
-    def new_peer(self, ice: IceSession) -> Peer:
-        peer = Peer(self, ice, secrets.token_hex(8))
-        self._peers.add(peer)
-        self.half_open.add(peer)
-        return peer
-
-    def local_side(self, peer: Peer) -> LocalSide:
-        ice = peer.ice
-        return LocalSide(ice.ufrag, ice.pwd, self.fingerprint, self.candidates, peer.id)
-
-    async def close(self) -> None:
-        """Close every peer, then the port."""
-        self._closed = True
-        for peer in list(self._peers):
-            await peer.close("going away")
-        if self.tcp is not None:
-            self.tcp.close()
-        self.udp.close()

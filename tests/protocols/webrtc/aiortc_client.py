@@ -18,7 +18,8 @@ from aiortc import (
 )
 from aiortc.rtcconfiguration import RTCBundlePolicy
 
-from relay.protocols.webrtc.peer import Peer, Peers, PeerState
+from relay.protocols.webrtc.peer import Peer, PeerState
+from relay.protocols.webrtc.peers import Peers
 
 OPUS_SILENCE = b"\xf8\xff\xfe"
 IDR = b"\x00\x00\x00\x01\x67\x42\xe0\x1f\x00" + b"\x00\x00\x00\x01\x65" + b"\x88" * 300

@@ -13,7 +13,8 @@ from typing import Any
 
 from relay.protocols.webrtc.framing import Deframer, frame
 from relay.protocols.webrtc.offering import Offering
-from relay.protocols.webrtc.peer import Peer, Peers
+from relay.protocols.webrtc.peer import Peer
+from relay.protocols.webrtc.peers import Peers
 
 
 class Bridge(asyncio.DatagramProtocol):

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from relay.config import WebRtc
-from relay.protocols.webrtc.peer import Peers
+from relay.protocols.webrtc.peers import Peers
 from tests.protocols.webrtc.show import Show
 
 

@@ -8,7 +8,8 @@ from typing import cast
 
 from relay.media.unit import Codec
 from relay.protocols.webrtc.negotiation import TrackParameters
-from relay.protocols.webrtc.peer import Peer, Peers, PeerState
+from relay.protocols.webrtc.peer import Peer, PeerState
+from relay.protocols.webrtc.peers import Peers
 from relay.protocols.webrtc.rtcp import Rtcp, parse_compound
 from relay.protocols.webrtc.rtp import RtpPacket, parse_rtp
 from tests.protocols.webrtc.outlet import parameters

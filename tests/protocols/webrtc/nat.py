@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from relay.protocols.webrtc.offering import Offering
-from relay.protocols.webrtc.peer import Peer, Peers
+from relay.protocols.webrtc.peer import Peer
+from relay.protocols.webrtc.peers import Peers
 
 
 class _End(asyncio.DatagramProtocol):

@@ -13,7 +13,8 @@ from relay.config import WebRtc
 from relay.protocols.webrtc import stun
 from relay.protocols.webrtc.dtls import Certificate, Dtls
 from relay.protocols.webrtc.half_open import HalfOpen
-from relay.protocols.webrtc.peer import Peer, Peers, PeerState
+from relay.protocols.webrtc.peer import Peer, PeerState
+from relay.protocols.webrtc.peers import Peers
 from relay.protocols.webrtc.sources import CHECKS_A_SECOND
 from tests.protocols.webrtc import nat, offers
 from tests.protocols.webrtc.aiortc_client import reach

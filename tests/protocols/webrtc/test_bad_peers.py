@@ -11,7 +11,8 @@ from relay.protocols.webrtc.dtls import SrtpError
 from relay.protocols.webrtc.egress import Egress
 from relay.protocols.webrtc.ingest import Ingest
 from relay.protocols.webrtc.offering import Offering
-from relay.protocols.webrtc.peer import Peer, Peers, PeerState
+from relay.protocols.webrtc.peer import Peer, PeerState
+from relay.protocols.webrtc.peers import Peers
 from relay.protocols.webrtc.rendition import KEYFRAME_INTERVAL
 from relay.protocols.webrtc.rtcp import Nack, PictureLoss, compound
 from tests.protocols.webrtc.aiortc_client import reach

@@ -17,7 +17,7 @@ from relay.protocols.webrtc.client import WhepClient, WhipClient
 from relay.protocols.webrtc.egress import Egress
 from relay.protocols.webrtc.h264_payload import packetize
 from relay.protocols.webrtc.ingest import Ingest, IngestSession
-from relay.protocols.webrtc.peer import Peers
+from relay.protocols.webrtc.peers import Peers
 from relay.protocols.webrtc.session import Session
 
 PARAMETERS = bytes.fromhex("000000016742c01fd900a0047fe5840000000168cb83cb20")

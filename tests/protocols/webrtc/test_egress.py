@@ -15,7 +15,8 @@ from relay.protocols.webrtc.dtls import SrtpError
 from relay.protocols.webrtc.egress import Egress
 from relay.protocols.webrtc.fanout import MAX_PAYLOAD
 from relay.protocols.webrtc.h264_payload import packetize
-from relay.protocols.webrtc.peer import Peers, PeerState
+from relay.protocols.webrtc.peer import PeerState
+from relay.protocols.webrtc.peers import Peers
 from relay.protocols.webrtc.rendition import (
     GROUP_LIFE,
     KEYFRAME_INTERVAL,

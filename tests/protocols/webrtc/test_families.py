@@ -10,7 +10,8 @@ import pytest
 from relay.config import WebRtc
 from relay.errors import ConfigError
 from relay.protocols.webrtc.offering import Offering
-from relay.protocols.webrtc.peer import Peers, PeerState
+from relay.protocols.webrtc.peer import PeerState
+from relay.protocols.webrtc.peers import Peers
 from tests.protocols.webrtc import offers
 from tests.protocols.webrtc.aiortc_client import reach
 from tests.protocols.webrtc.test_peer_moves import flows

@@ -13,7 +13,8 @@ from relay.media.unit import AccessUnit, Codec
 from relay.protocols.webrtc.congestion import TransportFeedback
 from relay.protocols.webrtc.ingest import KEYFRAME_INTERVAL, Ingest, IngestSession
 from relay.protocols.webrtc.negotiation import TRANSPORT_CC
-from relay.protocols.webrtc.peer import Peer, Peers, PeerState
+from relay.protocols.webrtc.peer import Peer, PeerState
+from relay.protocols.webrtc.peers import Peers
 from relay.protocols.webrtc.rtcp import (
     Bye,
     FullIntraRequest,

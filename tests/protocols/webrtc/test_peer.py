@@ -10,7 +10,8 @@ from av import AudioFrame
 
 from relay.config import WebRtc
 from relay.errors import Unavailable, Unprocessable
-from relay.protocols.webrtc.peer import Peer, Peers, PeerState
+from relay.protocols.webrtc.peer import Peer, PeerState
+from relay.protocols.webrtc.peers import Peers
 from tests.protocols.webrtc import aiortc_client, offers
 from tests.protocols.webrtc.aiortc_client import OPUS_SILENCE, connect, connection, offer_of, reach
 

@@ -12,7 +12,8 @@ import pytest
 
 from relay.config import WebRtc
 from relay.protocols.webrtc.offering import Offering
-from relay.protocols.webrtc.peer import Peer, Peers, PeerState
+from relay.protocols.webrtc.peer import Peer, PeerState
+from relay.protocols.webrtc.peers import Peers
 from relay.protocols.webrtc.session import Session
 from tests.protocols.webrtc import nat
 from tests.protocols.webrtc.aiortc_client import reach

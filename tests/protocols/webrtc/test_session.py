@@ -16,7 +16,7 @@ from relay.errors import (
     RateLimited,
 )
 from relay.protocols.webrtc import sdpfrag
-from relay.protocols.webrtc.peer import Peers
+from relay.protocols.webrtc.peers import Peers
 from relay.protocols.webrtc.session import PatchAnswer, Session, matches
 from tests.protocols.webrtc import offers
 

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from relay.protocols.webrtc import stun
-from relay.protocols.webrtc.peer import Peer, Peers, PeerState
+from relay.protocols.webrtc.peer import Peer, PeerState
+from relay.protocols.webrtc.peers import Peers
 from tests.protocols.webrtc import nat
 from tests.protocols.webrtc.aiortc_client import reach
 from tests.protocols.webrtc.test_peer_moves import flows, until

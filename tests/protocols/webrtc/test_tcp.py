@@ -17,7 +17,8 @@ from relay.protocols.webrtc.egress import Egress
 from relay.protocols.webrtc.framing import frame
 from relay.protocols.webrtc.native_fanout import NativeSender
 from relay.protocols.webrtc.offering import Offering
-from relay.protocols.webrtc.peer import Peers, PeerState
+from relay.protocols.webrtc.peer import PeerState
+from relay.protocols.webrtc.peers import Peers
 from tests.protocols.webrtc import nat, offers
 from tests.protocols.webrtc.aiortc_client import reach
 from tests.protocols.webrtc.bridge import Bridge, behind_firewall, only_tcp
