@@ -19,6 +19,7 @@ from relay.cli import allocator, census, logs
 from relay.cli.lifeline import ChildLine
 from relay.config import Settings
 from relay.errors import ConfigError, RelayError
+from relay.rpc import records
 
 SUPERVISED_DRAIN: Final = 1.0
 """Seconds to tell streams and jobs, where ``relay up`` ends within three."""
@@ -84,6 +85,7 @@ def run(
     """
     logs.configure(settings.log, name)
     allocator.keep_trimmed()
+    records.read_by_record()
 
     def tell(message: Mapping[str, Any]) -> None:
         if line is not None:

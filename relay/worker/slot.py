@@ -21,6 +21,7 @@ from typing import Any, Final
 import uvloop
 
 from relay.errors import BadInput, ParseError, RelayError
+from relay.rpc import records
 from relay.rpc.json_body import dump
 from relay.rpc.runner import RunnerStart
 from relay.rpc.trust import Trust
@@ -199,6 +200,7 @@ def main() -> None:
         signal.signal(ask, signal.SIG_IGN)
     sys.setswitchinterval(SWITCH_INTERVAL)
     quiet()
+    records.read_by_record()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(socket.socket(fileno=descriptor)))
 
