@@ -92,6 +92,16 @@ MEDIA_FRAMES = Counter(
     ["path"],
     registry=registry,
 )
+PICTURES_DROPPED = Counter(
+    "relay_job_input_dropped_total",
+    "Pictures that a job was not sent, since its orchestrator read too slowly or was cut off.",
+    registry=registry,
+)
+SEGMENTS_LEFT = Counter(
+    "relay_job_output_left_total",
+    "Output segments of which the rest was left, since it came long after the next one began.",
+    registry=registry,
+)
 KEYFRAME_REQUESTS = Counter(
     "relay_keyframe_requests_total",
     "Key frames asked for: publisher, worker.",

@@ -19,6 +19,7 @@ from relay.config import Gateway
 from relay.errors import RelayError, Unavailable, Unprocessable
 from relay.gateway import params as parameters
 from relay.gateway.dispatcher import retry_delay
+from relay.gateway.drops import Drops
 from relay.gateway.publisher import Wish
 from relay.gateway.rendition import Rendition
 from relay.gateway.sellers import BAD_REQUEST, BLAMELESS, Sellers, Started, words
@@ -98,6 +99,7 @@ class Live:
         self._refused: set[str] = set()
         self._watch = Watch(settings, rendition, teller, self._starved)
         self._asked = 0.0
+        self._drops = Drops()
         self._aside: set[asyncio.Task[Any]] = set()
         self.told = Told(wish.stream_id, sellers, teller, self._set_aside, lambda: not self._aside)
 
@@ -111,7 +113,7 @@ class Live:
     def cautions(self, now: float) -> tuple[Caution, ...]:
         """What may be wrong, though the stream is served."""
         seen = self._rendition.compare.warnings(now) if self._session is not None else ()
-        return self._trial.cautions + seen
+        return self._trial.cautions + seen + self._drops.cautions(now)
 
     def feed(self, unit: AccessUnit) -> None:
         if unit.keyframe:
@@ -354,6 +356,14 @@ class Live:
 
     def keyframe_needed(self) -> None:
         self._host.source_keyframe()
+
+    def dropped(self, pictures: int, why: str) -> None:
+        metrics.PICTURES_DROPPED.inc(pictures)
+        self._teller.failed(self._drops.input(pictures, why, time.monotonic()))
+
+    def output_left(self) -> None:
+        metrics.SEGMENTS_LEFT.inc()
+        self._drops.output(time.monotonic())
 
     def _set_aside(self, work: Coroutine[Any, Any, Any]) -> None:
         """Work that is bounded in time and waited for at the end of the job."""

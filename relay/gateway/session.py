@@ -23,7 +23,7 @@ from relay.media.segmenter import Chunk, Cut, Segmenter
 from relay.media.unit import AccessUnit
 from relay.protocols.trickle.publisher import TricklePublisher, send_whole
 from relay.protocols.trickle.subscriber import TrickleSubscriber
-from relay.protocols.trickle.upload import SegmentWriter
+from relay.protocols.trickle.upload import TOO_SLOW, SegmentWriter
 from relay.rpc.events import (
     EXTENSION_KEYFRAME,
     KEEPALIVE_MESSAGE,
@@ -38,9 +38,13 @@ from relay.rpc.trust import UNTRUSTED, JobTrust
 
 log = logging.getLogger(__name__)
 
+MAX_AGE: Final = 0.5
+"""Seconds that input may wait for a slow connection, and that output may lie behind a newer
+segment of it; then the rest is dropped up to the next key frame."""
 KEEPALIVE: Final = 10.0
 MAX_CONTROLS: Final = 64
 CLOSE_TIMEOUT: Final = 5.0
+SLOW_READER: Final = "the orchestrator reads too slowly"
 
 _numbers = count(1)
 
@@ -62,6 +66,12 @@ class SessionSink(Protocol):
     def event(self, event: Event) -> None: ...
 
     def keyframe_needed(self) -> None: ...
+
+    def dropped(self, pictures: int, why: str) -> None:
+        """Input was left out, up to the key frame that has just been sent."""
+
+    def output_left(self) -> None:
+        """The rest of an output segment was left: it came too slowly."""
 
 
 class OrchestratorSession:
@@ -90,12 +100,19 @@ class OrchestratorSession:
         self._segmenter = Segmenter(audio=audio)
         publish, subscribe, control, events = (trust.guard(url) for url in answer.urls)
         headers = token_header(answer.trickle_token)
-        self._input = TricklePublisher(http, answer.publish_url, ssl=publish.ssl, headers=headers)
+        self._input = TricklePublisher(
+            http, answer.publish_url, ssl=publish.ssl, headers=headers, max_age=MAX_AGE
+        )
         self._control = TricklePublisher(http, answer.control_url, ssl=control.ssl, headers=headers)
         # From the first segment on: who opens the next one ahead, as runners do, would
         # otherwise have its first pictures lost whenever it is quicker than this reader.
         self._output = TrickleSubscriber(
-            http, answer.subscribe_url, start=0, ssl=subscribe.ssl, headers=headers
+            http,
+            answer.subscribe_url,
+            start=0,
+            ssl=subscribe.ssl,
+            headers=headers,
+            max_behind=MAX_AGE,
         )
         # Events too: a worker tells at once what it can do.
         self._events = TrickleSubscriber(
@@ -120,6 +137,9 @@ class OrchestratorSession:
         """Whole output segments that came."""
         self.can_keyframe = False
         """The worker announced that it makes a key frame on request."""
+        self._dropped = 0
+        self._why_dropped = ""
+        self._input.on_lost = self._segment_lost
         self._input.on_failure = lambda error: self.end(_ending("input", error))
         self._control.on_failure = lambda error: self.end(_ending("control", error))
 
@@ -130,24 +150,36 @@ class OrchestratorSession:
         await asyncio.gather(self._input.open(), self._control.open())
 
     def feed(self, unit: AccessUnit, now: float) -> None:
-        for step in self._segmenter.push(unit, now):
+        steps = self._segmenter.push(unit, now)
+        if not steps and self._why_dropped:
+            self._dropped += unit.is_video
+        for step in steps:
             match step:
                 case Cut():
-                    if self._writer is not None:
-                        self._writer.end()
-                    try:
-                        self._writer = self._input.begin()
-                    except RelayError as error:
-                        self.end(_ending("input", error))
+                    if not self._begin_segment():
                         return
                 case Chunk(data):
-                    if self._writer is not None and not self._writer.write(data):
-                        self._give_up_segment()
+                    writer = self._writer
+                    if writer is not None and not writer.write(data, int(unit.is_video)):
+                        self._dropped += unit.is_video
+                        if writer is self._writer:  # else it was told
+                            self._give_up_segment("its connection is gone")
                         return
                     if unit.is_video:
                         self._note_input(now)
         if self._segmenter.keyframe_due(now):
             self._sink.keyframe_needed()
+
+    def _begin_segment(self) -> bool:
+        if self._writer is not None:
+            self._writer.end()
+        try:
+            self._writer = self._input.begin()
+        except RelayError as error:
+            self.end(_ending("input", error))
+            return False
+        self._tell_dropped()
+        return True
 
     def _note_input(self, now: float) -> None:
         """A picture went out: before its first key frame a session owes nothing."""
@@ -155,12 +187,30 @@ class OrchestratorSession:
             self._input_since = now
         self._last_input = now
 
-    def _give_up_segment(self) -> None:
+    def _segment_lost(self, writer: SegmentWriter) -> None:
+        slow = writer.error is not None and writer.error.code == TOO_SLOW
+        why = SLOW_READER if slow else "its connection was lost"
+        self._dropped += writer.dropped
+        if writer is self._writer:
+            self._give_up_segment(why)
+        elif writer.dropped:
+            # The end of a segment, while the next one is under way.
+            self._why_dropped = self._why_dropped or why
+            if self._writer is not None:
+                self._tell_dropped()
+
+    def _give_up_segment(self, why: str) -> None:
         """The peer does not take the input: drop to the next key frame."""
-        log.warning("%s: the input backs up, dropping to the next key frame", self.name)
+        log.warning("%s: %s, dropping to the next key frame", self.name, why)
         self._writer = None
-        self._segmenter = Segmenter(audio=self._audio)
+        self._why_dropped = why
+        self._segmenter.give_up(time.monotonic())
         self._sink.keyframe_needed()
+
+    def _tell_dropped(self) -> None:
+        if self._why_dropped:
+            self._sink.dropped(self._dropped, self._why_dropped)
+        self._dropped, self._why_dropped = 0, ""
 
     def control(self, body: bytes) -> bool:
         """Send one control message; False when too many already wait."""
@@ -242,13 +292,20 @@ class OrchestratorSession:
 
     async def _read_output(self) -> None:
         demuxer = Demuxer()
+        left = 0
+
+        def take(data: bytes) -> None:
+            now = time.monotonic()
+            self._deliver(demuxer.feed(data, now), now)
+
         async for segment in self._output:
-            async for data in segment:
-                now = time.monotonic()
-                self._deliver(demuxer.feed(data, now), now)
+            await segment.pour(take)
             now = time.monotonic()
             self._deliver(demuxer.flush(now), now)
             self.segments += 1
+            if self._output.left > left:
+                left = self._output.left
+                self._sink.output_left()
 
     def _deliver(self, units: list[AccessUnit], now: float) -> None:
         for unit in units:
@@ -286,5 +343,7 @@ class OrchestratorSession:
 def _ending(channel: str, error: RelayError) -> Ending:
     if isinstance(error, ChannelClosed):
         return Ending(f"{channel}_closed", f"the orchestrator closed the {channel} channel")
+    if error.code == TOO_SLOW and channel == "input":
+        return Ending("slow_input", f"{SLOW_READER}: {error}")
     code = error.code if error.code in (UNTRUSTED, REFUSED) else f"{channel}_failed"
     return Ending(code, f"the {channel} channel failed: {error}")

@@ -83,6 +83,13 @@ class Segmenter:
         out.append(Chunk(data))
         return out
 
+    def give_up(self, now: float) -> None:
+        """What came last cannot be sent: nothing comes out before the next key frame, which
+        cuts at once. Asking for it is the caller's."""
+        self._cut = None
+        self._last_keyframe = None
+        self._asked = now
+
     def keyframe_due(self, now: float) -> bool:
         """Whether to ask the sender for a key frame now; at most once a ASK_AGAIN."""
         last = self._last_keyframe

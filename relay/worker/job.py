@@ -16,7 +16,8 @@ from relay.media.unit import AccessUnit
 from relay.protocols.trickle.client import open_session
 from relay.protocols.trickle.paths import CURRENT
 from relay.protocols.trickle.publisher import TricklePublisher
-from relay.protocols.trickle.subscriber import SegmentReader, TrickleSubscriber
+from relay.protocols.trickle.reading import SegmentReader
+from relay.protocols.trickle.subscriber import TrickleSubscriber
 from relay.rpc.connector import GuardedConnector
 from relay.rpc.events import EXTENSION_KEYFRAME, Event
 from relay.rpc.runner import RunnerStart
@@ -39,6 +40,10 @@ MAX_IDLE: Final = 60.0
 
 MAX_FAILING: Final = 10.0
 """Seconds in which the pipeline raised on every frame until the job has failed."""
+
+MAX_AGE: Final = 0.5
+"""Seconds that input may lie behind a newer segment of it, and output may wait for a slow
+connection; then the rest is dropped up to the next key frame."""
 
 STATUS_INTERVAL: Final = 10.0
 STATUS_EARLY: Final = (0.0, 1.0, 3.0)
@@ -117,7 +122,7 @@ class Job:
         """Run until something ends it; then its output and events channels are deleted."""
         async with open_session(GuardedConnector) as session:
             self._session = session
-            self._out = self._publisher(self._start.publish_url, "video/MP2T")
+            self._out = self._publisher(self._start.publish_url, "video/MP2T", MAX_AGE)
             self._out.on_failure = lambda error: self._channel_failed("output", error)
             events = None
             if self._start.events_url:
@@ -169,7 +174,7 @@ class Job:
             self._channel_failed("output", error)
 
     async def _read_input(self) -> None:
-        subscriber = self._subscriber(self._start.subscribe_url, CURRENT)
+        subscriber = self._subscriber(self._start.subscribe_url, CURRENT, max_behind=MAX_AGE)
         try:
             async for segment in subscriber:
                 if self._pipeline.untouched:
@@ -183,10 +188,12 @@ class Job:
         self.end("the input channel was closed")
 
     async def _read_segment(self, segment: SegmentReader) -> None:
-        async for chunk in segment:
+        def take(chunk: bytes) -> None:
             now = time.monotonic()
             for unit in self._demuxer.feed(chunk, now):
                 self._received(unit, now)
+
+        await segment.pour(take)
         now = time.monotonic()
         for unit in self._demuxer.flush(now):
             self._received(unit, now)
@@ -198,12 +205,15 @@ class Job:
         except RelayError as error:
             self._channel_failed("output", error)
             return
-        async for chunk in segment:
+
+        def take(chunk: bytes) -> None:
             now = time.monotonic()
             writer.write(chunk)
             for unit in self._demuxer.feed(chunk, now):
                 self._seen(unit, now)
                 self._frames_out += unit.is_video
+
+        await segment.pour(take)
         if segment.truncated:
             writer.abort()
         else:
@@ -328,11 +338,19 @@ class Job:
         reason = "was closed" if closed else f"failed: {error}"
         self.end(f"the {channel} channel {reason}", failed=not closed)
 
-    def _publisher(self, url: str, mime: str) -> TricklePublisher:
-        guard = self._trust.guard(url)
-        return TricklePublisher(self._session, url, mime=mime, ssl=guard.ssl, headers=self._headers)
+    def _publisher(self, url: str, mime: str, max_age: float | None = None) -> TricklePublisher:
+        return TricklePublisher(
+            self._session,
+            url,
+            mime=mime,
+            ssl=self._trust.guard(url).ssl,
+            headers=self._headers,
+            max_age=max_age,
+        )
 
-    def _subscriber(self, url: str, start: int, *, keep_newest: bool = False) -> TrickleSubscriber:
+    def _subscriber(
+        self, url: str, start: int, *, keep_newest: bool = False, max_behind: float | None = None
+    ) -> TrickleSubscriber:
         return TrickleSubscriber(
             self._session,
             url,
@@ -340,6 +358,7 @@ class Job:
             ssl=self._trust.guard(url).ssl,
             headers=self._headers,
             keep_newest=keep_newest,
+            max_behind=max_behind,
         )
 
 

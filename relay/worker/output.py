@@ -52,6 +52,7 @@ class Output:
                 case Chunk(data) if self._writer is not None:
                     if not self._writer.write(data):
                         self._writer = None
+                        self._segmenter.give_up(now)
                         self._on_keyframe_wanted()
 
     def end(self) -> None:

@@ -36,6 +36,8 @@ class Sink:
         self.events: list[Event] = []
         self.needed = 0
         self.takes = True
+        self.drops: list[tuple[int, str]] = []
+        self.left = 0
 
     def output(self, unit: AccessUnit) -> bool:
         self.units.append(unit)
@@ -46,6 +48,12 @@ class Sink:
 
     def keyframe_needed(self) -> None:
         self.needed += 1
+
+    def dropped(self, pictures: int, why: str) -> None:
+        self.drops.append((pictures, why))
+
+    def output_left(self) -> None:
+        self.left += 1
 
 
 @asynccontextmanager
@@ -151,6 +159,34 @@ async def test_a_peer_that_backs_up_gets_the_next_key_frame(
             one.feed(picture(101 * FRAME, key=True), 4.1)
             assert one.observe(starved=0.0).last_input == 4.1
             assert not one._ended.done()
+
+
+async def test_an_orchestrator_that_reads_too_slowly_is_told_and_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "MAX_AGE", 0.1)
+    monkeypatch.setattr(module, "CLOSE_TIMEOUT", 0.2)
+    sink = Sink()
+    async with Seller(silent).running() as seller:
+        seller.deaf = True
+        async with opened(seller, sink) as (one, _):
+            running = asyncio.create_task(one.run())
+            sent = 0
+            while not running.done():
+                asked = sink.needed
+                one.feed(picture(sent * FRAME, size=100_000, key=True), time.monotonic())
+                while sink.needed == asked and not running.done() and sent < 3000:
+                    sent += 1
+                    one.feed(picture(sent * FRAME, size=100_000), time.monotonic())
+                    await asyncio.sleep(0.005)
+                for _ in range(2):  # nothing of them can be shown
+                    sent += 1
+                    one.feed(picture(sent * FRAME), time.monotonic())
+            assert (await running).code == "slow_input"
+    # The last drop is told by nobody but the ending: no key frame followed it.
+    assert len(sink.drops) == 2
+    assert all(why == module.SLOW_READER for _, why in sink.drops)
+    assert all(2 < pictures < sent for pictures, _ in sink.drops)
 
 
 async def test_input_that_is_not_answered_counts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -142,3 +142,22 @@ def test_segments_hold_everything_from_the_first_key_frame(
     begun = [at for at, _ in segments]
     assert all(b - a >= min_duration for a, b in itertools.pairwise(begun))
     assert all(u.codec in Codec for u in found)
+
+
+def test_after_giving_up_the_next_key_frame_cuts_at_once_and_counters_go_on() -> None:
+    segmenter = Segmenter(audio=False)
+    segmenter.push(second(0.0), 0.0)
+    before = segmenter.push(second(0.1, is_key=False), 0.1)
+    segmenter.give_up(0.2)
+    assert segmenter.push(second(0.2, is_key=False), 0.2) == []
+    assert not segmenter.keyframe_due(0.3), "who gives up has asked"
+    assert segmenter.keyframe_due(0.71)
+    after = segmenter.push(second(0.3), 0.8)
+    assert after[0] == Cut(1)
+    last, first = before[-1], after[-1]
+    assert isinstance(last, Chunk)
+    assert isinstance(first, Chunk)
+    ends = packets(last.data)[-1]
+    pid = (ends[1] & 0x1F) << 8 | ends[2]
+    begins = next(p for p in packets(first.data) if (p[1] & 0x1F) << 8 | p[2] == pid)
+    assert begins[3] & 15 == (ends[3] + 1) & 15

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -108,3 +109,16 @@ def test_a_channel_that_is_gone_is_told() -> None:
     publisher.failed = True
     with pytest.raises(ChannelClosed):
         feed(output, clip.video(frames=1))
+
+
+def test_after_a_lost_segment_the_next_key_frame_begins_one_at_once() -> None:
+    output, publisher, wanted = made()
+    first, *rest = clip.video(frames=4)
+    output.push(first, 0.0)
+    publisher.segments[0].room = 0
+    output.push(rest[0], 0.03)
+    assert len(wanted) == 1
+    output.push(rest[1], 0.06)
+    assert len(publisher.segments) == 1, "what depends on the lost picture is left out"
+    output.push(replace(first, pts=rest[2].pts), 0.1)
+    assert [bool(segment.data) for segment in publisher.segments] == [True, True]

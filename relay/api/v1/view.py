@@ -117,8 +117,8 @@ class WarningView(View):
     """What may be wrong with a stream that is served all the same."""
 
     code: str = Field(
-        description="Stable: output_rate_low, output_still, output_silent, output_foreign or "
-        "params_taken_back."
+        description="Stable: output_rate_low, output_still, output_silent, output_foreign, "
+        "params_taken_back, input_dropped or output_left."
     )
     reason: str
 

@@ -65,10 +65,11 @@ class TricklePublisher:
         first_sequence: number of the first segment.
         reset: the first POST closes what an earlier publisher left half-written.
         max_buffer: bytes that may wait for a slow socket until a segment is given up.
+        max_age: seconds that they may; None: for ever. For media, which is worth nothing late.
 
     Attributes:
         failed: why nothing can be published any more; ``on_failure`` is called with it, once.
-        lost: segments that were begun and did not get through.
+        lost: segments that were begun and did not get through; ``on_lost`` is called with each.
     """
 
     def __init__(
@@ -82,11 +83,13 @@ class TricklePublisher:
         first_sequence: int = 0,
         reset: bool = False,
         max_buffer: int = 8 << 20,
+        max_age: float | None = None,
     ) -> None:
         self._endpoint = endpoint(session, url, ssl, headers)
         self._mime = mime
         self._first = first_sequence if reset else None
         self._max_buffer = max_buffer
+        self._max_age = max_age
         self._next = first_sequence
         self._preconnected: SegmentWriter | None = None
         self._preconnecting: asyncio.TimerHandle | None = None
@@ -99,6 +102,7 @@ class TricklePublisher:
         self._machine = StateMachine("trickle publisher", Publishing.OPEN, _TABLE, log=log)
         self.failed: RelayError | None = None
         self.on_failure: Callable[[RelayError], None] | None = None
+        self.on_lost: Callable[[SegmentWriter], None] | None = None
         self.lost = 0
 
     @property
@@ -167,7 +171,9 @@ class TricklePublisher:
 
     def _preconnect(self) -> SegmentWriter:
         if self._preconnected is None:
-            segment = SegmentWriter(self._next, self._max_buffer, on_change=self._changed)
+            segment = SegmentWriter(
+                self._next, self._max_buffer, on_change=self._changed, max_age=self._max_age
+            )
             post = asyncio.create_task(self._post(segment))
             post.add_done_callback(lambda post: self._done(segment, post))
             self._posts[segment] = post
@@ -290,6 +296,8 @@ class TricklePublisher:
             return
         self.lost += 1
         log.info("trickle segment %d is lost: %s", segment.sequence, segment.error)
+        if self.on_lost is not None:
+            self.on_lost(segment)
         self._spawn(self._endpoint.delete(self._endpoint.at(segment.sequence)))
         if segment.error is not None and segment.error.code != ABORTED:
             self._lost_in_a_row += 1

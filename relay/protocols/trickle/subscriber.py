@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Final
 
 import aiohttp
 
-from relay.errors import PeerError, PeerRefused, TooLarge
+from relay.errors import PeerError, PeerRefused
 from relay.protocols.trickle import answers
 from relay.protocols.trickle.client import (
     TIMEOUT,
@@ -20,6 +20,7 @@ from relay.protocols.trickle.client import (
     peer_error,
 )
 from relay.protocols.trickle.paths import LATEST, header_sequence
+from relay.protocols.trickle.reading import SegmentReader
 
 log = logging.getLogger(__name__)
 
@@ -37,106 +38,6 @@ _MAX_EMPTY: Final = 16
 _EMPTY_DELAY: Final = 0.05
 
 
-class SegmentReader:
-    """The bytes of one segment, as they arrive.
-
-    Attributes:
-        sequence: its number; None when the server does not tell.
-        mime: its content type, as sent.
-        truncated: the end came otherwise than by the writer's ending it.
-    """
-
-    def __init__(
-        self,
-        response: aiohttp.ClientResponse,
-        sequence: int | None,
-        *,
-        stall_timeout: float,
-        limit: int | None,
-        is_overtaken: Callable[[], bool],
-    ) -> None:
-        self.sequence = sequence
-        self.mime = response.headers.get("Content-Type", "")
-        self.truncated = False
-        self._response = response
-        self._stall_timeout = stall_timeout
-        self._limit = limit
-        self._is_overtaken = is_overtaken
-        self._size = 0
-        self._over = False
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        """The next bytes, as soon as there are any.
-
-        Raises:
-            PeerError: the segment is larger than the subscriber's ``max_segment``; the code is
-                ``segment_too_large``, and the segments after it can still be read.
-        """
-        data = b"" if self._over else await self._more()
-        if not data:
-            raise StopAsyncIteration
-        self._size += len(data)
-        if self._limit is not None and self._size > self._limit:
-            self.close()
-            raise PeerError(
-                f"segment {self.sequence} is larger than {self._limit} bytes",
-                code="segment_too_large",
-            )
-        return data
-
-    async def read(self, limit: int) -> bytes:
-        """The whole segment.
-
-        Raises:
-            TooLarge: it has more than ``limit`` bytes; the rest is left.
-            PeerError: see ``__anext__``.
-        """
-        parts: list[bytes] = []
-        size = 0
-        async for data in self:
-            size += len(data)
-            if size > limit:
-                self.close()
-                raise TooLarge(f"segment {self.sequence} is larger than {limit} bytes")
-            parts.append(data)
-        return b"".join(parts)
-
-    def close(self) -> None:
-        """Leave the rest."""
-        if not self._over:
-            self._over = self.truncated = True
-            self._response.close()
-
-    async def _more(self) -> bytes:
-        """The next bytes; empty at the end."""
-        content = self._response.content
-        try:
-            while not content.at_eof():
-                if data := content.read_nowait(-1) or await self._wait(content):
-                    return data
-        except (aiohttp.ClientError, OSError) as error:
-            log.debug("trickle segment cut off: %s", error)
-            self.close()
-            return b""
-        if not self._over:
-            self._over = True
-            self._response.release()
-        return b""
-
-    async def _wait(self, content: aiohttp.StreamReader) -> bytes:
-        """Wait for bytes; a segment that stalls is left once a newer one is there."""
-        try:
-            async with asyncio.timeout(self._stall_timeout):
-                return await content.readany()
-        except TimeoutError:
-            if self._is_overtaken():
-                raise
-            return b""
-
-
 class TrickleSubscriber:
     """The segments of a channel, one after the other, for as long as it lives.
 
@@ -152,8 +53,14 @@ class TrickleSubscriber:
         max_segment: bytes of one segment; None: no bound.
         stall_timeout: seconds without a byte after which a segment is left, if a newer one
             has begun.
+        max_behind: seconds after the next segment's beginning at which the rest of a segment
+            is left, whether bytes come or not; None: none is, but for ``stall_timeout``. A
+            segment of media begins with a key frame, so nothing newer is lost.
         keep_newest: having fallen behind, go on with the newest segment that has begun, not
             with the next to begin: for messages of which the last one must not be lost.
+
+    Attributes:
+        left: segments of which the rest was left for ``max_behind``.
     """
 
     def __init__(
@@ -166,6 +73,7 @@ class TrickleSubscriber:
         headers: Mapping[str, str] | None = None,
         max_segment: int | None = None,
         stall_timeout: float = 2.0,
+        max_behind: float | None = None,
         keep_newest: bool = False,
     ) -> None:
         self._endpoint = endpoint(
@@ -173,7 +81,10 @@ class TrickleSubscriber:
         )
         self._max_segment = max_segment
         self._stall_timeout = stall_timeout
+        self._max_behind = max_behind
         self._keep_newest = keep_newest
+        self.left = 0
+        self._leaving: asyncio.TimerHandle | None = None
         self._wanted = start
         self._current: SegmentReader | None = None
         self._fetching: asyncio.Task[aiohttp.ClientResponse | None] | None = None
@@ -189,9 +100,7 @@ class TrickleSubscriber:
         Raises:
             PeerError: the server cannot be reached, or refuses, several times in a row.
         """
-        if self._current is not None:
-            self._current.close()
-            self._current = None
+        self._stop_current()
         if self._closed:
             raise StopAsyncIteration
         fetching = self._fetch_ahead()
@@ -210,8 +119,7 @@ class TrickleSubscriber:
         self._closed = True
         if self._fetch_timer is not None:
             self._fetch_timer.cancel()
-        if self._current is not None:
-            self._current.close()
+        self._stop_current()
         fetching = self._fetching
         if fetching is None:
             return
@@ -234,8 +142,32 @@ class TrickleSubscriber:
             stall_timeout=self._stall_timeout,
             limit=self._max_segment,
             is_overtaken=self._is_current_overtaken,
+            bounded=self._max_behind is not None,
         )
         return self._current
+
+    def _stop_current(self) -> None:
+        if self._leaving is not None:
+            self._leaving.cancel()
+            self._leaving = None
+        if self._current is not None:
+            self._current.close()
+            self._current = None
+
+    def _next_began(self, fetching: asyncio.Task[aiohttp.ClientResponse | None]) -> None:
+        """The segment after the current one is there, which has only so long from now on."""
+        current = self._current
+        if self._max_behind is None or fetching.cancelled() or current is None or current.over:
+            return
+        if fetching.exception() is None and fetching.result() is not None:
+            loop = asyncio.get_running_loop()
+            self._leaving = loop.call_later(self._max_behind, self._leave, current)
+
+    def _leave(self, current: SegmentReader) -> None:
+        if current is self._current and not current.over:
+            log.info("trickle segment %s is left: a newer one is there", current.sequence)
+            self.left += 1
+            current.close()
 
     def _is_current_overtaken(self) -> bool:
         return self._fetching is not None and self._fetching.done()
@@ -252,6 +184,7 @@ class TrickleSubscriber:
             self._fetch_timer = None
         if self._fetching is None:
             self._fetching = asyncio.create_task(self._fetch())
+            self._fetching.add_done_callback(self._next_began)
         return self._fetching
 
     async def _fetch(self) -> aiohttp.ClientResponse | None:

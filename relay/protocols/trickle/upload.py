@@ -13,6 +13,8 @@ from aiohttp.http import StreamWriter
 from aiohttp.payload import Payload
 
 from relay.errors import PeerError, RelayError
+from relay.protocols.trickle.backlog import Backlog
+from relay.protocols.trickle.outgoing import take_back, waiting
 from relay.states import StateMachine
 
 log = logging.getLogger(__name__)
@@ -20,6 +22,12 @@ log = logging.getLogger(__name__)
 
 ABORTED: Final = "segment_aborted"
 """Code of the error of a segment that its own writer gave up."""
+
+TOO_SLOW: Final = "too_slow"
+"""Code of the error of a segment that its connection did not carry in time."""
+
+LOOK: Final = 0.05
+"""Seconds between two looks at what waits, as long as nothing does."""
 
 
 class Upload(Enum):
@@ -44,22 +52,36 @@ _QUIET.setLevel(logging.WARNING)
 class SegmentWriter:
     """Takes the bytes of one segment; nothing in it ever waits for the network.
 
+    Args:
+        max_buffer: bytes that may wait; more loses the segment.
+        max_age: seconds that a byte may wait; longer loses it too. None: for ever.
+
     Attributes:
         sequence: its number.
         touched: a byte of it has been given to a socket, so it cannot be sent anew.
+        dropped: what had not left when it was lost, by the counts of its writes.
     """
 
     def __init__(
-        self, sequence: int, max_buffer: int, *, on_change: Callable[[SegmentWriter], None]
+        self,
+        sequence: int,
+        max_buffer: int,
+        *,
+        on_change: Callable[[SegmentWriter], None],
+        max_age: float | None = None,
     ) -> None:
         self.sequence = sequence
         self.touched = False
+        self.dropped = 0
         self._max_buffer = max_buffer
+        self._backlog = Backlog(max_age) if max_age is not None else None
+        self._next_look = 0.0
+        self._timer: asyncio.TimerHandle | None = None
         self._on_change_of = on_change
         self._transport: asyncio.WriteTransport | None = None
         self._queue: list[bytes] = []
         self._queued = 0
-        loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
         self._connected: asyncio.Future[None] = loop.create_future()
         self._body_done: asyncio.Future[None] = loop.create_future()
         self._settled: asyncio.Future[None] = loop.create_future()
@@ -81,8 +103,11 @@ class SegmentWriter:
         """Why it was lost."""
         return self._error
 
-    def write(self, data: bytes) -> bool:
+    def write(self, data: bytes, count: int = 0) -> bool:
         """Send ``data`` now, or as soon as there is a connection.
+
+        Args:
+            count: what it counts as in ``dropped``.
 
         Returns:
             False when it is not taken: the segment has ended or is lost. Too much waiting
@@ -91,25 +116,31 @@ class SegmentWriter:
         if self.state is not Upload.OPEN:
             return False
         transport = self._transport
-        if transport is None:
-            if self._queued + len(data) > self._max_buffer:
-                self._overflow()
+        if transport is not None and transport.is_closing():
+            return False
+        held = self._queued if transport is None else transport.get_write_buffer_size()
+        if held + len(data) > self._max_buffer:
+            self._too_slow()
+            return False
+        if self._backlog is not None:
+            now = self._loop.time()
+            if now >= self._next_look and self._look(now):
                 return False
+            framed = len(data) + (len(data).bit_length() + 3) // 4 + 4
+            self._backlog.wrote(framed, count, now)
+        if transport is None:
             self._queue.append(data)
             self._queued += len(data)
-            return True
-        if transport.is_closing():
-            return False
-        if transport.get_write_buffer_size() + len(data) > self._max_buffer:
-            self._overflow()
-            return False
-        self._send(transport, data)
+        else:
+            self._send(transport, data)
         return True
 
     def end(self) -> None:
         """The segment is complete."""
         if self.state is Upload.OPEN:
             self._machine.to(Upload.ENDED)
+            if self._backlog is not None and self._timer is None:
+                self._timer = self._loop.call_later(LOOK, self._look_again)
 
     def abort(self) -> None:
         """Give the segment up: the connection is cut and the server is told to close it."""
@@ -163,19 +194,44 @@ class SegmentWriter:
             self.touched = True
             transport.write(b"%x\r\n%b\r\n" % (len(data), data))
 
-    def _overflow(self) -> None:
-        self.lose(PeerError(f"segment {self.sequence} is not taken fast enough", code="too_slow"))
+    def _look(self, now: float) -> bool:
+        """Whether a byte has waited too long, which loses the segment."""
+        assert self._backlog is not None
+        transport = self._transport
+        held = self._queued if transport is None else waiting(transport)
+        left = self._backlog.look(held, now)
+        if left is not None and left <= 0:
+            self._too_slow()
+            return True
+        self._next_look = now + LOOK
+        if left is not None and self._timer is None:
+            # Also when nothing more is written, and after the end.
+            self._timer = self._loop.call_later(left, self._look_again)
+        return False
+
+    def _look_again(self) -> None:
+        self._timer = None
+        if self.state in (Upload.OPEN, Upload.ENDED):
+            self._look(self._loop.time())
+
+    def _too_slow(self) -> None:
+        self.lose(PeerError(f"segment {self.sequence} is not taken fast enough", code=TOO_SLOW))
 
     def _on_change(self, _old: Upload, new: Upload) -> None:
         if new is Upload.ENDED:
             self._body_done.set_result(None)
         else:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            if new is Upload.LOST and self._backlog is not None:
+                self.dropped = self._backlog.counted()
             self._queue.clear()
             self._queued = 0
             self._settled.set_result(None)
         if new is Upload.LOST and self._transport is not None:
             # A clean end would make half a segment look whole.
-            self._transport.abort()
+            take_back(self._transport)
         self._on_change_of(self)
 
 

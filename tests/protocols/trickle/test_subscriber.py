@@ -12,7 +12,8 @@ from relay.errors import PeerError, PeerRefused, TooLarge
 from relay.protocols.trickle import subscriber as module
 from relay.protocols.trickle.client import open_session
 from relay.protocols.trickle.publisher import TricklePublisher, send_whole
-from relay.protocols.trickle.subscriber import SegmentReader, TrickleSubscriber
+from relay.protocols.trickle.reading import SegmentReader
+from relay.protocols.trickle.subscriber import TrickleSubscriber
 from tests.protocols.trickle.wire import Connection, Site, scripted, serve, until
 
 
