@@ -63,15 +63,15 @@ class Repeats:
     """Counts the pictures that seem to show nothing new."""
 
     def __init__(self) -> None:
-        self._content = 0
+        self._content = b""
         self._size = 0
         self._run = 0
 
     def add(self, unit: AccessUnit) -> int:
         """How many more are known with this picture; a run counts once it is long enough."""
-        content, before = hash(unit.payload), self._content
-        self._content = content
-        if content != before:
+        payload, before = unit.payload, self._content
+        self._content = payload
+        if payload != before:
             if unit.keyframe:
                 return 0  # the same picture makes another key frame each time
             size, last = len(unit.payload), self._size
@@ -164,8 +164,8 @@ class Comparison:
             self._now.back.strays += 1
 
     def _was_sent(self, pts: int) -> bool:
-        place = pts // CLOSE
-        return any(near in self._known for near in (place - 1, place, place + 1))
+        place, known = pts // CLOSE, self._known
+        return place in known or place - 1 in known or place + 1 in known
 
     def warnings(self, now: float) -> tuple[Caution, ...]:
         if self._began is None:
@@ -188,10 +188,12 @@ class Comparison:
         """Go on to the second that ``now`` is in; seconds without anything count too."""
         assert self._began is not None
         number = int(now - self._began)
+        if number <= self._number:
+            return
         for _ in range(min(number - self._number, WINDOW + 1)):
             self._past.append(self._now)
             self._now = Second()
-        self._number = max(number, self._number)
+        self._number = number
 
 
 def _low(past: list[Second]) -> bool:

@@ -117,6 +117,22 @@ def judge(
     return GO_ON
 
 
+def due(seen: Observation, *, output_timeout: float, start_timeout: float) -> float:
+    """When ``judge`` may first answer otherwise of a session of which nothing new is seen.
+
+    Monotonic seconds. The starved publisher's end is left to whoever looks now and then.
+    """
+    times = [(seen.last_event or seen.opened) + EVENT_GAP]
+    if seen.input_since is not None and seen.last_output is None:
+        patience = start_timeout * 3 if seen.loading else start_timeout
+        times.append(max(seen.input_since, seen.loaded or seen.opened) + patience)
+    elif seen.input_since is not None and seen.last_output is not None:
+        times.append(max(seen.last_output, seen.input_since) + output_timeout)
+        if seen.late_since is not None:
+            times.append(max(seen.late_since, seen.input_since) + LATE_FOR)
+    return min(times)
+
+
 def retry_delay(failures: int) -> float:
     """Seconds to wait before the next try after ``failures`` in a row (1 or more)."""
     slow = max(0, failures - QUICK_RETRIES)

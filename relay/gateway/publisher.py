@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from relay.gateway.journal import Subject, Tell
@@ -70,7 +70,7 @@ class Publisher:
     def unit(self, unit: AccessUnit) -> None:
         if self._base is None:
             self._base = self.path.clock(unit.arrival) - unit.pts
-        self.path.unit(self, replace(unit, pts=unit.pts + self._base))
+        self.path.unit(self, unit.at(unit.pts + self._base))
 
     def closed(self, reason: str) -> None:
         self.path.publisher_gone(self, reason)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict, deque
-from dataclasses import replace
 from typing import Final
 
 from relay import metrics
@@ -145,8 +144,11 @@ class Rendition:
             # Sent on, one picture of a time far ahead would be the last that viewers get.
             self.compare.stray(unit.arrival)
             return False
-        self.compare.back(replace(unit, pts=lift(unit.pts, self._newest_input)))
-        unit = replace(unit, pts=pts)
+        placed = unit.at(pts)
+        self.compare.back(
+            placed if not self._offset else unit.at(lift(unit.pts, self._newest_input))
+        )
+        unit = placed
         if not unit.is_video:
             return self._output_audio(unit)
         if not self._send_video(unit):

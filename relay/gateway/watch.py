@@ -1,4 +1,4 @@
-"""Watches a session while it runs, many times a second: is it still worth having?"""
+"""Watches a session while it runs: is it still worth having?"""
 
 from __future__ import annotations
 
@@ -9,14 +9,18 @@ from dataclasses import replace
 from typing import Final
 
 from relay.config import Gateway
-from relay.gateway.dispatcher import KEYFRAME_WARNING, Verdict, judge
+from relay.gateway.dispatcher import KEYFRAME_WARNING, Verdict, due, judge
 from relay.gateway.rendition import Rendition
 from relay.gateway.session import Ending, OrchestratorSession
 from relay.gateway.teller import Teller
 
 TICK: Final = 0.05
-"""Seconds between two looks at a session. A stall is called one two looks early, so that
-it is known within its bound and not just after it."""
+"""Seconds between two looks at a session at least. A stall is called one two looks early, so
+that it is known within its bound and not just after it."""
+
+LONGEST: Final = 0.25
+"""The same at most; in between it is looked at when something may be due. Each look wakes the
+process, and there is one for each stream."""
 
 
 class Watch:
@@ -46,11 +50,15 @@ class Watch:
     async def over(self, session: OrchestratorSession) -> Ending:
         """Returns when the session must not go on."""
         self._told = False
-        last = time.monotonic()
+        # A stall is called one a little early, for what the looking takes.
+        output_timeout = self._settings.output_timeout - 2 * TICK
+        start_timeout = self._settings.start_timeout
+        pause, last = TICK, time.monotonic()
         while True:
-            await asyncio.sleep(TICK)
+            await asyncio.sleep(pause)
             now = time.monotonic()
-            late, last = now - last > 6 * TICK, now
+            late, last = now - last - pause > 5 * TICK, now
+            pause = TICK
             if late:
                 # Our own loop stood still: what it did not read yet cannot be held
                 # against the orchestrator.
@@ -61,14 +69,11 @@ class Watch:
                 session.observe(starved=starved), late_since=self._rendition.compare.late_since
             )
             self._teller.progress(sent=seen.last_input is not None, segments=session.segments)
-            judgement = judge(
-                seen,
-                now,
-                output_timeout=self._settings.output_timeout - 2 * TICK,
-                start_timeout=self._settings.start_timeout,
-            )
+            judgement = judge(seen, now, output_timeout=output_timeout, start_timeout=start_timeout)
             if judgement.verdict is not Verdict.GO_ON:
                 return Ending(judgement.code, judgement.words)
+            wait = due(seen, output_timeout=output_timeout, start_timeout=start_timeout) - now
+            pause = min(max(wait, TICK), LONGEST)
 
     def _tell(self, starved: float) -> None:
         if starved > KEYFRAME_WARNING:

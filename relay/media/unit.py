@@ -38,3 +38,7 @@ class AccessUnit:
     @property
     def is_video(self) -> bool:
         return self.codec is Codec.H264
+
+    def at(self, pts: int) -> AccessUnit:
+        """The same at another time: once a picture and more, so without ``replace``."""
+        return AccessUnit(self.codec, self.payload, pts, self.arrival, self.keyframe)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from relay.gateway.dispatcher import Observation, Verdict, judge, retry_delay
+from relay.gateway.dispatcher import Observation, Verdict, due, judge, retry_delay
 
 GOOD = Observation(
     opened=0.0,
@@ -71,3 +73,38 @@ def test_retries_are_quick_for_five_seconds_and_then_slow_down() -> None:
     assert sum(delays[:20]) == 5.0
     assert delays[-1] == 5.0
     assert retry_delay(10**6) == 5.0
+
+
+_when = st.none() | st.floats(0.0, 100.0)
+
+
+@given(
+    st.builds(
+        Observation,
+        opened=st.floats(0.0, 100.0),
+        input_since=_when,
+        last_input=_when,
+        last_output=_when,
+        last_event=_when,
+        in_flight=st.just(1),
+        starved=st.just(0.0),
+        loading=st.booleans(),
+        loaded=_when,
+        late_since=_when,
+    ),
+    st.floats(0.0, 1.0),
+)
+def test_nothing_is_missed_between_two_looks(seen: Observation, share: float) -> None:
+    if verdict(seen)[0] is not Verdict.GO_ON:
+        return
+    until = due(seen, output_timeout=1.0, start_timeout=10.0)
+    between = 100.0 + share * max(until - 100.0, 0.0)
+    assert between >= until or verdict(seen, between)[0] is Verdict.GO_ON
+
+
+def test_a_look_is_due_when_a_stall_would_be_called() -> None:
+    seen = replace(GOOD, last_output=99.5)
+    until = due(seen, output_timeout=1.0, start_timeout=10.0)
+    assert until == 100.5
+    assert verdict(replace(seen, last_input=until), until)[0] is Verdict.GO_ON
+    assert verdict(replace(seen, last_input=until), until + 0.001)[1] == "no_output"
