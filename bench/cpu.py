@@ -1,70 +1,42 @@
-"""What the gateway costs, in CPU-seconds a second, against plain aiortc in the same run.
+"""What the gateway costs, in CPU-seconds a second.
+
+Against plain aiortc in the same run:
 
 - ``receive``: our ingest against aiortc's receiver, which decodes.
 - ``gateway``: the whole gateway process with one stream and one viewer (both trickle legs
   included, ``echo`` behind it) against the plain relay.
 - ``fan_out``: 20 viewers of encoded pictures against aiortc's own sender of the same.
+
+And with ``--streams``, the whole gateway with so many streams of one viewer each, beside the
+sum of its parts, each measured alone in a process of its own: ``receive`` and ``send``
+(``bench.ours``), and both trickle legs over TLS (``bench.legs``). With ``--before FOLDER``,
+a checkout of another state, also the gateway of that one, in turns.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import statistics
 import sys
-import tempfile
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-import psutil
 import uvloop
 
 from bench.report import report
-from bench.servers import LOOPBACK, cpu_share, server
-from bench.source import make_clip, pictures
-from relay.cli.network import running_network
-from relay.cli.pace import pace
+from bench.servers import cpu_share, server
+from bench.source import make_clip
+from bench.streams import Count, check, gateway, publishing, watching
 from relay.media.unit import AccessUnit
-from relay.protocols.webrtc.client import WhepClient, WhipClient
 
 VIEWERS: Final = 20
 BARS: Final = {"receive": 1 / 6, "gateway": 1 / 5, "fan_out": 0.6}
-
-
-class Count:
-    """Viewers' pictures, to see that something was really delivered."""
-
-    def __init__(self) -> None:
-        self.pictures = 0
-
-    def unit(self, unit: AccessUnit) -> None:
-        self.pictures += unit.is_video
-
-
-@asynccontextmanager
-async def publishing(url: str, units: list[AccessUnit]) -> AsyncIterator[None]:
-    whip = await WhipClient.connect(url, audio=False, settings=LOOPBACK)
-    sending = asyncio.create_task(pace(pictures(units), whip.send))
-    try:
-        yield
-    finally:
-        sending.cancel()
-        await asyncio.gather(sending, return_exceptions=True)
-        await whip.close()
-
-
-@asynccontextmanager
-async def watching(url: str, viewers: int) -> AsyncIterator[Count]:
-    count = Count()
-    async with AsyncExitStack() as stack:
-        for _ in range(viewers):
-            client = await WhepClient.connect(
-                url, on_unit=count.unit, audio=False, settings=LOOPBACK
-            )
-            stack.push_async_callback(client.close)
-        yield count
+AT_TEN: Final = 0.02
+"""CPU-seconds a second for a stream, of ten."""
+OF_BEFORE: Final = 0.5
 
 
 async def receive(module: str, kind: str, units: list[AccessUnit], seconds: float) -> float:
@@ -79,41 +51,101 @@ async def relay(units: list[AccessUnit], seconds: float) -> float:
         publishing(f"{serving.url}/whip", units),
     ):
         await asyncio.sleep(0.5)
-        async with watching(f"{serving.url}/whep", 1) as count:
+        async with watching(f"{serving.url}/whep", Count()) as count:
             await asyncio.sleep(1.5)
             share = await cpu_share(serving.process, seconds)
-        _delivered("plain relay", count, 1, seconds)
+        check("plain relay", count.pictures, seconds * 30)
         return share
-
-
-async def gateway(units: list[AccessUnit], seconds: float) -> float:
-    with tempfile.TemporaryDirectory() as folder:
-        async with running_network(Path(folder) / "log", {"worker.slots": 1}) as ready:
-            base, process = ready["gateway"]["url"], psutil.Process(ready["gateway"]["pid"])
-            async with (
-                publishing(f"{base}/whip/bench?pipeline=echo", units),
-                watching(f"{base}/whep/bench", 1) as count,
-            ):
-                await asyncio.sleep(2)
-                share = await cpu_share(process, seconds)
-            _delivered("gateway", count, 1, seconds)
-            return share
 
 
 async def fan_out(module: str, seconds: float) -> float:
     async with (
         server(module, "send") as serving,
-        watching(f"{serving.url}/whep", VIEWERS) as count,
+        watching(f"{serving.url}/whep", Count(), VIEWERS) as count,
     ):
         await asyncio.sleep(2)
         share = await cpu_share(serving.process, seconds)
-        _delivered(module, count, VIEWERS, seconds)
+        check(module, count.pictures, VIEWERS * seconds * 30)
         return share
 
 
-def _delivered(name: str, count: Count, viewers: int, seconds: float) -> None:
-    if count.pictures < 0.8 * viewers * seconds * 30:
-        raise RuntimeError(f"{name}: only {count.pictures} pictures reached {viewers} viewers")
+async def parts(units: list[AccessUnit], seconds: float, streams: int) -> dict[str, float]:
+    """What receiving, sending and the trickle legs cost by themselves."""
+    costs = {}
+    async with AsyncExitStack() as stack:
+        serving = await stack.enter_async_context(server("bench.ours", "receive"))
+        for number in range(streams):
+            apart = number / streams / 30
+            publisher = publishing(f"{serving.url}/whip", units, after=apart)
+            await stack.enter_async_context(publisher)
+        await asyncio.sleep(1.5)
+        costs["receive"] = await cpu_share(serving.process, seconds)
+    async with (
+        server("bench.ours", "send", "--streams", str(streams)) as serving,
+        watching(f"{serving.url}/whep", Count(), streams),
+    ):
+        await asyncio.sleep(1.5)
+        costs["send"] = await cpu_share(serving.process, seconds)
+    async with (
+        server("bench.legs", "serve") as there,
+        server("bench.legs", "both", there.url, str(streams)) as legs,
+    ):
+        await asyncio.sleep(1.5)
+        costs["legs"] = await cpu_share(legs.process, seconds)
+    return costs
+
+
+async def many(seconds: float, rounds: int, counts: list[int], before: Path | None) -> int:
+    units = await asyncio.to_thread(make_clip)
+    figures: dict[int, dict[str, list[float]]] = {}
+    for streams in counts:
+        rows = figures[streams] = {"now": [], "before": [], "parts": []}
+        for _ in range(rounds):
+            rows["now"].append(await gateway(units, seconds, streams) / streams)
+            if before is not None:
+                share = await gateway(units, seconds, streams, checkout=before)
+                rows["before"].append(share / streams)
+            costs = await parts(units, seconds, streams)
+            rows["parts"].append(sum(costs.values()) / streams)
+            told = ", ".join(f"{name} {cost / streams:.4f}" for name, cost in costs.items())
+            print(
+                f"  {streams:2} streams: "
+                + ", ".join(f"{name} {row[-1]:.4f}" for name, row in rows.items() if row)
+                + f" a stream ({told}; load {os.getloadavg()[0]:.1f})",
+                flush=True,
+            )
+    return _report_many(figures)
+
+
+def _report_many(figures: dict[int, dict[str, list[float]]]) -> int:
+    medians = {
+        streams: {name: statistics.median(row) for name, row in rows.items() if row}
+        for streams, rows in figures.items()
+    }
+    passed = 10 not in medians or medians[10]["now"] <= AT_TEN
+    most = max(figures)
+    against = "before" if figures[most]["before"] else "parts"
+    if against == "before":
+        passed &= all(row["now"] <= OF_BEFORE * row["before"] for row in medians.values())
+    pairs = zip(figures[most]["now"], figures[most][against], strict=True)
+    samples = [ours / theirs for ours, theirs in pairs]
+    spread: dict[str, Any] = {
+        str(streams): {
+            name: [round(value, 4) for value in (min(row), statistics.median(row), max(row))]
+            for name, row in rows.items()
+            if row
+        }
+        for streams, rows in figures.items()
+    }
+    return report(
+        "cpu",
+        passed=passed,
+        ratio=statistics.median(samples),
+        against={"before": "the gateway before", "parts": "the sum of its parts alone"}[against],
+        samples=samples,
+        streams=most,
+        cpu_a_stream_min_median_max=spread,
+    )
 
 
 async def measure(seconds: float, rounds: int) -> int:
@@ -126,7 +158,7 @@ async def measure(seconds: float, rounds: int) -> int:
                 await receive("bench.ours", "receive", units, seconds),
                 await receive("bench.plain", "decode", units, seconds),
             ),
-            "gateway": (await gateway(units, seconds), await relay(units, seconds)),
+            "gateway": (await gateway(units, seconds, 1), await relay(units, seconds)),
             "fan_out": (
                 await fan_out("bench.ours", seconds),
                 await fan_out("bench.plain", seconds),
@@ -152,9 +184,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--rounds", type=int, default=3)
-    arguments = parser.parse_args()
+    parser.add_argument("--streams", type=int, nargs="+", help="of one viewer each, as 1 5 10")
+    parser.add_argument("--before", type=Path, help="a checkout to compare with")
+    given = parser.parse_args()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        sys.exit(runner.run(measure(arguments.seconds, arguments.rounds)))
+        work = (
+            many(given.seconds, given.rounds, given.streams, given.before)
+            if given.streams
+            else measure(given.seconds, given.rounds)
+        )
+        sys.exit(runner.run(work))
 
 
 if __name__ == "__main__":

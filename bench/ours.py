@@ -3,13 +3,16 @@
 ``python -m bench.ours KIND`` prints its address and serves until its input ends:
 
 - ``receive``: WHIP in, access units out, thrown away.
-- ``send``: WHEP out of encoded pictures.
+- ``send``: WHEP out of encoded pictures; with ``--streams N`` of N renditions, to each viewer
+  that of the next one in turn.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
+from functools import partial
 
 import uvloop
 from aiohttp import web
@@ -42,48 +45,56 @@ class Nowhere:
 
 
 class Ours:
-    def __init__(self, peers: Peers) -> None:
+    def __init__(self, peers: Peers, streams: int = 1) -> None:
         self._ingest = Ingest(peers)
         self.egress = Egress(peers)
-        self.egress.open(NAME, on_keyframe_wanted=lambda: None)
+        self.names = [f"{NAME}-{number}" for number in range(streams)]
+        for name in self.names:
+            self.egress.open(name, on_keyframe_wanted=lambda: None)
+        self._turns = itertools.cycle(self.names)
         self._sessions: list[Session] = []
 
     async def whip(self, request: web.Request) -> web.Response:
         return self._answer(await self._ingest.answer(await request.text(), Nowhere()))
 
     async def whep(self, request: web.Request) -> web.Response:
-        return self._answer(await self.egress.answer(NAME, await request.text()))
+        return self._answer(await self.egress.answer(next(self._turns), await request.text()))
 
     def _answer(self, session: Session) -> web.Response:
         self._sessions.append(session)
         return created(session.answer, session.id)
 
-    def send(self, unit: AccessUnit) -> None:
+    def send(self, name: str, unit: AccessUnit) -> None:
         self.egress.frame(
-            NAME, unit.codec, packetize(unit.payload), unit.pts, keyframe=unit.keyframe
+            name, unit.codec, packetize(unit.payload), unit.pts, keyframe=unit.keyframe
         )
 
 
-async def run(kind: str) -> None:
+async def run(kind: str, streams: int) -> None:
     peers = await Peers.open(WebRtc(port=0))
-    ours = Ours(peers)
-    sending = None
+    ours = Ours(peers, streams)
+    sending: list[asyncio.Task[None]] = []
     if kind == "send":
-        sending = asyncio.create_task(pace(pictures(make_clip()), ours.send))
+        clip = make_clip()
+        for name in ours.names:
+            sending.append(asyncio.create_task(pace(pictures(clip), partial(ours.send, name))))
+            await asyncio.sleep(1 / 30 / streams)
     try:
         await serve(ours.whip, ours.whep)
     finally:
-        if sending is not None:
-            sending.cancel()
-            await asyncio.gather(sending, return_exceptions=True)
+        for task in sending:
+            task.cancel()
+        await asyncio.gather(*sending, return_exceptions=True)
         await peers.close()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kind", choices=["receive", "send"])
+    parser.add_argument("--streams", type=int, default=1)
+    arguments = parser.parse_args()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run(parser.parse_args().kind))
+        runner.run(run(arguments.kind, arguments.streams))
 
 
 if __name__ == "__main__":
