@@ -26,8 +26,9 @@ ABORTED: Final = "segment_aborted"
 TOO_SLOW: Final = "too_slow"
 """Code of the error of a segment that its connection did not carry in time."""
 
-LOOK: Final = 0.05
-"""Seconds between two looks at what waits, as long as nothing does."""
+LOOK: Final = 0.5
+"""Of ``max_age``, between two looks at what waits while nothing does: what is found waiting is
+looked at again when it is too old, to the moment."""
 
 
 class Upload(Enum):
@@ -75,6 +76,7 @@ class SegmentWriter:
         self.dropped = 0
         self._max_buffer = max_buffer
         self._backlog = Backlog(max_age) if max_age is not None else None
+        self._pause = LOOK * max_age if max_age is not None else 0.0
         self._next_look = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._on_change_of = on_change
@@ -140,7 +142,7 @@ class SegmentWriter:
         if self.state is Upload.OPEN:
             self._machine.to(Upload.ENDED)
             if self._backlog is not None and self._timer is None:
-                self._timer = self._loop.call_later(LOOK, self._look_again)
+                self._timer = self._loop.call_later(self._pause, self._look_again)
 
     def abort(self) -> None:
         """Give the segment up: the connection is cut and the server is told to close it."""
@@ -203,7 +205,7 @@ class SegmentWriter:
         if left is not None and left <= 0:
             self._too_slow()
             return True
-        self._next_look = now + LOOK
+        self._next_look = now + self._pause
         if left is not None and self._timer is None:
             # Also when nothing more is written, and after the end.
             self._timer = self._loop.call_later(left, self._look_again)

@@ -8,16 +8,23 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
+import uvloop
+from aiohttp import web
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.web_protocol import RequestHandler
 
 from relay.protocols.trickle import client
 from relay.protocols.trickle import publisher as module
 from relay.protocols.trickle.client import open_session
 from relay.protocols.trickle.publisher import TricklePublisher
+from relay.protocols.trickle.server import TrickleServer
 from relay.protocols.trickle.subscriber import TrickleSubscriber
 from relay.protocols.trickle.upload import TOO_SLOW, SegmentWriter, Upload
+from relay.rpc.front import Front
 from tests.protocols.trickle.test_tls import certificate, serving
 from tests.protocols.trickle.wire import Connection, scripted, serve, until
 
@@ -180,42 +187,52 @@ async def test_each_write_leaves_by_itself_and_at_once() -> None:
         await publisher.close()
 
 
-Spy = Callable[..., asyncio.Transport]
-
-
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
 @pytest.mark.parametrize("encrypted", [False, True])
-async def test_no_connection_waits_for_more_to_send(
-    tmp_path: Path, encrypted: bool, monkeypatch: pytest.MonkeyPatch
+def test_no_connection_waits_for_more_to_send(
+    tmp_path: Path,
+    encrypted: bool,
+    loop: Callable[[], asyncio.AbstractEventLoop],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     nagle: list[int] = []
-    for name in ("aiohttp.client_proto.ResponseHandler", "aiohttp.web_protocol.RequestHandler"):
-        folder, kind = name.rsplit(".", 1)
-        protocol = getattr(__import__(folder, fromlist=[kind]), kind)
 
-        def made(self: object, transport: asyncio.Transport, inner: Callable[..., None]) -> None:
+    def watch(protocol: Any) -> None:
+        inner = protocol.connection_made
+
+        def made(self: Any, transport: asyncio.Transport) -> None:
             inner(self, transport)
             sock = transport.get_extra_info("socket")
             nagle.append(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
 
-        inner = protocol.connection_made
-        monkeypatch.setattr(
-            protocol,
-            "connection_made",
-            lambda self, transport, inner=inner, made=made: made(self, transport, inner),
-        )
+        monkeypatch.setattr(protocol, "connection_made", made)
+
+    watch(ResponseHandler)
+    watch(RequestHandler)
     tls = serving(certificate(tmp_path)) if encrypted else None
-    async with serve(ssl=tls) as site, open_session() as session:
-        site.server.create("ch", "video/MP2T")
-        publisher = TricklePublisher(session, site.base + "ch", ssl=not encrypted)
-        subscriber = TrickleSubscriber(session, site.base + "ch", start=0, ssl=not encrypted)
-        await publisher.open()
-        writer = publisher.begin()
-        writer.write(b"one")
-        segment = await anext(subscriber)
-        assert await anext(segment) == b"one"
-        await until(lambda: site.server.activity("ch").readers == 2)
-        await subscriber.close()
-        await publisher.close()
+
+    async def run() -> None:
+        server = TrickleServer(base_path="/t/", autocreate=True)
+        app = web.Application()
+        server.attach(app)
+        front = Front(app, {}, tls)  # the port of a real node
+        port = await front.start("127.0.0.1", 0)
+        url = f"{'https' if encrypted else 'http'}://127.0.0.1:{port}/t/ch"
+        server.create("ch", "video/MP2T")
+        async with open_session() as session:
+            publisher = TricklePublisher(session, url, ssl=not encrypted)
+            subscriber = TrickleSubscriber(session, url, start=0, ssl=not encrypted)
+            await publisher.open()
+            publisher.begin().write(b"one")
+            segment = await anext(subscriber)
+            assert await anext(segment) == b"one"
+            await until(lambda: server.activity("ch").readers == 2)
+            await subscriber.close()
+            await publisher.close()
+        await front.stop(0.1)
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(run())
     assert len(nagle) >= 8, "both ends of two POSTs and two GETs"
     assert all(nagle)
 
