@@ -34,10 +34,6 @@ class Delivery:
         self._was_next = reading.was_next
         self._request = request
         self._transport = request.transport
-        self._encrypted = (
-            request.transport is not None
-            and request.transport.get_extra_info("sslcontext") is not None
-        )
         self._head_only = request.method == "HEAD"
         self._framed = request.version >= HttpVersion11
         self._cursor = Cursor()
@@ -93,10 +89,7 @@ class Delivery:
             self.wake()
             return
         self._segment.skip(self._cursor)
-        if self._framed and self._encrypted:
-            # Each piece of what is written becomes a record by itself, to be opened by itself.
-            transport.write(b"%x\r\n%b\r\n" % (len(data), data))
-        elif self._framed:
+        if self._framed:
             # As it is: with its frame around it in one piece, each reader would cost a copy.
             transport.writelines((b"%x\r\n" % len(data), data, b"\r\n"))
         else:
