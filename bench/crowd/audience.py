@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,20 +48,15 @@ PATIENT: Final = LOOPBACK.model_copy(update={"consent_timeout": 60.0})
 
 
 class _Tap:
-    """Stands in for the socket of a viewer's port: reads what the C loop handed back."""
+    """Stands in for the reader of a viewer's port: gives what the C loop handed back."""
 
-    def __init__(self, real: socket.socket, source: tuple[Any, ...]) -> None:
-        self._real = real
+    def __init__(self, source: tuple[Any, ...]) -> None:
         self._source = source
         self.returned: deque[bytes] = deque(maxlen=MAX_RETURNED)
-        self.sendto = real.sendto
-        self.fileno = real.fileno
-        self.close = real.close
 
-    def recvfrom(self, _: int) -> tuple[bytes, tuple[Any, ...]]:
-        if not self.returned:
-            raise BlockingIOError
-        return self.returned.popleft(), self._source
+    def read(self) -> Iterator[tuple[bytes, tuple[Any, ...]]]:
+        while self.returned:
+            yield self.returned.popleft(), self._source
 
 
 class Watcher:
@@ -101,8 +97,8 @@ class Watcher:
         udp = self.peers.udp
         asyncio.get_running_loop().remove_reader(udp.fileno())
         assert self.peer.address is not None
-        self._tap = _Tap(udp._socket, self.peer.address)
-        udp._socket = self._tap  # type: ignore[assignment]
+        self._tap = _Tap(self.peer.address)
+        udp._datagrams = self._tap  # type: ignore[assignment]
         return udp.fileno()
 
     def returned(self, datagram: bytes) -> None:

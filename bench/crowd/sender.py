@@ -128,11 +128,14 @@ class Sender:
 
     async def _ours(self, seconds: float) -> Window:
         self._sending = 0.0
-        first, before = self._frame, sum(track.packets for _, track in self.tracks())
+        tracks = self.tracks()
+        first, before = self._frame, sum(track.packets for _, track in tracks)
         cpu, began = _cpu(), time.monotonic()
         await asyncio.sleep(seconds)
         cpu, wall = _cpu() - cpu, time.monotonic() - began
-        sent = sum(track.packets for _, track in self.tracks()) - before
+        if len(self.tracks()) < len(tracks):
+            raise web.HTTPConflict(text="viewers were lost in the window: it says nothing")
+        sent = sum(track.packets for _, track in tracks) - before
         return Window(cpu, self._sending, wall, first, self._frame, sent)
 
     def _limit(self, seconds: float, batch: int) -> Window:
