@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -28,11 +27,11 @@ from pydantic_settings import (
 )
 
 from relay.errors import ConfigError
-from relay.wrong_settings import HTTP_URL, NODE_URL, PRICE, VERSION, in_words, node_url
+from relay.wrong_settings import HTTP_URL, NODE_URL, PRICE, VERSION, check_file, in_words, node_url
 
 NodeTls = Annotated[
     Literal["pin", "ca", "off"],
-    # YAML reads a bare "off" as false.
+    # YAML reads a bare "off" as false; check_file has refused other words that it reads so.
     BeforeValidator(lambda value: "off" if value is False else value),
 ]
 ReachMode = Literal["auto", "any", "same-host"]
@@ -352,7 +351,10 @@ class Settings(BaseSettings):
                 file that cannot be read. The message names each key.
         """
         if path is not None:
-            _check_file(path)
+            try:
+                check_file(path)
+            except ValueError as error:
+                raise ConfigError(str(error)) from error
         configured = type(
             "Settings",
             (cls,),
@@ -375,20 +377,6 @@ def known_keys(section: Sequence[str | int]) -> list[str]:
         model = None if field is None else field.annotation
     before = "".join(f"{part}." for part in section)
     return [before + name for name in getattr(model, "model_fields", {})]
-
-
-def _check_file(path: Path) -> None:
-    """The reader of settings has other errors for each of these."""
-    if not path.is_file():
-        raise ConfigError(f"no such configuration file: {path}")
-    try:
-        document = yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from error
-    if not isinstance(document, dict | None):
-        raise ConfigError(f"{path} does not hold sections of settings")
 
 
 def is_loopback(host: str) -> bool:

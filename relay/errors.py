@@ -29,7 +29,18 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+import re
+from typing import ClassVar, Final
+
+_SSL_OBJECT: Final = re.compile(r" ssl:(?:<[^>]*>|\w+)")
+_OPENSSL_LINE: Final = re.compile(r" \(_ssl\.c:\d+\)")
+
+
+def foreign_words(error: BaseException) -> str:
+    """What a library's error says to a person: without its objects' addresses and the lines
+    of its source; never empty."""
+    text = _OPENSSL_LINE.sub("", _SSL_OBJECT.sub("", str(error)))
+    return text or type(error).__name__
 
 
 class RelayError(Exception):
@@ -39,17 +50,25 @@ class RelayError(Exception):
         status: the HTTP status that an API answers with.
         code: a stable, lower-case word with underscores.
         retry_after: seconds after which a retry makes sense, or None.
+        details: what those who run the node may read beside the message: other nodes'
+            addresses, prices.
     """
 
     status: ClassVar[int] = 500
     default_code: ClassVar[str] = "internal"
 
     def __init__(
-        self, message: str, *, code: str | None = None, retry_after: int | None = None
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        retry_after: int | None = None,
+        details: str = "",
     ) -> None:
         super().__init__(message)
         self.code = code or self.default_code
         self.retry_after = retry_after
+        self.details = details
 
 
 class BadInput(RelayError):

@@ -5,14 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from urllib.parse import urlsplit
 
+import yaml
 from pydantic import ValidationError
 
 HTTP_URL = r"^https?://\S+$"
 NODE_URL = r"^https?://[^\s@]+$"
 VERSION = r"^(v?\d{1,9}(\.\d{1,9}){0,2}([-+].*)?)?$"
 PRICE = r"^\d{1,30}(\.\d{1,18}|/[1-9]\d{0,29})?$"
+
+BOOLEAN = "tag:yaml.org,2002:bool"
+"""What YAML takes off, no and false for, without quotes."""
 
 SHAPES = {
     HTTP_URL: "an http:// or https:// address",
@@ -61,6 +66,38 @@ def in_words(
     if wrong:
         sentences.append("wrong settings:\n  " + "\n  ".join(wrong))
     return "; ".join(sentences)
+
+
+def check_file(path: Path) -> None:
+    """What the reader of settings would not refuse, or in words of its own.
+
+    Raises:
+        ValueError: no such file, or it is no YAML with sections of settings, or it turns the
+            check of certificates off in other words than that.
+    """
+    if not path.is_file():
+        raise ValueError(f"no such configuration file: {path}")
+    try:
+        text = path.read_text("utf-8")
+        document = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not YAML: {error}") from error
+    if not isinstance(document, dict | None):
+        raise ValueError(f"{path} does not hold sections of settings")
+    for section, value in _entries(yaml.compose(text)):
+        for key, given in _entries(value):
+            word = getattr(given, "value", "")
+            if key == "node_tls" and given.tag == BOOLEAN and word != "off":
+                raise ValueError(f"{section}.{key}: {word!r} is neither pin, ca nor off")
+
+
+def _entries(node: yaml.Node | None) -> list[tuple[str, yaml.Node]]:
+    """The keys and values of a mapping as they stand in the file."""
+    if not isinstance(node, yaml.MappingNode):
+        return []
+    return [(str(key.value), value) for key, value in node.value]
 
 
 def _without_user(address: str) -> str:

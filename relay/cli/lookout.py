@@ -106,6 +106,6 @@ def in_words(status: Any) -> str | None:
     state, reason = status["state"], status.get("reason")
     if state == "switching":
         state = "switching worker"
-    elif state == "failed" and isinstance(reason, str) and reason.endswith("trying again"):
+    elif state == "failed" and isinstance(reason, str) and "trying again" in reason:
         state = "not served"
     return f"{state}: {reason}" if isinstance(reason, str) and reason else state

@@ -41,7 +41,8 @@ def load(
             value = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {key}: the value is not YAML") from error
-        _assign(overrides, key, value)
+        # YAML takes "no" and "off" for booleans; a key that takes words is to see the word.
+        _assign(overrides, key, text.strip() if isinstance(value, bool) else value)
     for key, value in (flags or {}).items():
         if value is not None:
             _assign(overrides, key, value)

@@ -15,6 +15,7 @@ import aiohttp
 from relay.config import Gateway
 from relay.errors import PeerError, RelayError
 from relay.gateway.neighbours import Neighbours, same
+from relay.gateway.reasons import named, why_not
 from relay.market.discovery import AT_ONCE, HURRY, Answer, Discovery
 from relay.market.selector import Suspensions
 from relay.market.sources import MAX_LISTED, Polled, merge
@@ -352,12 +353,11 @@ class Finder:
             return "no orchestrator is configured (gateway.orchestrators)"
         if not self._failures:
             return "no orchestrator has answered yet"
-        first = list(self._failures.items())[:3]
-        return "no orchestrator answers: " + "; ".join(f"{url}: {why}" for url, why in first)
+        return f"no orchestrator answers: {named(self._failures)}"
 
     def _note_failures(self, urls: Sequence[str], found: Found) -> None:
         """Log who cannot be had, once for each change of it."""
-        told = {url: str(error) for url, error in found.failures.items()}
+        told = {url: why_not(url, error) for url, error in found.failures.items()}
         new = [(url, why) for url, why in told.items() if self._failures.get(url) != why]
         for url, why in new[:MAX_TOLD]:
             log.warning("orchestrator %s cannot be had: %s", url, why)

@@ -90,6 +90,8 @@ class Live:
         self._trial = Trial(wish.params)
         self.swaps = 0
         self.serving: Serving | None = None
+        self.why_nobody = ("", "")
+        """The code of the last search that found nobody, and what only operators are told."""
         self._session: OrchestratorSession | None = None
         self._had_output = False
         self._lost_at: float | None = None
@@ -223,7 +225,7 @@ class Live:
             )
         except Unavailable as error:
             self._teller.nobody()
-            self._not_found(error.code, words(error))
+            self._not_found(error.code, words(error), error.details)
             return None
         refusal: RelayError | None = None
         for choice in choices:
@@ -252,8 +254,9 @@ class Live:
             self._not_found(refusal.code, words(refusal))
         return None
 
-    def _not_found(self, code: str, text: str) -> None:
+    def _not_found(self, code: str, text: str, details: str = "") -> None:
         """Nobody serves the stream now: for a moment that is part of finding somebody."""
+        self.why_nobody = (code, details)
         if time.monotonic() - self._searching_since > PATIENCE:
             self._failing = True
             self._host.moved(StreamState.FAILED, code, f"{text}; trying again")

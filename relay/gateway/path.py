@@ -373,6 +373,7 @@ class Path:
             reason_since=self._since,
             not_offered=publisher.wish.not_offered if publisher else (),
             warnings=live.cautions(now) if live else (),
+            reason_details=live.why_nobody[1] if live and live.why_nobody[0] == code else "",
         )
 
     def measure(self, now: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -16,9 +16,11 @@ from relay.config import Gateway
 from relay.errors import PeerError, PeerRefused, RelayError, Unavailable
 from relay.gateway.catalogue import Catalogue
 from relay.gateway.census import Census
-from relay.gateway.finder import ASK_TIMEOUT, CAPPED, Answered, Finder
+from relay.gateway.finder import ALIVE, ASK_TIMEOUT, CAPPED, Answered, Finder
+from relay.gateway.finder import Found as Round
 from relay.gateway.journal import Found, Tell, discovered, silent
 from relay.gateway.offers import models_of, offer_of, price_of, prices_of
+from relay.gateway.reasons import asked, named, why_not
 from relay.gateway.status import ModelOffer
 from relay.market.offer import Offer
 from relay.market.price import Prices, leaps, parse_price
@@ -215,19 +217,21 @@ class Sellers:
         )
         offers = [offer_of(answer, model) for answer in found.answers if serves(answer)]
         if not offers:
-            nobody = _nobody(f"“{model}”{self._conditions(model)}", found.failures)
+            nobody = _nobody(f"“{model}”{self._conditions(model)}", found)
             raise await self._broken(model, found.answers) or nobody
         for answer in found.answers:
             self._remember(answer.url, answer.node)
         for offer in offers:
             self._note_price(offer, "offered")
-        offers = [offer for offer in offers if self._affords(offer)]
-        if not offers:
+        affordable = [offer for offer in offers if self._affords(offer)]
+        if not affordable:
             raise Unavailable(
-                f"every orchestrator asks for more than gateway.max_price for “{model}”",
+                f"every orchestrator asks for more than gateway.max_price "
+                f"({self._settings.max_price} wei a pixel) for “{model}”",
                 code="price_too_high",
+                details=asked(offers),
             )
-        return self._rank(offers, time.monotonic())
+        return self._rank(affordable, time.monotonic())
 
     def _best(self, model: str, now: float) -> list[str]:
         """Who offered ``model`` when last heard, best first."""
@@ -337,17 +341,22 @@ class Sellers:
             ssl=trust.guard(transcoder).ssl,
             timeout=START_TIMEOUT,
         )
-        for named in answer.urls:
-            trust.guard(named)
+        for channel in answer.urls:
+            trust.guard(channel)
         return answer, trust
 
 
-def _nobody(what: str, failures: Mapping[str, RelayError]) -> Unavailable:
-    for url, error in failures.items():
+def _nobody(what: str, found: Round) -> Unavailable:
+    for url, error in found.failures.items():
         log.debug("%s cannot serve %s: %s", url, what, error)
-    if any(error.code == CAPPED for error in failures.values()):
+    if any(error.code == CAPPED for error in found.failures.values()):
         return Unavailable("every orchestrator that answers is full", code=CAPPED)
-    return Unavailable(f"no orchestrator offers {what} at the moment", code="no_orchestrator")
+    told = {url: why_not(url, error) for url, error in found.failures.items()}
+    words = f"no orchestrator offers {what} at the moment"
+    there = any(error.code in ALIVE for error in found.failures.values())
+    if told and not (found.answers or there):
+        words = "no orchestrator answers"
+    return Unavailable(words, code="no_orchestrator", details=named(told))
 
 
 def words(error: RelayError) -> str:

@@ -111,6 +111,7 @@ class StreamStatus:
     reason_since: float | None = None  # seconds since the epoch
     not_offered: tuple[str, ...] = ()  # what the publisher asked for and does not get
     warnings: tuple[Caution, ...] = ()
+    reason_details: str = ""  # beside the reason, for those who run the gateway only
 
 
 @dataclass(frozen=True, slots=True)

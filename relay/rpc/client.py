@@ -25,6 +25,7 @@ from relay.errors import (
     PeerTimeout,
     RateLimited,
     TooLarge,
+    foreign_words,
 )
 from relay.rpc.address import NodeAddress
 from relay.rpc.certificate import client_context
@@ -34,7 +35,7 @@ from relay.rpc.orchestrator_info import OrchestratorInfo
 from relay.rpc.orchestrator_request import OrchestratorRequest
 from relay.rpc.ping import PingPong
 from relay.rpc.reach import ANYWHERE, refusal
-from relay.rpc.trust import UNTRUSTED, Guard
+from relay.rpc.trust import Guard, distrust
 from relay.rpc.wire import MAX_MESSAGE
 
 SERVICE: Final = "/net.Orchestrator"
@@ -120,9 +121,9 @@ async def call(
     except TimeoutError as error:
         raise PeerTimeout(f"{address}: no answer within {timeout:g} s") from error
     except ssl.SSLCertVerificationError as error:
-        raise PeerError(f"{address}: {error}", code=UNTRUSTED) from error
+        raise distrust(str(address), error) from error
     except OSError as error:
-        raise PeerError(f"{address}: {error}", code="peer_unreachable") from error
+        raise PeerError(f"{address}: {foreign_words(error)}", code="peer_unreachable") from error
     except h2.exceptions.ProtocolError as error:
         raise PeerError(f"{address} broke HTTP/2: {error}", code="peer_answer") from error
     except (BadInput, TooLarge, RateLimited) as error:

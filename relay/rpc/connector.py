@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -13,9 +14,9 @@ from aiohttp.client_reqrep import ClientRequest
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 
-from relay.errors import PeerError
+from relay.errors import PeerError, foreign_words
 from relay.rpc.reach import Address, Reach, refusal
-from relay.rpc.trust import UNTRUSTED, GuardedContext, Pinned, mismatch
+from relay.rpc.trust import UNTRUSTED, GuardedContext, Pinned, distrust, mismatch
 
 
 @dataclass(slots=True)
@@ -52,7 +53,10 @@ class GuardedConnector(aiohttp.TCPConnector):
         except aiohttp.ServerFingerprintMismatch as error:
             raise mismatch(where, error.expected, error.got) from error
         except aiohttp.ClientConnectorCertificateError as error:
-            raise PeerError(f"{where}: {error.certificate_error}", code=UNTRUSTED) from error
+            if isinstance(error.certificate_error, ssl.SSLCertVerificationError):
+                raise distrust(where, error.certificate_error) from error
+            words = foreign_words(error.certificate_error)
+            raise PeerError(f"{where}: {words}", code=UNTRUSTED) from error
         except aiohttp.ClientConnectorError:
             if watch.refused:
                 raise refusal(where, watch.refused[0]) from None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import aiohttp
 
-from relay.errors import BadInput, PeerError, PeerTimeout
+from relay.errors import BadInput, PeerError, PeerTimeout, foreign_words
 from relay.rpc.address import check_url
 
 Ssl = ssl_module.SSLContext | bool | aiohttp.Fingerprint
@@ -81,6 +81,8 @@ async def call(
     except TimeoutError as error:
         raise PeerTimeout(f"{method} {url}: no answer within {timeout:g} s") from error
     except (aiohttp.ClientConnectionError, OSError) as error:
-        raise PeerError(f"{method} {url}: {error}", code="peer_unreachable") from error
+        words = foreign_words(error)
+        raise PeerError(f"{method} {url}: {words}", code="peer_unreachable") from error
     except aiohttp.ClientError as error:
-        raise PeerError(f"{method} {url}: {error}", code="peer_answer") from error
+        words = foreign_words(error)
+        raise PeerError(f"{method} {url}: {words}", code="peer_answer") from error

@@ -21,7 +21,7 @@ from typing import Any, Final, Protocol
 import aiohttp
 
 from relay.config import NodeTls, ReachMode
-from relay.errors import BadInput, ConfigError, PeerError
+from relay.errors import BadInput, ConfigError, PeerError, foreign_words
 from relay.rpc.address import NodeAddress, check_url
 from relay.rpc.certificate import client_context
 from relay.rpc.reach import ANYWHERE, Reach, reach_of
@@ -32,6 +32,10 @@ UNTRUSTED: Final = "untrusted"
 MAX_KNOWN: Final = 4096
 """Of more nodes, the longest unseen is forgotten."""
 MAX_CONTEXTS: Final = 32
+UNKNOWN_AUTHORITY: Final = frozenset({2, 18, 19, 20, 21, 27, 28})
+"""OpenSSL's X509_V_ERR codes of a chain that ends nowhere that is trusted."""
+OTHER_NAME: Final = frozenset({62, 64})
+"""... and of a host or an address that is not in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,6 +302,21 @@ def mismatch(where: str, expected: bytes, got: bytes) -> PeerError:
         "started again, or somebody stands between",
         code=UNTRUSTED,
     )
+
+
+def distrust(where: str, error: ssl.SSLCertVerificationError) -> PeerError:
+    """What is wrong with a certificate that has to be vouched for, and what to do about it."""
+    why = error.verify_message or foreign_words(error)
+    if error.verify_code in UNKNOWN_AUTHORITY:
+        words = (
+            f"its certificate is signed by no authority that we know ({why}): "
+            "node_ca names more of them, and node_tls: pin needs none"
+        )
+    elif error.verify_code in OTHER_NAME:
+        words = f"its certificate is made for another name: {why}"
+    else:
+        words = f"its certificate does not hold: {why}"
+    return PeerError(f"{where}: {words}", code=UNTRUSTED)
 
 
 def authority_of(url: str) -> str:

@@ -91,6 +91,17 @@ async def test_a_stream_is_shown_whole(site: Site) -> None:
     }
 
 
+async def test_which_orchestrators_cannot_be_had_is_told_to_holders_of_the_key(
+    make_site: MakeSite,
+) -> None:
+    site = await make_site(publish_key="k", public_url="https://live.example")
+    site.node.add("cam", reason="nobody sells", reason_details="https://o.example: refused")
+    answer, body = await site.call("GET", "/v1/streams/cam", Authorization="Bearer k")
+    assert json.loads(body)["reason"] == "nobody sells (https://o.example: refused)"
+    answer, body = await site.call("GET", "/v1/streams/cam")
+    assert (answer.status, b"o.example" in body) == (200, False)
+
+
 async def test_a_stream_without_media_is_shown_too(site: Site) -> None:
     site.node.add("cam", state=StreamState.WAITING, started=None, params={}, viewers=1)
     shown = await get(site, "/v1/streams/cam")

@@ -302,6 +302,10 @@ async def test_nobody_dearer_than_the_operator_pays_is_bought_from() -> None:
             with pytest.raises(Unavailable) as caught:
                 await urls(sellers)
             assert caught.value.code == "price_too_high"
+            assert "0.499999999" in str(caught.value)
+            assert f"{dear.url} asks 0.5 " in caught.value.details
+            assert f"{fair.url} asks 0.5 " in caught.value.details
+            assert dear.url not in str(caught.value), "viewers read this"
         async with sellers_of(orchestrators=listed, max_price="1/2") as sellers:
             assert set(await urls(sellers)) == set(listed)
 

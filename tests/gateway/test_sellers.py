@@ -6,6 +6,8 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from relay.gateway import sellers as module
 from relay.gateway.sellers import Sellers, words
 from relay.gateway.status import StreamState
 from relay.protocols.trickle.client import open_session
+from relay.rpc.certificate import self_signed, server_context
 from relay.rpc.price_info import PriceInfo
 from tests.gateway.desk import gateway
 from tests.gateway.seller import MODEL, Seller, answering, never
@@ -256,8 +259,29 @@ async def test_a_quick_seller_that_is_full_hides_no_slower_one_from_a_stream() -
 async def test_nobody_to_buy_from_is_said_in_words() -> None:
     async with gateway(orchestrators=[DEAD]) as desk, desk.filming():
         told = await desk.reaches(StreamState.STARTING, "no_orchestrator")
-        assert told.reason == f"no orchestrator offers “{MODEL}” at the moment; trying again"
+        assert told.reason == "no orchestrator answers; trying again"
+        assert told.reason_details.startswith(f"{DEAD}: ")
+        assert told.reason_details.count(DEAD) == 1
         assert not desk.node.ready
+        assert (desk.node.why_not_ready() or "").count(DEAD) == 1
+
+
+async def test_a_certificate_that_no_authority_signed_is_named_while_a_stream_waits(
+    tmp_path: Path,
+) -> None:
+    cert, key = self_signed("127.0.0.1", datetime.now(UTC))
+    (tmp_path / "pair.pem").write_bytes(cert + key)
+    context = server_context(tmp_path / "pair.pem", tmp_path / "pair.pem")
+    seller = Seller()
+    seller.tls = context
+    async with (
+        seller.running(),
+        gateway(orchestrators=[seller.url], node_tls="ca") as desk,
+        desk.filming(),
+    ):
+        told = await desk.reaches(StreamState.STARTING, "no_orchestrator")
+        assert "no authority that we know" in told.reason_details
+        assert told.reason_details.count(seller.url) == 1
 
 
 async def test_the_catalogue_is_kept_while_nobody_answers_at_the_first_try() -> None:

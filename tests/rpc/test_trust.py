@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from relay.cli.options import load
 from relay.config import Settings
 from relay.errors import ConfigError, PeerError
 from relay.protocols.trickle.client import open_session
@@ -246,6 +247,10 @@ async def test_ca_takes_no_other(tmp_path: Path, ask: Ask, wrong: str) -> None:
             await ask(session, trust.job(ANYWHERE).guard(one.url), one.url)
         assert refused.value.code == UNTRUSTED
         assert one.heard == []
+        told = str(refused.value)
+        assert told.count(f"127.0.0.1:{one.port}") == 1
+        assert {"unknown": "node_ca", "expired": "expired", "another host": "name"}[wrong] in told
+        assert "_ssl.c" not in told
 
 
 def test_a_bare_off_is_no_false(tmp_path: Path) -> None:
@@ -256,6 +261,17 @@ def test_a_bare_off_is_no_false(tmp_path: Path) -> None:
     path.write_text("gateway:\n  node_tls: maybe\n")
     with pytest.raises(ConfigError, match=r"gateway\.node_tls"):
         Settings.load(path)
+
+
+@pytest.mark.parametrize("word", ["no", "false", "No", "n", "OFF"])
+def test_no_other_word_turns_the_check_of_certificates_off(tmp_path: Path, word: str) -> None:
+    path = tmp_path / "relay.yaml"
+    path.write_text(f"worker:\n  node_tls: {word}\n")
+    with pytest.raises(ConfigError, match=rf"worker\.node_tls: .*'?{word}'?.*pin.*ca.*off"):
+        Settings.load(path)
+    with pytest.raises(ConfigError, match=r"worker\.node_tls.*pin.*ca.*off"):
+        load(None, [f"worker.node_tls={word}"])
+    assert load(None, ["worker.node_tls=off"]).worker.node_tls == "off"
 
 
 def test_a_file_of_authorities_that_is_none_is_named(tmp_path: Path) -> None:

@@ -171,8 +171,10 @@ class StreamView(View):
         )
         if not details:
             return view
+        told = f"{given.reason} ({given.reason_details})" if given.reason_details else given.reason
         return view.model_copy(
             update={
+                "reason": told,
                 "stream_id": given.stream_id,
                 "request_id": given.request_id,
                 "params": given.params,
