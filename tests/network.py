@@ -10,7 +10,7 @@ import contextlib
 import json
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +27,30 @@ FREE_PORTS: Final[Mapping[str, Any]] = {
     "worker.port": 0,
     "worker.slots": 1,
 }
+
+
+async def ran(
+    *words: str, before: Sequence[str] = (), within: float = 90.0
+) -> tuple[int, str, str]:
+    """Run ``relay`` to its end: exit code, stdout, stderr.
+
+    Args:
+        before: words of a program that runs it.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *(*before, sys.executable, "-m", "relay", *words),
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        out, errors = await asyncio.wait_for(process.communicate(), within)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode is not None
+    return process.returncode, out.decode(), errors.decode()
 
 
 class Program:

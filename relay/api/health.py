@@ -32,15 +32,16 @@ class Health:
     async def readyz(self, request: web.Request) -> web.Response:
         """It may take new streams: started, with sellers found, and not going away.
 
-        The reason may name sellers, so it is told to those who may know of them.
+        The reason may name sellers, after a colon: so much of it is told to those who may
+        know of them.
         """
         why = self._node.why_not_ready()
         if why is None:
             return web.json_response({"status": "ready"})
-        told = {"status": "draining" if self._node.draining else "not ready"}
-        if auth.may_see_details(request, self._node.settings):
-            told["reason"] = why
-        return web.json_response(told, status=503)
+        if not auth.may_see_details(request, self._node.settings):
+            why = why.partition(": ")[0]
+        status = "draining" if self._node.draining else "not ready"
+        return web.json_response({"status": status, "reason": why}, status=503)
 
     async def metrics(self, request: web.Request) -> web.Response:
         auth.require_details(request, self._node.settings)

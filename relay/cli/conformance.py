@@ -180,8 +180,10 @@ def check_target(url: str | None, *, itself: bool, abuse: bool, own: bool) -> No
     Raises:
         typer.Exit: 2, otherwise.
     """
-    if (url is None) is not itself:
+    if url is None and not itself:
         _refuse("give the address of a server, or --self to test one of ours that is started here")
+    if url is not None and itself:
+        _refuse(f"--self starts a server of its own to test: leave out {url}, or --self")
     if url is not None:
         check_abuse(url, abuse=abuse, own=own)
 

@@ -10,7 +10,8 @@ import urllib.request
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from relay.errors import BadInput, NotFound, PeerError, PeerRefused, PeerTimeout
+from relay.cli import address
+from relay.errors import NotFound, PeerError, PeerRefused
 
 TIMEOUT: Final = 3.0
 MAX_ANSWER: Final = 64 * 1024
@@ -23,7 +24,7 @@ def report(url: str) -> dict[str, Any]:
     """What ``--json`` tells: the address, whether it is well, and its word or what is wrong.
 
     Raises:
-        BadInput: no http(s) address.
+        ConfigError: no http(s) address.
     """
     try:
         return {"url": url, "well": True, "status": ask(url)}
@@ -35,12 +36,11 @@ def ask(url: str) -> str:
     """GET a health address, or that of a base address; returns its status word.
 
     Raises:
-        BadInput: no http(s) address.
+        ConfigError: no http(s) address.
         PeerRefused: it answered, and is not well.
         PeerTimeout: it did not answer.
     """
-    if not url.startswith(("http://", "https://")):
-        raise BadInput(f"{url} is no http:// or https:// address")
+    address.check(url)
     if urlsplit(url).path not in ("", "/"):
         try:
             return _get(url)
@@ -67,20 +67,24 @@ def _get(url: str) -> str:
     except urllib.error.HTTPError as error:
         if error.code == 404:
             raise NotFound(f"{url} answered 404") from error
-        word = _status(error.read(MAX_ANSWER))
+        word, why = _told(error.read(MAX_ANSWER))
         said = f": {word}" if word != "ok" else ""
-        raise PeerRefused(f"{url} answered {error.code}{said}") from error
+        raise PeerRefused(f"{url} answered {error.code}{said}{why}") from error
     except (OSError, http.client.HTTPException) as error:
-        raise PeerTimeout(f"{url} does not answer: {error}") from error
-    status = _status(body)
+        raise address.unanswered(url, error) from error
+    status, why = _told(body)
     if status.lower() not in WELL:
-        raise PeerRefused(f"{url} says {status}")
+        raise PeerRefused(f"{url} says {status}{why}")
     return status
 
 
-def _status(body: bytes) -> str:
+def _told(body: bytes) -> tuple[str, str]:
+    """The word of an answer, and its reason as words to add."""
     try:
         value = json.loads(body)
     except ValueError:
-        return "ok"  # an answer without a word of its own: the 200 stands
-    return str(value.get("status", "ok")) if isinstance(value, dict) else "ok"
+        value = None  # an answer without a word of its own: the 200 stands
+    if not isinstance(value, dict):
+        return "ok", ""
+    why = value.get("reason")
+    return str(value.get("status", "ok")), f": {why}" if isinstance(why, str) and why else ""

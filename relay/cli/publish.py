@@ -10,10 +10,11 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import uvloop
 
+from relay.cli import address
 from relay.cli.lookout import Place, look, state_now
 from relay.cli.pace import endless, pace, read_ahead
 from relay.cli.role import StopSignals
@@ -76,8 +77,7 @@ def run(request: Request) -> int:
         RelayError: no such file; the gateway refused or ended it, in its words; or nobody
             served it.
     """
-    if urlsplit(request.to).scheme not in ("http", "https"):
-        raise ConfigError(f"--to {request.to}: is not an http:// or https:// address")
+    address.check(request.to)
     source = FileSource(request.file)
     sent = uvloop.run(publish(request, source))
     told = {"file": str(request.file), "frames": sent, "url": request.to}

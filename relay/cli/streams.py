@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import re
 import sys
 import time
 import urllib.error
@@ -11,19 +13,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from relay.errors import BadInput, NotFound, PeerError, PeerRefused, PeerTimeout
+from relay.cli import address
+from relay.errors import ConfigError, NotFound, PeerError, PeerRefused
 from relay.rpc.certificate import client_context
 
 TIMEOUT: Final = 5.0
 MAX_ANSWER: Final = 8 << 20
 INTERVAL: Final = 1.0
+NAME: Final = re.compile(r"[^/:\s]+")
+"""What may be a stream's name; an address has more in it."""
 SHOWN: Final = 30
 """Viewers that are shown: more are counted."""
 
@@ -44,12 +49,16 @@ def run(request: Request) -> int:
     """Print once, or every second until Ctrl-C.
 
     Raises:
-        BadInput: no http(s) address.
+        ConfigError: no http(s) address, or one in the place of a name.
         NotFound: no such stream.
         PeerRefused, PeerTimeout: the gateway does not tell.
     """
-    if urlsplit(request.gateway).scheme not in ("http", "https"):
-        raise BadInput(f"{request.gateway} is no http:// or https:// address")
+    address.check(request.gateway)
+    if request.name is not None and not NAME.fullmatch(request.name):
+        raise ConfigError(
+            f"{request.name} is no stream's name; a gateway's address goes with "
+            f"--gateway {address.likely(request.name)}"
+        )
     if not request.watch:
         _print(request, _look(request))
         return 0
@@ -101,9 +110,10 @@ def _get(request: Request, path: str) -> Any:
         raise _refusal(error) from error
     except ValueError as error:
         raise PeerError(f"{url} answered no JSON: it is no gateway of ours") from error
-    except OSError as error:
-        hint = " (--insecure takes any certificate)" if "certificate" in str(error).lower() else ""
-        raise PeerTimeout(f"{url} does not answer: {error}{hint}") from error
+    except (OSError, http.client.HTTPException) as error:
+        asked = "certificate" in str(error).lower()
+        hint = "--insecure takes any" if asked else "--gateway URL says where the gateway is"
+        raise address.unanswered(url, error, hint) from error
 
 
 def _refusal(error: urllib.error.HTTPError) -> PeerRefused | NotFound:

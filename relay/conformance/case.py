@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Final, Generic, TypeVar
 
+from relay.errors import foreign_words
+
 Bench = TypeVar("Bench")
 
 LIMIT: Final = 15.0
@@ -45,7 +47,7 @@ def no_answer(url: str, error: Exception) -> Unusable:
             f"the certificate of {url} is not trusted ({cause.verify_message}): "
             "add --insecure to take any"
         )
-    return Unusable(f"{url} does not answer as a server of HTTP: {error or repr(error)}")
+    return Unusable(f"{url} does not answer as a server of HTTP: {foreign_words(error)}")
 
 
 @dataclass(frozen=True, slots=True)

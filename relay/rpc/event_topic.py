@@ -14,6 +14,8 @@ from typing import Any, Final, Protocol
 
 from relay.errors import ConfigError, PeerError, PeerTimeout
 
+log = logging.getLogger(__name__)
+
 TIMEOUT: Final = 10.0
 """Seconds for one batch to be acknowledged."""
 CLOSE_TIMEOUT: Final = 2.0
@@ -123,5 +125,5 @@ class EventTopic:
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 await client.stop()
-        except Exception:  # noqa: BLE001, S110 - it is given up, and nothing is left to say
-            pass
+        except Exception as error:  # noqa: BLE001 - whatever the library raises: it is given up
+            log.debug("the client of the topic was not closed in peace: %r", error)

@@ -19,27 +19,14 @@ from relay.errors import ConfigError, PeerError
 from relay.media.unit import AccessUnit
 from relay.protocols.webrtc.client import WhepClient
 from relay.worker.file import FileSource, write_file
-from tests.network import ROOT, Network, Program, eventually
-
-
-async def _run(*words: str) -> tuple[int, str, str]:
-    process = await asyncio.create_subprocess_exec(
-        *words,
-        cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, errors = await asyncio.wait_for(process.communicate(), 90)
-    assert process.returncode is not None
-    return process.returncode, out.decode(), errors.decode()
+from tests.network import Network, Program, eventually, ran
 
 
 async def test_the_demo_passes_with_nothing_but_the_loopback(tmp_path: Path) -> None:
     alone = ["unshare", "-n"] if os.geteuid() == 0 else ["unshare", "-rn"]
-    relay = f"exec {sys.executable} -m relay demo --json --seconds 4 --out {tmp_path}"
-    code, out, errors = await _run(
-        *alone, "sh", "-c", f"PATH=$PATH:/usr/sbin:/sbin; ip link set lo up && {relay}"
-    )
+    up = 'PATH=$PATH:/usr/sbin:/sbin; ip link set lo up && exec "$@"'
+    words = ("demo", "--json", "--seconds", "4", "--out", str(tmp_path))
+    code, out, errors = await ran(*words, before=(*alone, "sh", "-c", up, "sh"))
     assert code == 0, (out, errors, (tmp_path / "demo.log").read_text()[-4000:])
     report = json.loads(out)
     assert report["passed"]
@@ -70,7 +57,7 @@ async def test_a_file_is_published(tmp_path: Path, clip_file: Path) -> None:
         viewer = await WhepClient.connect(network.whep("file"), on_unit=seen.append)
         url = network.whip("file")
         words = ("publish", str(clip_file), "--to", url, "--model", "passthrough", "--json")
-        code, out, errors = await _run(sys.executable, "-m", "relay", *words)
+        code, out, errors = await ran(*words)
         assert code == 0, errors
         assert json.loads(out)["frames"] == 60
         assert sum(unit.is_video for unit in seen) >= 20, network.up.said()[-4000:]
@@ -101,13 +88,14 @@ async def test_an_end_by_the_gateway_is_an_error_and_its_certificate_can_be_trus
     settings = {"gateway__tls__self_signed": True, "gateway__data_dir": str(tmp_path)}
     async with Network.running(tmp_path, **settings) as network:
         url = network.whip("over")
-        words = (sys.executable, "-m", "relay", "publish", str(clip_file), "--loop", "--to", url)
-        code, _, errors = await _run(*words)
+        words = ("publish", str(clip_file), "--loop", "--to", url)
+        code, _, errors = await ran(*words)
         assert code == 1
         assert "--cacert FILE" in errors
         assert "--insecure" in errors
         process = await asyncio.create_subprocess_exec(
-            *(*words, "--model", "passthrough", "--cacert", f"{tmp_path}/gateway/cert.pem"),
+            *(sys.executable, "-m", "relay", *words, "--model", "passthrough"),
+            *("--cacert", f"{tmp_path}/gateway/cert.pem"),
             stderr=asyncio.subprocess.PIPE,
         )
         assert process.stderr is not None
@@ -178,7 +166,7 @@ async def test_what_cannot_be_published_is_said(
     words: tuple[str, ...], named: str, clip_file: Path
 ) -> None:
     given = [str(clip_file) if word == "CLIP" else word for word in words]
-    code, _, errors = await _run(sys.executable, "-m", "relay", *given)
+    code, _, errors = await ran(*given)
     assert code == 1
     assert named in errors
     assert "Traceback" not in errors

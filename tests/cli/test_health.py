@@ -7,7 +7,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from relay.cli.health import ask, report
-from relay.errors import BadInput, PeerRefused, PeerTimeout
+from relay.errors import ConfigError, PeerRefused, PeerTimeout
 
 
 async def _served(status: int, text: str) -> TestServer:
@@ -33,7 +33,12 @@ async def test_a_role_that_is_well(status: int, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("status", "text", "named"),
-    [(503, '{"status": "draining"}', "503"), (200, '{"status": "ERROR"}', "ERROR")],
+    [
+        (503, '{"status": "draining"}', "503"),
+        (200, '{"status": "ERROR"}', "ERROR"),
+        (503, '{"status": "not ready", "reason": "nobody sells"}', "not ready: nobody sells"),
+        (200, '{"status": "ERROR", "reason": "no model at /m"}', "ERROR: no model at /m"),
+    ],
 )
 async def test_a_role_that_is_not(status: int, text: str, named: str) -> None:
     server = await _served(status, text)
@@ -51,7 +56,7 @@ async def test_nobody_there() -> None:
 
 
 def test_what_is_no_address() -> None:
-    with pytest.raises(BadInput):
+    with pytest.raises(ConfigError):
         ask("file:///etc/passwd")
 
 

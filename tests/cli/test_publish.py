@@ -66,5 +66,5 @@ async def test_a_file_that_nobody_served_is_an_error(
 
 @pytest.mark.parametrize("to", ["127.0.0.1:9935/whip/a", "rtmp://a/live", "/whip/a", ""])
 def test_an_address_of_another_kind_is_refused(to: str) -> None:
-    with pytest.raises(ConfigError, match="is not an http:// or https:// address"):
+    with pytest.raises(ConfigError, match="is no http:// or https:// address"):
         publish.run(publish.Request(Path("a.mp4"), to, None, loop=False))

@@ -7,53 +7,46 @@ import json
 import signal
 import sys
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from relay.cli import streams
-from relay.errors import BadInput, PeerTimeout
+from relay.cli.app import main
+from relay.cli.health import ask
+from relay.errors import PeerTimeout
 from tests.live import publishing, watching
-from tests.network import ROOT, Network
+from tests.network import ROOT, Network, ran
+from tests.protocols.trickle.test_tls import certificate, serving
+from tests.protocols.trickle.wire import serve
 
 NAME = "cam"
-
-
-async def said(*words: str) -> tuple[int, str, str]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "relay", "streams", *words),
-        cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, errors = await asyncio.wait_for(process.communicate(), 60)
-    assert process.returncode is not None
-    return process.returncode, out.decode(), errors.decode()
 
 
 async def test_a_live_stream_is_shown_with_its_viewers(tmp_path: Path) -> None:
     async with Network.running(tmp_path) as network:
         at = ("--gateway", network.url)
-        assert "no stream is live" in (await said(*at))[1]
+        assert "no stream is live" in (await ran("streams", *at))[1]
         async with (
             publishing(network.whip(NAME), model="passthrough"),
             watching(network.whep(NAME)) as viewer,
         ):
             await viewer.sees(60)
-            code, out, errors = await said(*at)
+            code, out, errors = await ran("streams", *at)
             assert code == 0, errors
             assert NAME in out
             assert "passthrough" in out
-            code, out, errors = await said(NAME, "--json", *at)
+            code, out, errors = await ran("streams", NAME, "--json", *at)
             assert code == 0, errors
             told = json.loads(out)
             (one,) = told["viewers"]
             assert one["state"] == "live"
             assert one["packets"] > 60
             assert told["stream"]["output"]["fps"] > 0
-            code, out, _ = await said(NAME, *at)
+            code, out, _ = await ran("streams", NAME, *at)
             assert one["id"] in out
             assert "served by" in out
-            code, _, errors = await said("nobody", *at)
+            code, _, errors = await ran("streams", "nobody", *at)
             assert (code, "no stream “nobody”" in errors) == (1, True)
             await _watch(*at)
 
@@ -78,11 +71,50 @@ async def _watch(*at: str) -> None:
     assert (process.returncode, errors) == (0, b"")
 
 
-def test_an_address_of_another_kind_is_refused() -> None:
-    with pytest.raises(BadInput, match="no http:// or https:// address"):
-        streams.run(streams.Request("127.0.0.1:9935"))
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("streams", "--gateway", "127.0.0.1:9935"), "write http://127.0.0.1:9935"),
+        (("streams", "http://127.0.0.1:9935"), "--gateway http://127.0.0.1:9935"),
+        (("streams", "127.0.0.1:9935"), "--gateway http://127.0.0.1:9935"),
+        (("streams", "--gateway", "ftp://127.0.0.1"), "no http:// or https:// address"),
+        (("streams", "--gateway", "http://"), "no http:// or https:// address"),
+        (("health", "127.0.0.1:9935/readyz"), "write http://127.0.0.1:9935/readyz"),
+        (("health", "file:///etc/passwd"), "no http:// or https:// address"),
+    ],
+)
+def test_a_wrong_address_is_a_wrong_use_and_the_right_one_is_named(
+    words: tuple[str, ...],
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["relay", *words])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("secure", [False, True])
+async def test_the_other_scheme_is_named_where_it_is_the_one(tmp_path: Path, secure: bool) -> None:
+    """Asked by the scheme that the server does not speak."""
+    context = serving(certificate(tmp_path)) if secure else None
+    async with serve(ssl=context) as site:
+        port = urlsplit(site.base).port
+        wrong, right = (f"{scheme}://127.0.0.1:{port}" for scheme in _schemes(secure))
+        with pytest.raises(PeerTimeout, match=rf"does not answer.*\(try {right}"):
+            await asyncio.to_thread(streams.run, streams.Request(wrong, insecure=True))
+        with pytest.raises(PeerTimeout, match=rf"does not answer.*\(try {right}"):
+            await asyncio.to_thread(ask, wrong)
+
+
+def _schemes(secure: bool) -> tuple[str, str]:
+    return ("http", "https") if secure else ("https", "http")
 
 
 def test_a_gateway_that_is_not_there_is_named() -> None:
-    with pytest.raises(PeerTimeout, match=r"127\.0\.0\.1:9/v1/streams does not answer"):
+    with pytest.raises(PeerTimeout, match=r"127\.0\.0\.1:9/v1/streams does not answer") as told:
         streams.run(streams.Request("http://127.0.0.1:9"))
+    assert "--gateway" in str(told.value)
+    assert "urlopen" not in str(told.value)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import socket
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,28 +12,17 @@ from typer.testing import CliRunner
 from relay.cli.app import app
 from relay.conformance import own
 from tests.conformance.test_wrong import blunt, served
+from tests.network import ran
 from tests.protocols.trickle.test_tls import certificate, serving
 from tests.protocols.trickle.wire import serve
 
-ROOT = Path(__file__).parents[2]
 SOME = ("--only", "post-latest", "--only", "gone-ahead", "--only", "no-channel-post")
 
 
 async def conformance(*words: str) -> tuple[int, list[str], str]:
     """Exit code, lines of stdout, stderr; in a process of its own, as the server is in this."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "relay",
-        "conformance",
-        *words,
-        cwd=ROOT,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, err = await asyncio.wait_for(process.communicate(), 30)
-    assert process.returncode is not None
-    return process.returncode, out.decode().splitlines(), err.decode()
+    code, out, errors = await ran("conformance", *words, within=30)
+    return code, out.splitlines(), errors
 
 
 async def test_a_table_and_0() -> None:
@@ -64,6 +51,9 @@ def test_nothing_there_is_2(kind: str) -> None:
     result = CliRunner().invoke(app, ["conformance", kind, "http://127.0.0.1:1/x"])
     assert result.exit_code == 2
     assert "does not answer" in result.stderr
+    result = CliRunner().invoke(app, ["conformance", kind, "https://127.0.0.1:1/x", "--insecure"])
+    assert "does not answer" in result.stderr
+    assert "SSLContext" not in result.stderr
 
 
 @pytest.mark.parametrize("kind", ["trickle", "whip", "whep"])
@@ -101,10 +91,13 @@ def test_a_case_that_is_not_run_is_2_with_the_likely_ones(kind: str, name: str, 
 
 @pytest.mark.parametrize("kind", ["trickle", "whip", "whep"])
 def test_an_address_or_self_is_needed(kind: str) -> None:
-    for words in ([], ["http://127.0.0.1:1/x", "--self"]):
+    for words, told in (
+        ([], "give the address of a server, or --self"),
+        (["http://127.0.0.1:1/x", "--self"], "leave out http://127.0.0.1:1/x, or --self"),
+    ):
         result = CliRunner().invoke(app, ["conformance", kind, *words])
         assert result.exit_code == 2
-        assert "--self" in result.stderr
+        assert told in result.stderr
 
 
 @pytest.mark.parametrize(

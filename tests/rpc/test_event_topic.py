@@ -6,6 +6,7 @@ No broker runs here: the library's producer is stood in for, by its own signatur
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 import sys
 from types import SimpleNamespace
@@ -27,6 +28,7 @@ class StandIn:
         self.running = False
         self.fails: Exception | None = None
         self.hangs = False
+        self.stops: Exception | None = None
 
     async def start(self) -> None:
         if self.fails is not None:
@@ -41,6 +43,8 @@ class StandIn:
         return acknowledged
 
     async def stop(self) -> None:
+        if self.stops is not None:
+            raise self.stops
         self.running = False
 
 
@@ -55,6 +59,19 @@ async def test_a_record_is_keyed_by_its_id_and_holds_the_envelope() -> None:
     assert made.running
     await topic.close()
     assert not made.running
+
+
+async def test_a_client_that_does_not_close_is_let_go_with_a_line_for_who_looks(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    made = StandIn()
+    made.stops = RuntimeError("stuck")
+    topic = EventTopic("t", lambda: made)
+    await topic.send([("a", b"{}")])
+    with caplog.at_level(logging.DEBUG, logger=event_topic.__name__):
+        await topic.close()
+    (line,) = caplog.records
+    assert (line.levelno, "stuck" in line.getMessage()) == (logging.DEBUG, True)
 
 
 async def test_brokers_that_are_not_there_are_tried_anew_the_next_time() -> None:

@@ -11,7 +11,7 @@ from typing import Final
 
 import aiohttp
 
-from relay.errors import PeerError, PeerTimeout
+from relay.errors import PeerError, PeerTimeout, foreign_words
 
 log = logging.getLogger(__name__)
 
@@ -93,8 +93,9 @@ def peer_error(error: Exception) -> PeerError:
     if isinstance(error, TimeoutError):
         return PeerTimeout(f"no trickle connection in time: {error}")
     if isinstance(error, aiohttp.ClientSSLError | aiohttp.ServerFingerprintMismatch):
-        return PeerError(f"trickle connection is not trusted: {error}", code="untrusted")
-    return PeerError(f"trickle connection failed: {error or type(error).__name__}")
+        words = foreign_words(error)
+        return PeerError(f"trickle connection is not trusted: {words}", code="untrusted")
+    return PeerError(f"trickle connection failed: {foreign_words(error)}")
 
 
 def is_final(error: PeerError) -> bool:

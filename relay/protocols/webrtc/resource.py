@@ -10,7 +10,7 @@ from urllib.parse import urljoin
 
 import aiohttp
 
-from relay.errors import PeerError, PeerRefused, PeerTimeout
+from relay.errors import PeerError, PeerRefused, PeerTimeout, foreign_words
 from relay.protocols.webrtc.sdp import MAX_SIZE
 
 _log = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ class Resource:
                 f"{self._url}: its certificate is not trusted: {why}", code="tls_untrusted"
             ) from error
         except (aiohttp.ClientError, ValueError) as error:
-            raise PeerError(f"{self._url}: {error}") from error
+            raise PeerError(f"{self._url}: {foreign_words(error)}") from error
         if len(body) > MAX_SIZE:
             raise PeerError("the answer is too large", code="bad_answer")
         return body.decode("utf-8", "replace")

@@ -1,0 +1,64 @@
+"""Addresses as people type them, and what is said of those that do not do."""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+from typing import Final
+from urllib.error import URLError
+from urllib.parse import urlsplit
+
+from relay.errors import ConfigError, PeerTimeout, foreign_words
+
+SCHEMES: Final = ("http", "https")
+NO_TLS: Final = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"})
+"""OpenSSL's reasons for an answer that is none in TLS."""
+
+
+def check(text: str) -> None:
+    """
+    Raises:
+        ConfigError: no http(s) address; with the likely one where only the scheme is missing.
+    """
+    try:
+        parts = urlsplit(text)
+        well = parts.scheme in SCHEMES and bool(parts.hostname)
+    except ValueError:
+        well = False
+    if not well:
+        hint = "" if "://" in text else f": write {likely(text)}"
+        raise ConfigError(f"{text} is no http:// or https:// address{hint}")
+
+
+def likely(text: str) -> str:
+    """The address that was meant by one without a scheme."""
+    return text if "://" in text else f"http://{text}"
+
+
+def unanswered(url: str, error: Exception, hint: str = "") -> PeerTimeout:
+    """Nobody answered, or not by the protocol of the address.
+
+    Args:
+        hint: what may help, where it is not the other scheme.
+    """
+    cause = error.reason if isinstance(error, URLError) else error
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        words = f"its certificate is not trusted: {cause.verify_message}"
+    elif isinstance(cause, BaseException):
+        words = foreign_words(cause)
+    else:
+        words = cause
+    likely_help = _other_scheme(url, cause) or hint
+    told = f" ({likely_help})" if likely_help else ""
+    return PeerTimeout(f"{url} does not answer: {words}{told}")
+
+
+def _other_scheme(url: str, cause: object) -> str:
+    parts = urlsplit(url)
+    if parts.scheme == "https":
+        other = isinstance(cause, ssl.SSLError) and cause.reason in NO_TLS
+    else:
+        # A server of TLS hangs up on what is none, or answers in bytes that are no HTTP.
+        other = isinstance(cause, ConnectionResetError | http.client.BadStatusLine)
+    scheme = "http" if parts.scheme == "https" else "https"
+    return f"try {scheme}://{parts.netloc}" if other else ""
