@@ -14,6 +14,7 @@ from relay.cli.options import refuse_open_door
 from relay.cli.role import Role
 from relay.cli.taken import listening
 from relay.config import Gateway, Settings, is_loopback
+from relay.errors import Unavailable
 
 if TYPE_CHECKING:
     from relay.api.server import Server
@@ -139,7 +140,13 @@ class WorkerRole:
         }
 
     async def ready(self) -> Mapping[str, Any]:
+        """Whoever configured a pipeline counts on it: none may be missing from the start."""
         await self._node.wait_ready()
+        if why := self._node.unloaded():
+            raise Unavailable(
+                f"the worker does not start: {why}; mend it, or take it out of worker.pipelines",
+                code="not_ready",
+            )
         return {}
 
     async def drain(self, deadline: float) -> None:

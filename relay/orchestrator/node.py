@@ -222,9 +222,18 @@ class OrchestratorNode:
             if given is not None:
                 raise ConfigError("orchestrator.tls needs an https:// service_url")
             return None
-        if given is not None:
-            return given
         host = self._told.host if self._told is not None else self._settings.host
+        if given is not None:
+            if others := given.names_unlike(host):
+                log.warning(
+                    "orchestrator.tls.cert is made for %s, and gateways are told %s: those with"
+                    " node_tls: ca will not take it. Get one for %s, or set"
+                    " orchestrator.service_url to a name that it has",
+                    ", ".join(others),
+                    host,
+                    host,
+                )
+            return given
         return KeptCertificate(self._settings.data_dir, host)
 
     def _runner_url(self) -> str:

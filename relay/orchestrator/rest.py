@@ -160,7 +160,9 @@ class Rest:
         if self._stall().draining:
             return _json({"status": "draining"}, status=503)
         if not self._runners.usable:
-            return _json({"status": "no runner works"}, status=503)
+            return _json(
+                {"status": "no runner works", "reason": self._runners.why_unusable()}, status=503
+            )
         return _json({"status": "ready"})
 
 

@@ -44,6 +44,15 @@ class RunnerState(Enum):
     DOWN = "down"
 
 
+WAITING: Final = {
+    RunnerState.NEW: "its runner was not asked yet",
+    RunnerState.UP: "its runner is up",
+    RunnerState.LOADING: "its runner is loading",
+    RunnerState.DOWN: "its runner does not answer well; the log says why",
+}
+MAX_TOLD: Final = 8
+"""Models that one reason names."""
+
 _TABLE: Final[Mapping[RunnerState, frozenset[RunnerState]]] = {
     RunnerState.NEW: frozenset({RunnerState.UP, RunnerState.LOADING, RunnerState.DOWN}),
     RunnerState.UP: frozenset({RunnerState.LOADING, RunnerState.DOWN}),
@@ -162,6 +171,15 @@ class Runners:
         return frozenset(
             url for url, runner in self.watched.items() if runner.state is RunnerState.UP
         )
+
+    def why_unusable(self) -> str:
+        """What each runner's models wait for, without the runners' addresses."""
+        told = [
+            f"{model}: {runner.broken.get(model) or WAITING[runner.state]}"
+            for runner in self.watched.values()
+            for model in runner.models
+        ]
+        return "; ".join(told[:MAX_TOLD]) or "no runner is configured (orchestrator.models)"
 
     def candidates(self, model: str) -> list[Entry]:
         return self.capacity.candidates(model, self._able(model))

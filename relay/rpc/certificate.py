@@ -290,6 +290,26 @@ def _will_do(
     )
 
 
+def names_of(certificate: x509.Certificate) -> list[str]:
+    """The names and addresses that it is made for, as they are written."""
+    return list(dict.fromkeys(str(name.value) for name in _names_in(certificate)))
+
+
+def is_for(certificate: x509.Certificate, host: str) -> bool:
+    """Whether whoever verifies takes it for ``host`` (RFC 9525: alternative names only, an
+    asterisk for the whole first label)."""
+    wanted = (host if host.isascii() else host.encode("idna").decode()).lower()
+    try:
+        return x509.IPAddress(ip_address(wanted)) in _names_in(certificate)
+    except ValueError:
+        names = [name.value.lower() for name in _names_in(certificate) if _is_dns(name)]
+    return wanted in names or f"*.{wanted.partition('.')[2]}" in names
+
+
+def _is_dns(name: x509.GeneralName) -> bool:
+    return isinstance(name, x509.DNSName)
+
+
 def _names_in(certificate: x509.Certificate) -> list[x509.GeneralName]:
     try:
         found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)

@@ -12,8 +12,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from cryptography import x509
+
 from relay.errors import ConfigError
-from relay.rpc.certificate import SERVER_ALPN, serve_from_now_on, server_context
+from relay.rpc.certificate import (
+    SERVER_ALPN,
+    is_for,
+    names_of,
+    serve_from_now_on,
+    server_context,
+)
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +96,11 @@ class GivenCertificate:
                 if str(error) != told:
                     told = str(error)
                     log.error("the certificate is not changed: %s", told)
+
+    def names_unlike(self, host: str) -> list[str]:
+        """The names that it is made for, when ``host`` is none of them; else nothing."""
+        leaf = x509.load_pem_x509_certificate(self._pair[0].read_bytes())
+        return [] if is_for(leaf, host) else names_of(leaf) or ["no name"]
 
     def _read(self) -> bytes:
         return b"".join(path.read_bytes() for path in self._pair)

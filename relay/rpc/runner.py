@@ -48,11 +48,13 @@ class RunnerHealth:
         slots: None where a runner does not tell (stock ones do not).
         broken: models of it that could not be loaded; its schema answer says why. An
             extension of ours.
+        reason: what does not work, in words for a person; told, and not read.
     """
 
     status: RunnerStatus
     slots: Slots | None = None
     broken: tuple[str, ...] = ()
+    reason: str = field(default="", compare=False)
 
     @classmethod
     def parse(cls, body: bytes) -> RunnerHealth:
@@ -82,6 +84,8 @@ class RunnerHealth:
             fields["slots"] = {"total": self.slots.total, "free": self.slots.free}
         if self.broken:
             fields["broken_models"] = list(self.broken)
+        if self.reason:
+            fields["reason"] = self.reason
         return dump(fields)
 
 

@@ -6,7 +6,7 @@ import asyncio
 import hmac
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
@@ -20,10 +20,8 @@ from relay.errors import (
     ConfigError,
     NotFound,
     RelayError,
-    TooLarge,
     Unauthorized,
     Unavailable,
-    UnsupportedMedia,
 )
 from relay.protocols.trickle.client import open_session
 from relay.rpc.capabilities import LIVE_PIPELINE
@@ -51,21 +49,26 @@ from relay.rpc.strangers import http_log
 from relay.rpc.trust import Trust
 from relay.worker.farewell import farewell
 from relay.worker.hardware import find_gpus
-from relay.worker.messages import NOBODY, Caller, Configure
+from relay.worker.messages import Caller, Configure
+from relay.worker.requests import (
+    MAX_BODY,
+    Handler,
+    answer,
+    caller_of,
+    json_errors,
+    not_loaded,
+    start_of,
+)
 from relay.worker.supervisor import STOP_WITHIN, Slot, SlotState
 
 log = logging.getLogger(__name__)
 _http = http_log(__name__)
 
-MAX_BODY: Final = 256 << 10
-READ_WITHIN: Final = 10.0
 IDLE: Final = 75.0
 """Seconds that a connection may wait for its next request, or for the end of its head."""
 MAX_BEAT: Final = 0.5
 PROBES: Final = (HEALTH_PATH, ALIVE_PATH, READY_PATH)
 """What containers are probed by, and no token is asked for."""
-
-_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class WorkerNode:
@@ -117,7 +120,7 @@ class WorkerNode:
             ConfigError: the address cannot be listened on.
         """
         self._session = open_session(GuardedConnector)
-        app = web.Application(client_max_size=MAX_BODY, middlewares=[_json_errors, self._gate])
+        app = web.Application(client_max_size=MAX_BODY, middlewares=[json_errors, self._gate])
         app.add_routes(
             [
                 web.get(HEALTH_PATH, self._on_health),
@@ -196,40 +199,50 @@ class WorkerNode:
         else:
             status = RunnerStatus.LOADING
         broken = tuple(model for model in self._models if "error" in self._model(model))
-        return RunnerHealth(status, Slots(len(self.slots), free), broken)
+        return RunnerHealth(status, Slots(len(self.slots), free), broken, self.problem())
 
     def problem(self) -> str:
         """Why slots, or models in them, do not work; empty when all do."""
         words = [f"slot {slot.number}: {slot.problem}" for slot in self.slots if slot.problem]
-        for model in self._models:
-            reason = self._model(model).get("error")
-            if reason:
-                words.append(f"{model}: {reason}")
-        return "; ".join(words)
+        return "; ".join([*words, *self._unloaded()])
+
+    def unloaded(self) -> str:
+        """Which models could not be loaded, and why; empty when none."""
+        return "; ".join(self._unloaded())
+
+    def _unloaded(self) -> list[str]:
+        told = {model: self._model(model).get("error") for model in self._models}
+        return [f"{model}: {reason}" for model, reason in told.items() if reason]
 
     # Requests.
 
     async def _on_health(self, request: web.Request) -> web.Response:
-        return _answer(self.health().serialise())
+        health = self.health()
+        return answer(
+            (health if self._may_read(request) else replace(health, reason="")).serialise()
+        )
 
     async def _on_alive(self, request: web.Request) -> web.Response:
-        return _answer(dump({"status": "ok"}))
+        return answer(dump({"status": "ok"}))
 
     async def _on_ready(self, request: web.Request) -> web.Response:
         """Whether a slot is warm, busy or not, and jobs are taken at all."""
         if self.draining:
-            return _answer(dump({"status": "draining"}), 503)
+            return answer(dump({"status": "draining"}), 503)
         warm = (SlotState.READY, SlotState.BUSY)
         if not any(slot.state in warm and not slot.broken for slot in self.slots):
-            return _answer(dump({"status": "no slot is warm"}), 503)
-        return _answer(dump({"status": "ready"}))
+            told = {"status": "no slot is warm"}
+            if (why := self.problem()) and self._may_read(request):
+                told["reason"] = why
+            return answer(dump(told), 503)
+        return answer(dump({"status": "ready"}))
 
     async def _on_version(self, request: web.Request) -> web.Response:
-        return _answer(RunnerVersion(_package_version(), self._asked_model(request)).serialise())
+        return answer(RunnerVersion(_package_version(), self._asked_model(request)).serialise())
 
     async def _on_hardware(self, request: web.Request) -> web.Response:
         hardware = HardwareInformation(LIVE_PIPELINE, self._asked_model(request), self._gpus)
-        return _answer(serialise_hardware(hardware))
+        return answer(serialise_hardware(hardware))
 
     async def _on_schema(self, request: web.Request) -> web.Response:
         model_id = self._asked_model(request)
@@ -237,13 +250,13 @@ class WorkerNode:
             raise NotFound(f"there is no model {model_id!r}", code="unknown_model")
         model = self._model(model_id)
         if "error" in model:
-            raise RelayError(_broken(model_id, model["error"]), code="model_broken")
+            raise RelayError(not_loaded(model_id, model["error"]), code="model_broken")
         if "schema" not in model:
             raise Unavailable(f"model {model_id!r} is being loaded", code="not_loaded")
-        return _answer(RunnerSchema(model_id, model["version"], model["schema"]).serialise())
+        return answer(RunnerSchema(model_id, model["version"], model["schema"]).serialise())
 
     async def _on_start(self, request: web.Request) -> web.Response:
-        job = await _start_of(request)
+        job = await start_of(request)
         if not job.model_id:
             job = replace(job, model_id=self._models[0])
         if job.model_id not in self._models:
@@ -251,14 +264,14 @@ class WorkerNode:
         reason = self._model(job.model_id).get("error")
         if reason:
             # Not a 500: by that an orchestrator would take this worker for a busy one.
-            raise BadInput(_broken(job.model_id, reason), code="model_broken")
+            raise BadInput(not_loaded(job.model_id, reason), code="model_broken")
         able = (slot for slot in self.slots if slot.state is SlotState.READY)
         slot = next((slot for slot in able if "schema" in slot.models.get(job.model_id, {})), None)
         if slot is None or self.draining:
             raise Unavailable(NO_CAPACITY, code="no_capacity")
-        await slot.start(job, _caller_of(request))
+        await slot.start(job, caller_of(request))
         log.info("slot %d: job %d of %s has started", slot.number, slot.count, job.model_id)
-        return _answer(
+        return answer(
             dump(
                 {
                     "publish_url": job.publish_url,
@@ -272,15 +285,19 @@ class WorkerNode:
         )
 
     @web.middleware
-    async def _gate(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
+    async def _gate(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """The bearer token, for everything but the probes."""
-        token = self.settings.token
-        if token is not None and request.path not in PROBES:
-            given = request.headers.get("Authorization", "")
-            wanted = f"Bearer {token}"
-            if not hmac.compare_digest(given.encode("utf-8", "replace"), wanted.encode()):
-                raise Unauthorized("the bearer token is missing or wrong")
+        if request.path not in PROBES and not self._may_read(request):
+            raise Unauthorized("the bearer token is missing or wrong")
         return await handler(request)
+
+    def _may_read(self, request: web.Request) -> bool:
+        """It brings the token, or none is asked for."""
+        token = self.settings.token
+        if token is None:
+            return True
+        given = request.headers.get("Authorization", "")
+        return hmac.compare_digest(given.encode("utf-8", "replace"), f"Bearer {token}".encode())
 
     # What the answers are made of.
 
@@ -313,62 +330,6 @@ class WorkerNode:
             await farewell(self._session, job, reason, self._trust.job(reach))
 
 
-def _caller_of(request: web.Request) -> Caller:
-    transport = request.transport
-    if transport is None:
-        return NOBODY
-    peer, here = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
-    return Caller(peer[0] if peer else None, here[0] if here else None)
-
-
-async def _start_of(request: web.Request) -> RunnerStart:
-    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise UnsupportedMedia("a body must come without a content encoding", code="encoding")
-    if (request.content_length or 0) > MAX_BODY:
-        raise TooLarge(f"a body of more than {MAX_BODY} bytes")
-    try:
-        async with asyncio.timeout(READ_WITHIN):
-            body = await request.read()
-    except web.HTTPRequestEntityTooLarge as error:
-        raise TooLarge(f"a body of more than {MAX_BODY} bytes") from error
-    except TimeoutError as error:
-        raise BadInput("the body did not come in time", code="slow_body") from error
-    except web.RequestPayloadError as error:
-        raise BadInput("the body breaks off or is badly framed", code="bad_body") from error
-    return RunnerStart.parse(body)
-
-
-@web.middleware
-async def _json_errors(request: web.Request, handler: _Handler) -> web.StreamResponse:
-    """Every refusal as the JSON that a stock orchestrator reads.
-
-    On the start path it must be 400, 401, 422 or 500: any other status, or a body that is
-    no JSON, makes a stock orchestrator drop its caller's connection.
-    """
-    try:
-        return await handler(request)
-    except RelayError as error:
-        status, message = error.status, str(error)
-    except web.HTTPException as error:
-        status, message = error.status, error.reason
-    except ConnectionError:
-        raise  # the caller went away: there is nobody to answer
-    except Exception as error:
-        log.exception("a request to %s failed", request.path)
-        text = dump({"detail": {"msg": "internal error"}}).decode()
-        raise web.HTTPInternalServerError(text=text, content_type="application/json") from error
-    if request.path == START_PATH and status not in (400, 401, 422, 500):
-        status = 400 if status < 500 else 500
-    detail: object = {"msg": message}
-    if status == 422:
-        detail = [{"loc": ["body"], "msg": message, "type": "value_error"}]
-    return _answer(dump({"detail": detail}), status)
-
-
-def _broken(model_id: str, reason: str) -> str:
-    return f"model {model_id!r} could not be loaded: {reason}"
-
-
 def _report(task: asyncio.Task[None]) -> None:
     """Say what ended a task that nobody waits for before the node stops."""
     if not task.cancelled() and task.exception() is not None:
@@ -383,10 +344,6 @@ def _models_of(settings: Worker) -> list[str]:
     if twice:
         raise ConfigError(f"worker.pipelines: {', '.join(sorted(twice))}: named twice")
     return models
-
-
-def _answer(body: bytes, status: int = 200) -> web.Response:
-    return web.Response(body=body, status=status, content_type="application/json")
 
 
 def _package_version() -> str:

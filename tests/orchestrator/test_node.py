@@ -59,6 +59,29 @@ async def test_the_operators_certificate_is_served_in_the_place_of_our_own(tmp_p
         await node.start()
 
 
+@pytest.mark.parametrize(
+    ("host", "told"),
+    [("node.example", True), ("*.example", False), ("NODE.example", False), ("127.0.0.1", True)],
+)
+async def test_a_certificate_for_another_name_than_is_told_is_a_warning_at_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, host: str, told: bool
+) -> None:
+    certificate, key = self_signed(host, datetime.now(UTC))
+    (tmp_path / "given.pem").write_bytes(certificate)
+    (tmp_path / "given.key").write_bytes(key)
+    files = NodeTlsFiles(cert=tmp_path / "given.pem", key=tmp_path / "given.key")
+    url = "https://other.example" if host == "node.example" else "https://node.example:8935"
+    node = OrchestratorNode(Orchestrator(port=0, data_dir=tmp_path, tls=files, service_url=url))
+    await node.start()
+    await node.stop()
+    lines = [line for line in caplog.messages if "orchestrator.tls.cert" in line]
+    assert bool(lines) is told
+    if told:
+        assert host in lines[0]
+        assert "orchestrator.service_url" in lines[0]
+        assert "node_tls: ca" in lines[0]
+
+
 async def test_a_damaged_certificate_is_named_at_start(tmp_path: Path) -> None:
     (tmp_path / "cert.pem").write_text("garbage")
     (tmp_path / "key.pem").write_text("garbage")

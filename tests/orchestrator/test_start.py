@@ -494,7 +494,9 @@ async def test_alive_is_not_ready(tmp_path: Path) -> None:
         runner.status = RunnerStatus.LOADING
         async with desk(tmp_path, sold(runner), wait=False) as one:
             assert (await _get(one, "/healthz"))[0] == 200
-            assert (await _get(one, "/readyz"))[0] == 503
+            status, told = await _get(one, "/readyz")
+            assert (status, told["status"]) == (503, "no runner works")
+            assert MODEL in told["reason"]
             runner.status = RunnerStatus.IDLE
             await one.until_up()
             assert await _get(one, "/readyz") == (200, {"status": "ready"})

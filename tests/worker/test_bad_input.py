@@ -16,7 +16,7 @@ import pytest_asyncio
 from relay.config import Pipeline, Worker
 from relay.errors import ParseError
 from relay.rpc.runner import RunnerStart, Slots
-from relay.worker import node as node_module
+from relay.worker import requests as requests_module
 from relay.worker.node import WorkerNode
 from relay.worker.supervisor import SlotState
 
@@ -140,7 +140,7 @@ async def test_a_bad_address(node: WorkerNode, path: str, status: int) -> None:
 async def test_a_body_that_breaks_off_or_never_comes(
     node: WorkerNode, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(node_module, "READ_WITHIN", 0.1)
+    monkeypatch.setattr(requests_module, "READ_WITHIN", 0.1)
     told, answer = await raw(node, "POST", START, b"Content-Length: 100", body=b"{")
     assert (told, answer["detail"]["msg"]) == (400, "the body did not come in time")
     head = b"POST /live-video-to-video HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer k\r\n"

@@ -25,8 +25,10 @@ from relay.errors import ConfigError, PeerRefused, Unavailable
 from relay.rpc.certificate import node_certificate, server_context
 from relay.rpc.runner import RunnerStart, RunnerStatus
 from relay.rpc.runner_client import RunnerClient
-from relay.worker.node import MAX_BODY, WorkerNode
+from relay.worker.node import WorkerNode
+from relay.worker.requests import MAX_BODY
 from relay.worker.supervisor import SlotState
+from tests.network import ran
 from tests.worker import clip
 from tests.worker.desk import Desk, desk, until
 
@@ -333,6 +335,7 @@ async def test_a_pipeline_that_does_not_load_is_named_and_the_others_work(
         assert (await ask(node, "/schema?model_id=paint"))[0] == 200
         status, health = await ask(node, "/health")
         assert (health["status"], health["broken_models"]) == ("IDLE", ["broken", "nowhere", "odd"])
+        assert "nowhere: import: ModuleNotFoundError: No module named" in health["reason"]
         lines = [record for record in caplog.records if "cannot be served" in record.getMessage()]
         assert [line.name for line in lines] == ["relay.worker.slot"] * 3
 
@@ -349,7 +352,30 @@ async def test_a_worker_that_cannot_work_says_why(entry: str, word: str) -> None
         with pytest.raises(Unavailable, match=word):
             await asyncio.wait_for(node.wait_ready(), 30)
         assert node.health().status is RunnerStatus.ERROR
-        assert (await ask(node, "/readyz"))[0] == 503
+        status, answer = await ask(node, "/readyz")
+        assert (status, word in answer["reason"]) == (503, True)
+        assert word in (await ask(node, "/health"))[1]["reason"]
+
+
+async def test_without_the_token_nobody_reads_why_a_worker_does_not_work() -> None:
+    async with worker({"only": "tests.worker.stand_ins:BrokenLoad"}, token="secret") as node:
+        with pytest.raises(Unavailable):
+            await asyncio.wait_for(node.wait_ready(), 30)
+        for path in ("/health", "/readyz"):
+            assert "reason" not in (await ask(node, path))[1]
+            assert "no model at" in (await ask(node, path, token="secret"))[1]["reason"]
+
+
+async def test_a_worker_with_a_pipeline_that_cannot_be_imported_is_not_ready_and_ends() -> None:
+    models = {"nowhere": "tests.worker.nothing_here:Nothing", "echo": "pipelines.echo:Echo"}
+    pipelines = [{"model_id": name, "entry": entry} for name, entry in models.items()]
+    code, out, errors = await ran(
+        *("worker", "--port", "0", "--set", "worker.slots=1"),
+        *("--set", f"worker.pipelines={json.dumps(pipelines)}"),
+    )
+    assert (code, out) == (1, "")
+    assert "nowhere: import: ModuleNotFoundError" in errors.splitlines()[-1]
+    assert "worker.pipelines" in errors.splitlines()[-1]
 
 
 async def test_a_machine_that_starts_no_process_is_told_and_tried_again(
