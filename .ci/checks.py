@@ -15,6 +15,9 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 BIN = Path(sys.executable).parent
+WORKERS = min(2, os.cpu_count() or 1)
+"""Processes that share the test files: most tests wait rather than compute, yet the media of
+more networks at once than there are cores would be late."""
 CHECKS = {
     "format": [str(BIN / "ruff"), "format", "--check", "."],
     "lint": [str(BIN / "ruff"), "check", "."],
@@ -45,7 +48,8 @@ def main(arguments: list[str]) -> int:
     print("== tests", flush=True)
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        pytest = [sys.executable, "-m", "pytest", "-q", f"--junit-xml={report}", *arguments]
+        pytest = [sys.executable, "-m", "pytest", "-q", f"--junit-xml={report}"]
+        pytest += ["-n", str(WORKERS), "--dist", "loadfile", *arguments]
         code = subprocess.run(pytest, check=False).returncode
         passed, failed, skipped = counts(report)
     if code and not failed:
