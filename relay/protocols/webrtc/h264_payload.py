@@ -15,6 +15,7 @@ _START_CODE: Final = b"\0\0\0\1"
 _SLICE: Final = 1
 _IDR: Final = 5
 _SPS: Final = 7
+_PPS: Final = 8
 _DELIMITER: Final = 9
 _FILLER: Final = 12
 _LAST_SINGLE: Final = 23
@@ -22,6 +23,17 @@ _STAP_A: Final = 24
 _FU_A: Final = 28
 _MIXED: Final = frozenset({25, 26, 27, 29})
 """STAP-B, MTAP and FU-B: interleaved mode, which no answer of ours agrees to."""
+
+
+def lacks_front(payload: bytes) -> bool:
+    """Whether this payload is of a key frame whose parameter sets went before it.
+
+    True of an IDR slice, whole or a piece, and of a picture parameter set.
+    """
+    kind = payload[0] & 31 if payload else 0
+    if kind == _FU_A and len(payload) > 1:
+        kind = payload[1] & 31
+    return kind in (_IDR, _PPS)
 
 
 def packetize(annexb: bytes, mtu: int = MTU) -> list[bytes]:

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from relay.media.h264 import ParameterSets, Sps
 from relay.media.unit import VIDEO_CLOCK
-from relay.protocols.webrtc.h264_payload import Depacketizer
+from relay.protocols.webrtc.h264_payload import Depacketizer, lacks_front
 from relay.protocols.webrtc.reception import RESTART_STEP, Received, Reception
 from relay.protocols.webrtc.repair import Repair
 from relay.protocols.webrtc.rtp import RtpPacket, unwrap_rtx
@@ -34,6 +34,10 @@ MAX_HELD: Final = 1500
 
 FIRST_KEYFRAME_WAIT: Final = 0.1
 """Seconds that a stream has to begin with a key frame of its own."""
+
+EARLIER: Final = 16
+"""Packets before the first one that are asked for where it is of a key frame and not its
+front: the front was lost, or comes late."""
 
 ASK_AGAIN: Final = 0.5
 """Seconds between two requests for the same key frame."""
@@ -212,7 +216,8 @@ class VideoReceiver(Received):
         self._reception = Reception(VIDEO_CLOCK, packet.sequence, packet.timestamp, now)
         self._repair = self._new_repair()
         self._sets = ParameterSets()
-        self._begin_at(packet.sequence, now + FIRST_KEYFRAME_WAIT)
+        earlier = EARLIER if lacks_front(packet.payload) else 0
+        self._begin_at(packet.sequence - earlier, now + FIRST_KEYFRAME_WAIT)
         return True
 
     def _new_repair(self) -> Repair:

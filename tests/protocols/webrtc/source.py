@@ -139,4 +139,6 @@ class Session:
         for packet in parse_compound(data):
             assert isinstance(packet, Nack)
             for sequence in packet.sequences:
+                if sequence not in self.sender.history:
+                    continue  # asked for on suspicion: it was never sent
                 self.forward.send(self.sender.retransmission(sequence).serialise())

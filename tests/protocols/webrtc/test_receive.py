@@ -121,6 +121,38 @@ def test_a_key_frame_that_begins_in_its_middle_is_none() -> None:
     assert numbers(feed(video, sender.packets(unit))) == [0]
 
 
+@pytest.mark.parametrize("sequence", [100, 0, 3])
+def test_a_lost_front_of_the_first_key_frame_is_asked_for(sequence: int) -> None:
+    video, sender = receiver(), Sender(sequence=sequence)
+    front, *rest = sender.next(keyframe=True)
+    assert feed(video, rest) == []
+    asked = video.poll(0.0)
+    assert asked.nack == tuple((sequence + 1 - back) & 0xFFFF for back in range(16, 0, -1))
+    assert not asked.keyframe
+    assert numbers(video.feed(sender.retransmission(front.sequence), 0.05)) == [0]
+    assert numbers(feed(video, sender.next(), 0.05)) == [1]
+    assert video.poll(9.0) == ([], (), False)  # what was never sent is not missed
+
+
+def test_a_late_front_of_the_first_key_frame_is_taken() -> None:
+    video, sender = receiver(nack=False), Sender()
+    front, *rest = sender.next(keyframe=True)
+    late = [*rest, *sender.next()]
+    assert feed(video, late[:3], 0.0) == []
+    assert feed(video, [front], 0.02) == []
+    assert numbers(feed(video, late[3:], 0.03)) == [0, 1]
+    assert video.lost == 0
+
+
+def test_a_front_that_never_comes_costs_no_more_than_a_key_frame() -> None:
+    video, sender = receiver(), Sender()
+    assert feed(video, sender.next(keyframe=True)[1:]) == []
+    assert not video.poll(0.05).keyframe
+    assert video.poll(receive.FIRST_KEYFRAME_WAIT).keyframe
+    assert numbers(feed(video, sender.next(keyframe=True), 0.15)) == [1]
+    assert video.poll(0.15).nack == ()
+
+
 def test_a_key_frame_without_parameter_sets_gets_the_remembered_ones() -> None:
     video, sender = started()
     (picture,) = feed(video, sender.packets(sender.unit(keyframe=True, sets=False)))
@@ -132,7 +164,7 @@ def test_a_key_frame_without_parameter_sets_gets_the_remembered_ones() -> None:
 def test_a_key_frame_whose_parameter_sets_nobody_knows_is_no_beginning() -> None:
     video, sender = receiver(), Sender()
     assert feed(video, sender.packets(sender.unit(keyframe=True, sets=False))) == []
-    assert video.poll(0.0).keyframe
+    assert video.poll(receive.FIRST_KEYFRAME_WAIT).keyframe  # they may come late
 
 
 def test_parameter_sets_under_a_marker_of_their_own_are_no_picture() -> None:
