@@ -154,7 +154,7 @@ async def _(e: Endpoint) -> None:
         path = ice.selected
         if path is None:
             raise Failed("a connection that has ended", "one that lives")
-        path.renew(ice._ours[-1], ice.remote)
+        path.renew(ice.credentials.ours, ice.remote)
         path.next_check = asked = time.monotonic()
         ice.on_schedule(asked)
         await asyncio.sleep(RESTARTED)

@@ -19,6 +19,7 @@ from relay.conformance.endpoint import Side
 from relay.errors import BadInput, RelayError, Unprocessable
 from relay.gateway.node import GatewayNode
 from relay.protocols.webrtc import session, stun
+from relay.protocols.webrtc.credentials import Generations
 from relay.protocols.webrtc.dtls import Dtls
 from relay.protocols.webrtc.egress_session import EgressSession
 from relay.protocols.webrtc.ice import IceSession
@@ -109,14 +110,14 @@ def _forgets_former(patch: pytest.MonkeyPatch) -> None:
 
 
 def _keeps_the_first(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(IceSession, "_add_ours", _only_two(IceSession._add_ours))
+    patch.setattr(Generations, "_add", _only_two(Generations._add))
 
 
-def _only_two(add: Callable[[IceSession, Any], None]) -> Callable[[IceSession, Any], None]:
-    def add_until_two(self: IceSession, credentials: Any) -> None:
+def _only_two(add: Callable[[Generations, Any], None]) -> Callable[[Generations, Any], None]:
+    def add_until_two(self: Generations, credentials: Any) -> None:
         add(self, credentials)
         if credentials.number > 1:
-            self.port.drop_ufrag(credentials.ufrag.encode())
+            self._drop_name(credentials.ufrag.encode())
 
     return add_until_two
 

@@ -7,9 +7,7 @@ us is seen as peer-reflexive, and nobody can make us knock at third parties.
 The controlling side (our own clients) checks the candidates of the answer and nominates
 the first that answers.
 
-A *path* is a remote address that has passed an authenticated check. A restart gives both
-ends new credentials; old and new are answered until the new ones are nominated (RFC 9725
-section 4.3.3).
+A *path* is a remote address that has passed an authenticated check.
 """
 
 from __future__ import annotations
@@ -21,11 +19,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from relay.protocols.webrtc import stun
+from relay.protocols.webrtc.credentials import GENERATION_LIFE, Credentials, Generations
 from relay.protocols.webrtc.path import (
     CONSENT_INTERVAL,
     NEVER,
     SILENCE,
-    Credentials,
     IceStatistics,
     Path,
     Port,
@@ -43,8 +41,6 @@ _CHECK_SPACING: Final = 0.05
 _CANDIDATE_SPACING: Final = 0.02
 _CONSENT_RETRY: Final = 1.0
 _CONSENT_LIFE: Final = 30.0
-_GENERATION_LIFE: Final = 30.0
-_MAX_THEIRS: Final = 4
 _PRFLX_PRIORITY: Final = (110 << 24) + (65535 << 8) + 255
 
 
@@ -76,32 +72,35 @@ class IceSession:
     established: bool = False
     selected: Path | None = None
     statistics: IceStatistics = field(default_factory=IceStatistics)
-    _ours: list[Credentials] = field(default_factory=list)
-    _theirs: list[Credentials] = field(default_factory=list)
+    credentials: Generations = field(init=False)
     _paths: dict[Address, Path] = field(default_factory=dict)
     _transactions: dict[bytes, Transaction] = field(default_factory=dict)
     _tie_breaker: int = field(default_factory=lambda: secrets.randbits(64))
     _closed: bool = False
 
     def __post_init__(self) -> None:
-        self._theirs.append(Credentials(0, self.remote_ufrag, self.remote_pwd))
-        self._add_ours(Credentials.fresh(0, self.now))
+        self.credentials = Generations(
+            Credentials(0, self.remote_ufrag, self.remote_pwd),
+            lambda name: self.port.add_ufrag(name, self),
+            self.port.drop_ufrag,
+            self.now,
+        )
 
     # -- credentials -------------------------------------------------------------------
 
     @property
     def ufrag(self) -> str:
         """Ours, the newest."""
-        return self._ours[-1].ufrag
+        return self.credentials.ours.ufrag
 
     @property
     def pwd(self) -> str:
-        return self._ours[-1].pwd
+        return self.credentials.ours.pwd
 
     @property
     def remote(self) -> Credentials:
         """Theirs, the newest."""
-        return self._theirs[-1]
+        return self.credentials.theirs
 
     def restart(self, remote_ufrag: str, remote_pwd: str, now: float) -> tuple[str, str]:
         """Answer a restart of theirs; returns our new user name and password."""
@@ -110,25 +109,14 @@ class IceSession:
 
     def renew(self, now: float) -> tuple[str, str]:
         """Make new credentials of ours; those in use go on until these are nominated."""
-        if len(self._ours) > 1:  # of two restarts the last wins
-            self._drop_ours(self._ours[-1])
         self.statistics.generations += 1
-        self._add_ours(Credentials.fresh(self.statistics.generations, now))
-        self.on_schedule(now + _GENERATION_LIFE)
+        self.credentials.renew(self.statistics.generations, now)
+        self.on_schedule(now + GENERATION_LIFE)
         return self.ufrag, self.pwd
 
     def set_remote(self, ufrag: str, pwd: str) -> None:
         """Their newest credentials; the controlling side learns them from an answer."""
-        self._theirs.append(Credentials(self._theirs[-1].number + 1, ufrag, pwd))
-        del self._theirs[:-_MAX_THEIRS]
-
-    def _add_ours(self, credentials: Credentials) -> None:
-        self._ours.append(credentials)
-        self.port.add_ufrag(credentials.ufrag.encode(), self)
-
-    def _drop_ours(self, credentials: Credentials) -> None:
-        self._ours.remove(credentials)
-        self.port.drop_ufrag(credentials.ufrag.encode())
+        self.credentials.set_theirs(ufrag, pwd)
 
     def establish(self, now: float) -> None:
         """Media flows; checks held back so far go out."""
@@ -146,10 +134,10 @@ class IceSession:
         """
         for address in addresses:
             if address not in self._paths and len(self._paths) < MAX_PATHS:
-                path = Path(address, self, self._ours[-1], self._theirs[-1], now)
-                self._paths[address] = path
+                newest = self.credentials
+                self._paths[address] = Path(address, self, newest.ours, newest.theirs, now)
         for index, path in enumerate(self._paths.values()):
-            path.renew(self._ours[-1], self._theirs[-1])
+            path.renew(self.credentials.ours, self.credentials.theirs)
             if path.answered is None:
                 path.next_check = now + index * _CANDIDATE_SPACING
         self.on_schedule(now)
@@ -158,11 +146,10 @@ class IceSession:
 
     def request(self, message: Message, address: Address, now: float) -> None:
         """A Binding request whose USERNAME begins with one of our user names."""
-        first, _, second = message.attributes[stun.USERNAME].partition(b":")
-        ours = next((c for c in self._ours if c.ufrag.encode() == first), None)
-        if ours is None:
+        named = self.credentials.named(message.attributes[stun.USERNAME])
+        if named is None:
             return
-        theirs = next((c for c in self._theirs if c.ufrag.encode() == second), self._theirs[-1])
+        ours, theirs = named
         key = ours.pwd.encode()
         if not message.integrity_holds(key):
             self.statistics.refused += 1
@@ -226,9 +213,7 @@ class IceSession:
         path.priority = message.integer(stun.PRIORITY, 4) or path.priority
         if not self.controlling and stun.USE_CANDIDATE in message.attributes:
             path.nominated = now
-            if ours is self._ours[-1]:
-                for old in self._ours[:-1]:
-                    self._drop_ours(old)
+            self.credentials.nominated(ours)
         if self.selected is None:
             self._select(path)
         self._consider(path, now)
@@ -265,7 +250,7 @@ class IceSession:
 
     def probe(self, address: Address, now: float) -> None:
         """Media of theirs has come from there: ask whether that is where they are now."""
-        path = self._path(address, self._ours[-1], self._theirs[-1], now)
+        path = self._path(address, self.credentials.ours, self.credentials.theirs, now)
         if path is not None and now - path.checked >= _CHECK_SPACING:
             self._check(path, now)
 
@@ -354,9 +339,7 @@ class IceSession:
         if self.selected is not None and self.selected.silent(now):
             for path in list(self._paths.values()):
                 self._consider(path, now)
-        for old in self._ours[:-1]:
-            if now - max(old.used, self._ours[-1].used) > _GENERATION_LIFE:
-                self._drop_ours(old)
+        self.credentials.expire(now)
         return self._next_tick(now)
 
     def _next_tick(self, now: float) -> float:
@@ -366,7 +349,7 @@ class IceSession:
             if self.selected.next_check == NEVER and self.selected.answered is not None:
                 self.selected.next_check = now + consent_wait(self.consent_timeout)
                 times.append(self.selected.next_check)
-        if len(self._paths) > 1 or len(self._ours) > 1:
+        if len(self._paths) > 1 or self.credentials.several:
             times.append(now + SILENCE)
         return max(min(times, default=now + CONSENT_INTERVAL), now + 0.005)
 
@@ -390,8 +373,7 @@ class IceSession:
         if self._closed:
             return
         self._closed = True
-        for credentials in self._ours:
-            self.port.drop_ufrag(credentials.ufrag.encode())
+        self.credentials.close()
         for path in list(self._paths.values()):
             self._forget(path)
         for transaction in list(self._transactions):

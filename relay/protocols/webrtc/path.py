@@ -1,13 +1,13 @@
-"""The pieces of an ICE session: its credentials, its remote addresses, its port. Pure."""
+"""The pieces of an ICE session: its remote addresses, its port. Pure."""
 
 from __future__ import annotations
 
 import random
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
+from relay.protocols.webrtc.credentials import Credentials
 from relay.protocols.webrtc.stun import Address
 
 if TYPE_CHECKING:
@@ -42,25 +42,6 @@ class Port(Protocol):
     def drop_transaction(self, transaction: bytes) -> None: ...
     def claim(self, address: Address, path: Path, now: float) -> bool: ...
     def release(self, address: Address, path: Path) -> None: ...
-
-
-@dataclass(eq=False, slots=True)
-class Credentials:
-    """User name and password of one end, from one restart to the next.
-
-    Attributes:
-        number: grows with each restart of that end.
-        used: ours only: the last authenticated request that named them.
-    """
-
-    number: int
-    ufrag: str
-    pwd: str
-    used: float = 0.0
-
-    @classmethod
-    def fresh(cls, number: int, now: float) -> Credentials:
-        return cls(number, secrets.token_hex(6), secrets.token_hex(16), now)
 
 
 @dataclass(eq=False, slots=True)

@@ -426,7 +426,7 @@ def use_newest(side: Side) -> None:
     """Let checks go out with the newest credentials of both ends."""
     path = side.ice.selected
     assert path is not None
-    path.ours, path.theirs = side.ice._ours[-1], side.ice.remote
+    path.ours, path.theirs = side.ice.credentials.ours, side.ice.remote
 
 
 def test_a_client_may_go_on_naming_our_old_credentials_beside_its_new_ones() -> None:
@@ -440,7 +440,7 @@ def test_a_client_may_go_on_naming_our_old_credentials_beside_its_new_ones() -> 
     use_newest(pair.client)
     path = pair.client.ice.selected
     assert path is not None
-    path.theirs = pair.client.ice._theirs[-2]
+    path.theirs = pair.client.ice.credentials._theirs[-2]
     assert path.theirs.ufrag == before
     path.next_check = pair.network.now
     pair.client.ice.tick(pair.network.now)

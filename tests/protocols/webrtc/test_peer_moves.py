@@ -153,7 +153,7 @@ async def test_a_restart_in_mid_stream_keeps_keys_and_media(peers: Peers, mine: 
         ours.ice.set_remote(theirs.ice.ufrag, theirs.ice.pwd)
         path = ours.ice.selected
         assert path is not None
-        path.ours, path.theirs = ours.ice._ours[-1], ours.ice.remote
+        path.ours, path.theirs = ours.ice.credentials.ours, ours.ice.remote
         await until(lambda: old not in peers.udp._by_ufrag)
         await flows(ours, theirs, 2000)
         assert theirs._dtls is keys
