@@ -1,10 +1,10 @@
 """What does a viewer see over a bad link, and how soon is all well again?
 
-``python -m bench.loss [--full] [--seeds FIRST]``: 30 pictures a second of 2.2 Mbit/s and sound, in
-virtual time, from our own sending side over a seeded link of 30 ms round trip that loses 1, 3, 5 and
-10 % both ways and has one packet in ten come 20 to 50 ms late; then a squeeze to 500 kbit/s of 20 s;
-then an outage of 2 s. Held against aiortc's receive path (its NACK generator, its jitter buffer and
-its reports) behind the same sender and the same link.
+``python -m bench.loss [--full] [--seeds FIRST]``: 30 pictures a second of 2.2 Mbit/s and sound,
+in virtual time, from our own sending side over a seeded link of 30 ms round trip that loses 1, 3,
+5 and 10 % both ways and has one packet in ten come 20 to 50 ms late; then a squeeze to 500 kbit/s
+of 20 s; then an outage of 2 s. Held against aiortc's receive path (its NACK generator, its jitter
+buffer and its reports) behind the same sender and the same link.
 
 A picture counts as shown when it is whole and all since its key frame were shown before it, and
 all that were sent since the stream began count. The seeds are others than those that thresholds

@@ -1,18 +1,19 @@
 """WebRTC, as a walk from datagram to access unit and back.
 
-In: ``udp`` (``tcp``, ``framing``) reads batches of ``datagrams``, bounds strangers by ``sources`` and
-``half_open``, and finds the session by ``stun`` or address. ``ice`` and ``path`` say where a peer is,
-``roaming`` that it has moved. ``peer`` opens SRTP with the keys of ``dtls``, the one door to aiortc.
-``rtp`` is parsed, ``receive`` (``receive_audio``) puts packets in order, ``repair`` asks for lost ones,
-``h264_payload`` makes access units, ``reception``, ``congestion`` and ``remb`` report to the sender, and
-``ingest`` hands units on.
+In: ``udp`` (``tcp``, ``framing``) reads batches of ``datagrams``, bounds strangers by ``sources``
+and ``half_open``, and finds the session by ``stun`` or address. ``ice`` and ``path`` say where a
+peer is, ``roaming`` that it has moved. ``peer`` opens SRTP with the keys of ``dtls``, the one
+door to aiortc. ``rtp`` is parsed, ``receive`` (``receive_audio``) puts packets in order,
+``repair`` asks for lost ones, ``h264_payload`` makes access units, ``reception``, ``congestion``
+and ``remb`` report to the sender, and ``ingest`` hands units on.
 
-Out: ``egress`` has renditions, ``rendition`` knows who gets what, ``viewer`` what state each is in.
-``fanout`` (``native_fanout`` over ``native/``) writes headers, protects and sends; ``pacing`` spreads large
-pictures, ``sent`` keeps what may be asked for again, ``sendlog``, ``estimate`` and ``link`` judge the way
-there. ``rtcp`` is the wire of all feedback.
+Out: ``egress`` has renditions, ``rendition`` knows who gets what, ``viewer`` what state each is
+in. ``fanout`` (``native_fanout`` over ``native/``) writes headers, protects and sends; ``pacing``
+spreads large pictures, ``sent`` keeps what may be asked for again, ``sendlog``, ``estimate`` and
+``link`` judge the way there. ``rtcp`` is the wire of all feedback.
 
-Coming in: ``sdp``, ``negotiation`` and ``description`` read an offer and write the answer, ``sdpfrag`` and
-``session`` are WHIP's and WHEP's PATCH, ``turns`` has joins wait for one another. ``peers`` is what all
-share; ``client``, ``offering`` and ``resource`` are the other side of the same protocols.
+Coming in: ``sdp``, ``negotiation`` and ``description`` read an offer and write the answer,
+``sdpfrag`` and ``session`` are WHIP's and WHEP's PATCH, ``turns`` has joins wait for one another.
+``peers`` is what all share; ``client``, ``offering`` and ``resource`` are the other side of the
+same protocols.
 """
