@@ -91,6 +91,9 @@ class Rendition:
             self.catching_up = [other for other in self.catching_up if other is not session]
             self._paused = [other for other in self._paused if other is not session]
             self._sort()
+        if not self.sessions:
+            # Nobody is reported to any more, and so nobody is met there whose place is over.
+            self._reported.clear()
 
     def pause(self, session: EgressSession) -> None:
         """A viewer's link is too small: it gets the sound only, until ``tick`` finds more."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
+import weakref
 
 import av
 import pytest
@@ -284,6 +286,18 @@ async def test_a_viewer_that_leaves_is_forgotten(show: Show) -> None:
     assert (numbers(stays), numbers(leaves)) == ([1, 2], [1])
     (one,) = show.egress.viewers("show")
     assert one.state == "live"
+
+
+async def test_nothing_of_a_crowd_is_kept_when_all_have_left(show: Show) -> None:
+    for _ in range(3):
+        await show.join()
+    show.step(keyframe=True)
+    sessions = [weakref.ref(one) for one in show.egress._renditions["show"].sessions.values()]
+    assert len(sessions) == 3
+    while show.peers.made:
+        show.peers.made.pop().end("closed by the peer")
+    gc.collect()
+    assert [one() for one in sessions] == [None] * 3
 
 
 async def test_a_viewer_that_leaves_while_catching_up_is_forgotten(show: Show) -> None:
