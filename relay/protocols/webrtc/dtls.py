@@ -99,6 +99,9 @@ class Srtp:
     """The keys of a connection, as functions from packet to packet.
 
     Each raises ``SrtpError``: not authentic, replayed, too short or too long.
+
+    Attributes:
+        rtcp_trailer: bytes of a protected RTCP packet from its index on.
     """
 
     protect: Callable[[bytes], bytes]
@@ -106,6 +109,7 @@ class Srtp:
     unprotect: Callable[[bytes], bytes]
     unprotect_rtcp: Callable[[bytes], bytes]
     sending: SendingKeys
+    rtcp_trailer: int
 
 
 class SendingKeys:
@@ -243,12 +247,15 @@ class Dtls(rtcdtlstransport.RTCDtlsTransport):
 
     def srtp(self) -> Srtp:
         """The keys, once ``ready``."""
+        # The tag of GCM stands before the index (RFC 7714 section 9.1), others' behind it.
+        gcm = b"AEAD" in self._connection.get_selected_srtp_profile()
         return Srtp(
             _transform(self._tx_srtp, "srtp_protect", _SRTP_TRAILER),
             _transform(self._tx_srtp, "srtp_protect_rtcp", _SRTP_TRAILER),
             _transform(self._rx_srtp, "srtp_unprotect", 0),
             _transform(self._rx_srtp, "srtp_unprotect_rtcp", 0),
             SendingKeys(self._tx_srtp),
+            4 if gcm else 14,
         )
 
     def poll(self, now: float) -> list[bytes]:

@@ -76,7 +76,8 @@ class Peer:
         self.transmit: Callable[[bytes], None] = ignore
         self.on_route: Callable[[], None] = ignore
         self.sending: SendingKeys | None = None
-        self.heard_ssrc = b""
+        self.heard_ssrc = self.heard_rtcp = b""
+        self.rtcp_trailer = 0
         self.statistics = PeerStatistics()
         self.agreed: Negotiated | None = None
         self._peers = peers
@@ -208,17 +209,27 @@ class Peer:
             return False
         self.statistics.unprotected += 1
         if is_rtcp:
+            self.heard_rtcp = data
             self.on_rtcp(packet, now)
         else:
             self.heard_ssrc = data[8:12]
             self.on_rtp(packet, now)
         return True
 
-    def roam(self, data: bytes, address: Address, now: float) -> None:
-        path = self.ice.selected
-        if path is not None and now - path.seen > _DOUBT and self._media(data, now):
-            path.lost = True
-            self.ice.probe(address, now)
+    def roam(self, data: bytes, address: Address, now: float) -> bool:
+        """Something under its SSRC has come from an unknown address: whether it is its own.
+
+        Of media only where nothing comes from where it was. Who sees no packet any more
+        reports once, if at all: that is taken at once.
+        """
+        path, is_rtcp = self.ice.selected, 191 < data[1] < 224
+        if path is None or not (is_rtcp or now - path.seen > _DOUBT):
+            return False
+        if not self._media(data, now):
+            return False
+        path.lost = True
+        self.ice.probe(address, now)
+        return True
 
     def _keep_early(self, data: bytes, now: float) -> None:
         """Media may overtake the last flight of the handshake."""
@@ -250,7 +261,7 @@ class Peer:
         keys = dtls.srtp()
         self.srtp_protect, self._protect_rtcp = keys.protect, keys.protect_rtcp
         self._unprotect, self._unprotect_rtcp = keys.unprotect, keys.unprotect_rtcp
-        self.sending = keys.sending
+        self.sending, self.rtcp_trailer = keys.sending, keys.rtcp_trailer
         self.on_route()
         self.ice.establish(time.monotonic())
         self._machine.to(PeerState.CONNECTED)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+from relay.protocols.webrtc.egress import Egress
 from relay.protocols.webrtc.offering import Offering
 from relay.protocols.webrtc.peer import Peer
 from relay.protocols.webrtc.peers import Peers
@@ -86,14 +87,26 @@ class Nat:
 
 @asynccontextmanager
 async def between(
-    peers: Peers, mine: Peers, *, send: bool = True, setup: str = "actpass"
+    peers: Peers,
+    mine: Peers,
+    *,
+    send: bool = True,
+    setup: str = "actpass",
+    egress: Egress | None = None,
 ) -> AsyncIterator[tuple[Nat, Peer, Peer]]:
-    """A router with a client of ours behind it; both ends are still NEW."""
+    """A router with a client of ours behind it; both ends are still NEW.
+
+    Args:
+        egress: of a viewer (not ``send``): who answers it, by its rendition "show".
+    """
     nat = Nat((peers.udp.host, peers.udp.port))
     await nat.open()
     offering = Offering(mine, send=send)
     offer = offering.text.replace("a=setup:actpass", f"a=setup:{setup}")
-    peer = await peers.answer(offer, receive=send)
+    if egress is None:
+        peer = await peers.answer(offer, receive=send)
+    else:
+        peer = (await egress.answer("show", offer)).peer
     there = f"{peers.udp.host} {peers.udp.port} typ"
     offering.accept(peer.answer.replace(there, f"{nat.inward[0]} {nat.inward[1]} typ"))
     try:
