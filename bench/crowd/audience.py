@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +22,8 @@ import aiohttp
 
 from bench.crowd.built import door
 from bench.servers import LOOPBACK
+from relay.protocols.webrtc.description import write_offer
+from relay.protocols.webrtc.negotiation import TRANSPORT_CC
 from relay.protocols.webrtc.offering import Offering
 from relay.protocols.webrtc.peer import PeerState
 from relay.protocols.webrtc.peers import Peers
@@ -42,6 +45,8 @@ NACK_EVERY: Final = 5
 STEPS: Final = 50
 """Parts of a second in which reports leave: a part of the viewers each."""
 MAX_RETURNED: Final = 64
+NUMBERS_ID: Final = 4
+"""Of the header extension, as Chromium numbers it."""
 
 PATIENT: Final = LOOPBACK.model_copy(update={"consent_timeout": 60.0})
 """The limit answers nobody for whole windows: the sender is not given up for that."""
@@ -62,16 +67,21 @@ class _Tap:
 class Watcher:
     """One viewer.
 
+    Args:
+        transport_wide: offer transport-wide numbers; no feedback is sent of them.
+
     Attributes:
         seat: what the C loop counts of it.
         resent_asked: packets that it asked for again.
     """
 
-    def __init__(self, peers: Peers, seat: Any) -> None:
+    def __init__(self, peers: Peers, seat: Any, *, transport_wide: bool = False) -> None:
         self.peers = peers
         self.seat = seat
         self.resent_asked = 0
         self.offering = Offering(peers, send=False, audio=False)
+        if transport_wide:
+            _offer_numbers(self.offering)
         self.peer = self.offering.peer
         self.peer.on_rtcp = self._on_rtcp
         self.peer.on_state = self._on_state
@@ -130,14 +140,35 @@ class Watcher:
         self.peer.send_rtcp(compound(packets))
 
 
+def _offer_numbers(offering: Offering) -> None:
+    """Write an offer anew, with what browsers offer beside ours."""
+    offering._lines = [
+        line
+        if line.track is None
+        else replace(
+            line,
+            track=replace(
+                line.track,
+                extensions={**line.track.extensions, TRANSPORT_CC: NUMBERS_ID},
+                feedback=line.track.feedback | {"transport-cc"},
+            ),
+        )
+        for line in offering._lines
+    ]
+    local = offering._peers.local_side(offering.peer)
+    offering.text = write_offer(offering._lines, local, send=False)
+
+
 class Audience:
     """Viewers of one URL.
 
     Args:
         size: the most that there will be.
+        transport_wide: as for ``Watcher``.
     """
 
-    def __init__(self, library: Path, size: int) -> None:
+    def __init__(self, library: Path, size: int, *, transport_wide: bool = False) -> None:
+        self._transport_wide = transport_wide
         self.watchers: list[Watcher] = []
         self._by_index: dict[int, Watcher] = {}
         self.ffi, self._lib = door(library)
@@ -165,7 +196,8 @@ class Audience:
                 nonlocal said
                 async with places:
                     peers = await Peers.open(PATIENT)
-                    watcher = Watcher(peers, self._lib.room_seat(self.room, index))
+                    seat = self._lib.room_seat(self.room, index)
+                    watcher = Watcher(peers, seat, transport_wide=self._transport_wide)
                     await watcher.connect(http, url)
                     self._seat(index, watcher)
                 if time.monotonic() - said > 5:

@@ -3,25 +3,83 @@
 Left alone it raises its own threshold for large blocks with the first one freed, and from
 then on the buffers of short connections sit between small ones and pin whole pages: a
 gateway on which streams come and go grows by some 20 KB a job without holding an object.
+And what many small blocks leave behind, as two hundred viewers do who have left, it keeps
+for the next ones, unless it is asked for the pages in between.
 """
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import sys
-from typing import Final
+from typing import Any, Final
 
 _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
 THRESHOLD: Final = 128 * 1024
 """Bytes; glibc's own first value, which setting it keeps in force."""
+LOOK: Final = 15.0
+"""Seconds between two looks at what is free."""
+WORTH: Final = 8 << 20
+"""Bytes that have become free, from which on they are given back: it takes some
+milliseconds, of a thread of its own."""
+
+
+class _Counts(ctypes.Structure):
+    """``struct mallinfo2`` (glibc 2.33): ``fordblks`` are the bytes that are free."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in (
+            *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
+            *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
+        )
+    ]
+
+
+def _glibc(*names: str) -> Any:
+    """The C library, when it has these functions; else None."""
+    if not sys.platform.startswith("linux"):
+        return None
+    library = ctypes.CDLL(None)
+    return library if all(hasattr(library, name) for name in names) else None
 
 
 def keep_trimmed() -> bool:
     """Fix both thresholds; False where the C library is another one."""
-    if not sys.platform.startswith("linux"):
-        return False
-    library = ctypes.CDLL(None)
-    if not hasattr(library, "mallopt"):
+    library = _glibc("mallopt")
+    if library is None:
         return False
     return all(library.mallopt(what, THRESHOLD) for what in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD))
+
+
+class Giver:
+    """Gives pages back once enough has become free since the last time."""
+
+    def __init__(self) -> None:
+        self._library = _glibc("mallinfo2", "malloc_trim")
+        if self._library is not None:
+            self._library.mallinfo2.restype = _Counts
+        self._least = self._free()
+
+    def due(self) -> bool:
+        """Whether it is worth it now. What was given back counts as free all the same: it is
+        compared to the least since then."""
+        free = self._free()
+        self._least = min(self._least, free)
+        return free - self._least >= WORTH
+
+    def give_back(self) -> None:
+        if self._library is not None:
+            self._library.malloc_trim(0)
+        self._least = self._free()
+
+    async def run(self) -> None:
+        """Look now and then, for as long as the process lives."""
+        while self._library is not None:
+            await asyncio.sleep(LOOK)
+            if self.due():
+                await asyncio.to_thread(self.give_back)
+
+    def _free(self) -> int:
+        return 0 if self._library is None else int(self._library.mallinfo2().fordblks)

@@ -127,6 +127,7 @@ async def _live(
     census.install()
     asked = asyncio.create_task(signals.asked.wait())
     orphaned = asyncio.create_task(line.ended() if line else asyncio.Event().wait())
+    giving = asyncio.create_task(allocator.Giver().run(), name="allocator")
     try:
         addresses = await _unless({asked, orphaned}, role.start())
         if addresses is None:
@@ -147,7 +148,7 @@ async def _live(
         log.info("%s: asked to end; draining for at most %g s", name, seconds)
         await role.drain(time.monotonic() + seconds)
     finally:
-        for task in (asked, orphaned):
+        for task in (asked, orphaned, giving):
             task.cancel()
         async with asyncio.timeout(STOP_BOUND):
             await role.stop()

@@ -8,3 +8,36 @@ def test_the_c_library_takes_the_thresholds() -> None:
     code = "from relay.cli.allocator import keep_trimmed\nassert keep_trimmed()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+SCATTERED = """
+import psutil
+from relay.cli import allocator
+
+allocator.keep_trimmed()
+giver = allocator.Giver()
+me = psutil.Process()
+rss = lambda: me.memory_info().rss / 2**20
+before = rss()
+blocks = [bytearray(4000) for _ in range(10_000)]
+pins = blocks[::50]
+full = rss()
+assert not giver.due(), "nothing has become free"
+del blocks
+kept = rss()
+assert giver.due()
+giver.give_back()
+assert not giver.due(), "once is enough"
+print(full - before, kept - before, rss() - before)
+"""
+
+
+def test_what_many_small_blocks_leave_between_others_is_given_back() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SCATTERED], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    full, kept, after = map(float, done.stdout.split())
+    assert full > 30
+    assert kept > full / 2, "without being asked it keeps them"
+    assert after < full / 4
