@@ -6,9 +6,6 @@ what exists once a stream belongs in its status and in the log.
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Iterable, Sequence
-
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -18,64 +15,8 @@ from prometheus_client import (
     PlatformCollector,
     ProcessCollector,
 )
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
-from prometheus_client.registry import Collector
 
 registry = CollectorRegistry()
-
-
-class Tally:
-    """A plain number, for what is counted once a picture, by one thread."""
-
-    __slots__ = ("value",)
-
-    def __init__(self) -> None:
-        self.value = 0
-
-    def inc(self, amount: int = 1) -> None:
-        self.value += amount
-
-
-class Tallies(Collector):
-    """A counter made of tallies, by the values of one label."""
-
-    def __init__(self, name: str, documentation: str, label: str) -> None:
-        self._told = (name, documentation, label)
-        self._tallies: dict[str, Tally] = {}
-        registry.register(self)
-
-    def labels(self, value: str) -> Tally:
-        return self._tallies.setdefault(value, Tally())
-
-    def collect(self) -> Iterable[CounterMetricFamily]:
-        name, documentation, label = self._told
-        family = CounterMetricFamily(name, documentation, labels=[label])
-        for value, tally in self._tallies.items():
-            family.add_metric([value], tally.value)
-        yield family
-
-
-class Spread(Collector):
-    """A histogram of what is observed once a picture, by one thread."""
-
-    def __init__(self, name: str, documentation: str, bounds: Sequence[float]) -> None:
-        self._told = (name, documentation)
-        self._bounds = [*bounds, float("inf")]
-        self._counts = [0] * len(self._bounds)
-        self._sum = 0.0
-        registry.register(self)
-
-    def observe(self, value: float) -> None:
-        self._counts[bisect_left(self._bounds, value)] += 1
-        self._sum += value
-
-    def collect(self) -> Iterable[HistogramMetricFamily]:
-        buckets, total = [], 0
-        for bound, count in zip(self._bounds, self._counts, strict=True):
-            total += count
-            buckets.append((str(bound).replace("inf", "+Inf"), total))
-        yield HistogramMetricFamily(*self._told, buckets=buckets, sum_value=self._sum)
-
 
 ProcessCollector(registry=registry)
 PlatformCollector(registry=registry)
@@ -89,10 +30,11 @@ _SETUP = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0, 30.
 
 # ------------------------------------------------------------------ streams of a gateway
 
-STREAM_DELAY = Spread(
+STREAM_DELAY = Histogram(
     "relay_stream_delay_seconds",
     "Output minus input arrival of the same timestamp, at the gateway.",
-    _DELAY,
+    registry=registry,
+    buckets=_DELAY,
 )
 STREAM_STARTS = Counter(
     "relay_stream_starts_total", "Streams that a publisher started.", registry=registry
@@ -138,8 +80,18 @@ JOB_GAP = Histogram(
 
 # ------------------------------------------------------------------ media
 
-MEDIA_BYTES = Tallies("relay_media_bytes", "Bytes of video: ingest, job_output.", "path")
-MEDIA_FRAMES = Tallies("relay_media_frames", "Access units of video: ingest, job_output.", "path")
+MEDIA_BYTES = Counter(
+    "relay_media_bytes_total",
+    "Bytes of video: ingest, job_output.",
+    ["path"],
+    registry=registry,
+)
+MEDIA_FRAMES = Counter(
+    "relay_media_frames_total",
+    "Access units of video: ingest, job_output.",
+    ["path"],
+    registry=registry,
+)
 PICTURES_DROPPED = Counter(
     "relay_job_input_dropped_total",
     "Pictures that a job was not sent, since its orchestrator read too slowly or was cut off.",
