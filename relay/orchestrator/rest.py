@@ -8,7 +8,6 @@ nothing (a wrong method), this one answers 400 or 405.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -23,13 +22,13 @@ from relay.errors import (
     ParseError,
     PeerRefused,
     RelayError,
-    TooLarge,
     Unavailable,
 )
 from relay.orchestrator.jobs import Jobs
 from relay.orchestrator.offers import Stall, offer
 from relay.orchestrator.runners import Runners
 from relay.orchestrator.token import TokenMint
+from relay.rpc import request_body
 from relay.rpc.auth_token import AuthToken
 from relay.rpc.capabilities import LIVE_PIPELINE, Capabilities
 from relay.rpc.json_body import dump
@@ -95,7 +94,9 @@ class Rest:
     async def _start(self, request: web.Request) -> web.StreamResponse:
         if self._stall().draining:
             raise Unavailable("draining", code="draining")
-        job = LiveJobRequest.parse(await _body(request))
+        job = LiveJobRequest.parse(
+            await request_body.read(request, limit=MAX_BODY, within=READ_WITHIN)
+        )
         problem = self._runners.problem(job.model_id)
         if not problem and not self._runners.candidates(job.model_id):
             raise Unavailable(NO_CAPACITY, code="no_capacity")
@@ -175,20 +176,6 @@ def _check_payment(request: web.Request) -> None:
         Payment.parse(data)
     except ParseError as error:
         raise PaymentRequired(f"protobuf unmarshal error: {error}") from error
-
-
-async def _body(request: web.Request) -> bytes:
-    if (request.content_length or 0) > MAX_BODY:
-        raise TooLarge(f"a body of more than {MAX_BODY} bytes")
-    try:
-        async with asyncio.timeout(READ_WITHIN):
-            return await request.read()
-    except web.HTTPRequestEntityTooLarge as error:
-        raise TooLarge(f"a body of more than {MAX_BODY} bytes") from error
-    except TimeoutError as error:
-        raise BadInput("the body did not come in time", code="slow_body") from error
-    except web.RequestPayloadError as error:
-        raise BadInput("the body breaks off or is badly framed", code="bad_body") from error
 
 
 def _worded(handler: _Handler) -> _Handler:

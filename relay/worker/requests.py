@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 from aiohttp import web
 
-from relay.errors import BadInput, RelayError, TooLarge, UnsupportedMedia
+from relay.errors import RelayError, UnsupportedMedia
+from relay.rpc import request_body
 from relay.rpc.json_body import dump
 from relay.rpc.runner import START_PATH, RunnerStart
 from relay.worker.messages import NOBODY, Caller
@@ -33,17 +33,7 @@ def caller_of(request: web.Request) -> Caller:
 async def start_of(request: web.Request) -> RunnerStart:
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise UnsupportedMedia("a body must come without a content encoding", code="encoding")
-    if (request.content_length or 0) > MAX_BODY:
-        raise TooLarge(f"a body of more than {MAX_BODY} bytes")
-    try:
-        async with asyncio.timeout(READ_WITHIN):
-            body = await request.read()
-    except web.HTTPRequestEntityTooLarge as error:
-        raise TooLarge(f"a body of more than {MAX_BODY} bytes") from error
-    except TimeoutError as error:
-        raise BadInput("the body did not come in time", code="slow_body") from error
-    except web.RequestPayloadError as error:
-        raise BadInput("the body breaks off or is badly framed", code="bad_body") from error
+    body = await request_body.read(request, limit=MAX_BODY, within=READ_WITHIN)
     return RunnerStart.parse(body)
 
 
