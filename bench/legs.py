@@ -20,9 +20,8 @@ from aiohttp import ClientSession, web
 from bench.source import make_clip, pictures
 from relay.cli import allocator
 from relay.cli.pace import pace
-from relay.gateway.session import MAX_AGE
 from relay.media.mpegts import Demuxer
-from relay.media.segmenter import Chunk, Cut, Segmenter
+from relay.media.segmenter import MAX_AGE, Chunk, Cut, Segmenter
 from relay.media.unit import AccessUnit
 from relay.protocols.trickle.client import open_session
 from relay.protocols.trickle.publisher import TricklePublisher

@@ -19,7 +19,7 @@ import aiohttp
 from relay.errors import BadInput, ChannelClosed, PeerError, RelayError
 from relay.gateway.dispatcher import INPUT_FLOWS, Observation
 from relay.media.mpegts import Demuxer
-from relay.media.segmenter import Chunk, Cut, Segmenter
+from relay.media.segmenter import MAX_AGE, Chunk, Cut, Segmenter
 from relay.media.unit import AccessUnit
 from relay.protocols.trickle.publisher import TricklePublisher, send_whole
 from relay.protocols.trickle.subscriber import TrickleSubscriber
@@ -38,9 +38,6 @@ from relay.rpc.trust import UNTRUSTED, JobTrust
 
 log = logging.getLogger(__name__)
 
-MAX_AGE: Final = 0.5
-"""Seconds that input may wait for a slow connection, and that output may lie behind a newer
-segment of it; then the rest is dropped up to the next key frame."""
 KEEPALIVE: Final = 10.0
 MAX_CONTROLS: Final = 64
 CLOSE_TIMEOUT: Final = 5.0

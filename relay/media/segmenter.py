@@ -13,6 +13,10 @@ MAX_SEGMENT_SECONDS: Final = 240.0
 
 MAX_SEGMENT_BYTES: Final = 64 << 20
 
+MAX_AGE: Final = 0.5
+"""Seconds that media may wait for a slow connection, and that its reader may lie behind a newer
+segment; then the rest is dropped up to the next key frame."""
+
 ASK_AGAIN: Final = 0.5
 """Seconds between two requests for a key frame."""
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from relay.errors import BadInput, ChannelClosed, RelayError, TooLarge
 from relay.media.mpegts import Demuxer
+from relay.media.segmenter import MAX_AGE
 from relay.media.unit import AccessUnit
 from relay.protocols.trickle.client import open_session
 from relay.protocols.trickle.paths import CURRENT
@@ -40,10 +41,6 @@ MAX_IDLE: Final = 60.0
 
 MAX_FAILING: Final = 10.0
 """Seconds in which the pipeline raised on every frame until the job has failed."""
-
-MAX_AGE: Final = 0.5
-"""Seconds that input may lie behind a newer segment of it, and output may wait for a slow
-connection; then the rest is dropped up to the next key frame."""
 
 STATUS_INTERVAL: Final = 10.0
 STATUS_EARLY: Final = (0.0, 1.0, 3.0)

@@ -48,8 +48,6 @@ class SegmentReader:
         self._bounded = bounded
         self._size = 0
         self._over = False
-        self._taker: Callable[[bytes], None] | None = None
-        self._failure: Exception | None = None
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
@@ -90,27 +88,28 @@ class SegmentReader:
         self, content: aiohttp.StreamReader, taker: Callable[[bytes], None]
     ) -> None:
         """The same without a switch of tasks for each piece."""
-        self._taker = taker
+        failure: Exception | None = None
+
+        def take(data: bytes) -> None:
+            nonlocal failure
+            if self._over:
+                return
+            try:
+                taker(data)
+            except Exception as error:  # noqa: BLE001 - raised below: the socket is no place to
+                failure = error
+                self.close()
+
         try:
             if (error := content.exception()) is not None:
                 raise error
-            with straight(content, self._take):
+            with straight(content, take):
                 await content.wait_eof()
-        except (aiohttp.ClientError, OSError) as error:
-            log.debug("trickle segment cut off: %s", error)
+        except (aiohttp.ClientError, OSError) as cut:
+            log.debug("trickle segment cut off: %s", cut)
             self.close()
-        if self._failure is not None:
-            raise self._failure
-
-    def _take(self, data: bytes) -> None:
-        assert self._taker is not None
-        if self._over:
-            return
-        try:
-            self._taker(data)
-        except Exception as error:  # noqa: BLE001 - it is raised where the segment is read
-            self._failure = error
-            self.close()
+        if failure is not None:
+            raise failure
 
     async def read(self, limit: int) -> bytes:
         """The whole segment.
