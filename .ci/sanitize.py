@@ -16,21 +16,21 @@ ROOT = Path(__file__).parent.parent
 WEBRTC = ROOT / "relay" / "protocols" / "webrtc"
 TESTS = [
     f"tests/protocols/webrtc/test_{name}.py"
-    for name in ("native_fanout", "fanout", "sendlog", "egress")
+    for name in ("native_fanout", "fanout", "sendlog", "egress", "native_receive", "ingest")
 ]
 FLAGS = ["-O1", "-g", "-std=gnu11", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all"]
 SANITIZERS = "-fsanitize=address,undefined"
 PLUGIN = """
 from pathlib import Path
 
-from relay.protocols.webrtc import native_fanout
+from relay.protocols.webrtc import native_library
 
-native_fanout._HERE = Path(__file__).parent
+native_library.HERE = Path(__file__).parent
 """
 
 
 def build(compiler: str, folder: Path) -> None:
-    """The library where ``native_fanout`` looks for it, with its header, and the plug-in."""
+    """The library where ``native_library`` looks for it, with its header, and the plug-in."""
     shutil.copytree(WEBRTC / "native", folder / "native")
     (folder / "sanitized.py").write_text(PLUGIN)
     sources = [str(path) for path in sorted((folder / "native").glob("*.c"))]

@@ -73,7 +73,9 @@ class WebRtc(Section):
     consent_timeout: float = Field(
         10.0, gt=0, le=120, description="Seconds without a sign of life until a peer is given up."
     )
-    native: bool = Field(True, description="Send to viewers by native code, where it was built.")
+    native: bool = Field(
+        True, description="Send and receive media by native code, where it was built."
+    )
 
 
 class Tls(Section):

@@ -254,17 +254,8 @@ class _Receiving(IngestSession):
     ) -> None:
         self.changed = asyncio.Event()
         self._deliver = on_unit
-        super().__init__(peer, self)
+        super().__init__(peer, self, on_rtp)
         self._timeline = _RtpLine()
-        receive = peer.on_rtp
-        if on_rtp is not None:
-            tap = on_rtp
-
-            def both(data: bytes, now: float) -> None:
-                tap(data, now)
-                receive(data, now)
-
-            peer.on_rtp = both
 
     def unit(self, unit: AccessUnit) -> None:
         self._deliver(unit)

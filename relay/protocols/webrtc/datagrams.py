@@ -102,7 +102,7 @@ class DatagramReader:
             if address is None:
                 if len(names) >= _MAX_NAMES:
                     names.clear()
-                address = names[name] = _unpacked(name)
+                address = names[name] = unpacked(name)
             yield memory[start : start + header.length], address
             start += MAX_DATAGRAM
             at += _NAME
@@ -118,7 +118,7 @@ class DatagramReader:
                 return
 
 
-def _unpacked(name: bytes) -> Address:
+def unpacked(name: bytes) -> Address:
     """The host and port of a ``struct sockaddr_in`` or ``sockaddr_in6``."""
     family, port = struct.unpack_from("=H2s", name)
     number = int.from_bytes(port, "big")
@@ -129,3 +129,14 @@ def _unpacked(name: bytes) -> Address:
     numeric = socket.NI_NUMERICHOST | socket.NI_NUMERICSERV
     where = (host, number, int.from_bytes(flow, "big"), scope)
     return (socket.getnameinfo(where, numeric)[0] if scope else host, *where[1:])
+
+
+def packed(address: Address) -> bytes:
+    """``struct sockaddr_in`` or ``sockaddr_in6`` of Linux."""
+    host, port = address[0], address[1]
+    if len(address) == 2:
+        inside = socket.inet_pton(socket.AF_INET, host)
+        return struct.pack("=H2s4s8x", socket.AF_INET, port.to_bytes(2, "big"), inside)
+    inside = socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
+    flow, scope = address[2].to_bytes(4, "big"), address[3]
+    return struct.pack("=H2s4s16sI", socket.AF_INET6, port.to_bytes(2, "big"), flow, inside, scope)

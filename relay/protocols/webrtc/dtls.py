@@ -108,12 +108,13 @@ class Srtp:
     protect_rtcp: Callable[[bytes], bytes]
     unprotect: Callable[[bytes], bytes]
     unprotect_rtcp: Callable[[bytes], bytes]
-    sending: SendingKeys
+    sending: NativeKeys
+    receiving: NativeKeys
     rtcp_trailer: int
 
 
-class SendingKeys:
-    """The keys that protect what we send, for native code.
+class NativeKeys:
+    """The keys of one direction, for native code.
 
     Attributes:
         pointer: address of libsrtp's context; good as long as this object is there.
@@ -254,7 +255,8 @@ class Dtls(rtcdtlstransport.RTCDtlsTransport):
             _transform(self._tx_srtp, "srtp_protect_rtcp", _SRTP_TRAILER),
             _transform(self._rx_srtp, "srtp_unprotect", 0),
             _transform(self._rx_srtp, "srtp_unprotect_rtcp", 0),
-            SendingKeys(self._tx_srtp),
+            NativeKeys(self._tx_srtp),
+            NativeKeys(self._rx_srtp),
             4 if gcm else 14,
         )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
 from math import inf
 from typing import Final, Protocol
 
@@ -16,16 +16,18 @@ from relay.errors import ParseError
 from relay.media.timeline import Timeline
 from relay.media.unit import AccessUnit, Codec
 from relay.protocols.webrtc.congestion import INTERVAL, FeedbackBuilder
+from relay.protocols.webrtc.ingest_statistics import IngestStatistics, Rates
+from relay.protocols.webrtc.keyframe_requests import KeyframeRequests
+from relay.protocols.webrtc.native_receive import Lane
 from relay.protocols.webrtc.negotiation import TRANSPORT_CC, TrackParameters
+from relay.protocols.webrtc.path import is_stream
 from relay.protocols.webrtc.peer import Peer, PeerState
 from relay.protocols.webrtc.peers import Peers
-from relay.protocols.webrtc.receive import Picture, VideoReceiver
+from relay.protocols.webrtc.receive import Picture, Run, VideoReceiver
 from relay.protocols.webrtc.receive_audio import AudioReceiver
 from relay.protocols.webrtc.remb import ReceiverEstimate
 from relay.protocols.webrtc.rtcp import (
-    FullIntraRequest,
     Nack,
-    PictureLoss,
     ReceiverReport,
     Remb,
     SenderReport,
@@ -36,10 +38,9 @@ from relay.protocols.webrtc.rtcp import (
 from relay.protocols.webrtc.rtp import RtpPacket, parse_rtp, transport_sequence
 from relay.protocols.webrtc.session import Session
 
-REPORT_INTERVAL: Final = 1.0
+__all__ = ["Ingest", "IngestSession", "IngestSink", "IngestStatistics"]
 
-KEYFRAME_INTERVAL: Final = 0.3
-"""Seconds between two requests for a key frame."""
+REPORT_INTERVAL: Final = 1.0
 
 _FEEDBACK_AT_ONCE: Final = 200  # arrivals that do not wait for the interval
 
@@ -52,37 +53,6 @@ class IngestSink(Protocol):
 
     def closed(self, reason: str) -> None:
         """The session is over. Called once."""
-
-
-@dataclass(frozen=True, slots=True)
-class IngestStatistics:
-    """What came of one publisher.
-
-    Attributes:
-        packets, lost: RTP, of both tracks; lost on the way, recovered or not.
-        nacks: packets asked for again, each time counted.
-        plis: key frames asked for.
-        bitrate: bits a second of payload, over the last second.
-        fps: pictures a second, likewise.
-        width, height: of the last key frame, None before.
-        jitter_ms: of the video, or of the audio where there is no video.
-        last_arrival: ``time.monotonic()`` of the last packet, None before.
-        keyframe_age: seconds since the last key frame, None before.
-        malformed: packets that could not be read.
-    """
-
-    packets: int
-    lost: int
-    nacks: int
-    plis: int
-    bitrate: int
-    fps: float
-    width: int | None
-    height: int | None
-    jitter_ms: float
-    last_arrival: float | None
-    keyframe_age: float | None
-    malformed: int
 
 
 class Ingest:
@@ -107,13 +77,24 @@ class IngestSession(Session):
         has_video, has_audio: what was negotiated; either may still never come.
     """
 
-    def __init__(self, peer: Peer, sink: IngestSink) -> None:
+    def __init__(
+        self,
+        peer: Peer,
+        sink: IngestSink,
+        tap: Callable[[bytes, float], None] | None = None,
+    ) -> None:
+        """
+        Args:
+            tap: called first with each decrypted packet and its arrival.
+        """
         super().__init__(peer)
         self._sink = sink
+        self._tap = tap
         self.has_video = peer.video is not None
         self.has_audio = peer.audio is not None
         self._video = _video_receiver(peer.video)
         self._audio = AudioReceiver(peer.audio.payload_type) if peer.audio is not None else None
+        self._video_type = peer.video.payload_type if peer.video is not None else -1
         self._audio_type = peer.audio.payload_type if peer.audio is not None else -1
         first = peer.video or peer.audio
         self._ssrc = first.ssrc if first is not None else 0
@@ -121,7 +102,7 @@ class IngestSession(Session):
         self._feedback = FeedbackBuilder(self._ssrc)
         self._estimate = ReceiverEstimate() if _wants_remb(peer.video) else None
         self._timeline = Timeline()
-        self._rates = _Rates()
+        self._rates = Rates()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = inf
         self._feedback_at = inf
@@ -129,26 +110,23 @@ class IngestSession(Session):
         self._last_arrival: float | None = None
         self._keyframe_at: float | None = None
         self._size: tuple[int, int] | None = None
-        self._asked_at = -inf
-        self._ask_again_at = inf
-        self._fir = 0
-        self._plis = 0
+        self._keyframes = KeyframeRequests(self._ssrc, peer.video)
         self._malformed = 0
+        self._lane: Lane | None = None
         peer.on_rtp = self._on_rtp
         peer.on_rtcp = self._on_rtcp
 
     # -- what the owner calls
 
     def request_keyframe(self) -> None:
-        """Ask the publisher for a key frame, at most once in KEYFRAME_INTERVAL.
-
-        A request too soon after another is kept, and dropped when a key frame comes.
-        """
+        """Ask the publisher for a key frame, as often as ``KeyframeRequests`` lets."""
+        if self._video is None:
+            return
         now = time.monotonic()
-        if now >= self._asked_at + KEYFRAME_INTERVAL:
-            self._ask_for_keyframe(now)
+        request = self._keyframes.request(self._video.ssrc, now)
+        if request is not None:
+            self.peer.send_rtcp(request)
         else:
-            self._ask_again_at = self._asked_at + KEYFRAME_INTERVAL
             self._arm(now)
 
     def statistics(self) -> IngestStatistics:
@@ -159,7 +137,7 @@ class IngestSession(Session):
             packets=sum(track.packets for track in tracks),
             lost=sum(track.lost for track in tracks),
             nacks=self._video.requested if self._video is not None else 0,
-            plis=self._plis,
+            plis=self._keyframes.sent,
             bitrate=bitrate,
             fps=fps,
             width=self._size[0] if self._size is not None else None,
@@ -174,24 +152,33 @@ class IngestSession(Session):
         super().state_changed(state)
         if state is PeerState.CONNECTED:
             self._report_at = time.monotonic() + REPORT_INTERVAL
+            self._open_lane()
             self._arm(time.monotonic())
         elif state is PeerState.CLOSED:
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
+            if self._lane is not None:
+                self._lane.count(self.peer.statistics)
+                self._lane.close()
             self._sink.closed(self.peer.close_reason)
 
     # -- media
 
     def _on_rtp(self, data: bytes, now: float) -> None:
+        if self._tap is not None:
+            self._tap(data, now)
         try:
             packet = parse_rtp(data)
         except ParseError:
             self._malformed += 1
             return
-        self._last_arrival = now
         if self._extension is not None:
             self._note_arrival(packet, self._extension, now)
+        self._packet(packet, now)
+
+    def _packet(self, packet: RtpPacket, now: float) -> None:
+        self._last_arrival = now
         audio, video = self._audio, self._video
         wake_at = min(self._feedback_at, self._report_at)
         if packet.payload_type == self._audio_type and audio is not None:
@@ -202,13 +189,75 @@ class IngestSession(Session):
         elif video is not None:
             if self._estimate is not None and packet.ssrc == video.ssrc:
                 self._tell_estimate(self._estimate, packet, now)
+            lane = self._lane
+            if lane is not None and packet.payload_type == self._video_type and lane.active:
+                lane.flush()  # by another way, or of another encoder: behind what came before
             for picture in video.feed(packet, now):
                 self._picture(picture)
+            if lane is not None and packet.marker and not lane.active:
+                self._resume(lane, video)
             if video.wake_at <= now:
                 self._poll_video(video, now)
             wake_at = min(wake_at, video.wake_at)
         if wake_at < self._timer_at:
             self._arm(now)
+
+    # -- what the native part has done: native_receive.LaneOwner
+
+    def _open_lane(self) -> None:
+        peer = self.peer
+        if peer.native is None or peer.receiving is None or peer.video is None:
+            return
+        if self._estimate is not None or self._tap is not None:
+            return  # our estimate of its path needs each packet by itself
+        self._lane = peer.native.lane(peer.receiving, self._video_type, self._extension, self)
+
+    def _resume(self, lane: Lane, video: VideoReceiver) -> None:
+        path, sequence = self.peer.heard, video.to_come
+        if path is None or is_stream(path.address):
+            return
+        if sequence is not None and video.ssrc is not None:
+            lane.resume(path, video.ssrc, sequence)
+
+    def opened(self, packet: bytes, now: float) -> None:
+        assert self._lane is not None
+        self.peer.statistics.unprotected += 1
+        self.peer.heard = self._lane.path
+        try:
+            self._packet(parse_rtp(packet), now)
+        except ParseError:
+            self._malformed += 1
+
+    def assembled(self, run: Run, now: float) -> None:
+        video, peer, lane = self._video, self.peer, self._lane
+        assert video is not None
+        assert lane is not None
+        peer.statistics.unprotected += run.packets
+        peer.heard_ssrc = lane.ssrc
+        self._last_arrival = now
+        for picture in video.assembled(run, now):
+            self._picture(picture)
+        self.noted(now)
+        if video.wake_at <= now:
+            self._poll_video(video, now)
+        if min(video.wake_at, self._feedback_at) < self._timer_at:
+            self._arm(now)
+
+    def noted(self, now: float) -> None:
+        self._take_arrivals()
+        pending = self._feedback.pending
+        if pending >= _FEEDBACK_AT_ONCE:
+            self._send_feedback()
+        elif pending and self._feedback_at == inf:
+            self._feedback_at = now + INTERVAL
+            if self._feedback_at < self._timer_at:
+                self._arm(now)
+
+    def _take_arrivals(self) -> None:
+        lane, video = self._lane, self._video
+        if lane is not None and video is not None and video.ssrc is not None:
+            for arrival, sequence in lane.arrivals():
+                self._feedback.arrived(sequence, video.ssrc, arrival)
 
     def _note_arrival(self, packet: RtpPacket, extension: int, now: float) -> None:
         sequence = transport_sequence(packet, extension)
@@ -231,7 +280,7 @@ class IngestSession(Session):
     def _picture(self, picture: Picture) -> None:
         if picture.keyframe:
             self._keyframe_at = picture.arrival
-            self._ask_again_at = inf
+            self._keyframes.came()
             if picture.sps is not None:
                 self._size = (picture.sps.width, picture.sps.height)
         pts = self._timeline.video(picture.timestamp, picture.arrival)
@@ -266,29 +315,15 @@ class IngestSession(Session):
         if keyframe:
             self.request_keyframe()
 
-    def _ask_for_keyframe(self, now: float) -> None:
-        track = self.peer.video
-        if track is None or self._video is None:
-            return
-        media = self._video.ssrc if self._video.ssrc is not None else track.remote_ssrc
-        if media is None:
-            return
-        self._asked_at = now
-        self._ask_again_at = inf
-        self._plis += 1
-        if "ccm fir" in track.feedback and "nack pli" not in track.feedback:
-            self._fir = (self._fir + 1) & 0xFF
-            request = FullIntraRequest(self._ssrc, ((media, self._fir),)).serialise()
-        else:
-            request = PictureLoss(self._ssrc, media).serialise()
-        self.peer.send_rtcp(request)
-
     def _send_feedback(self) -> None:
         self._feedback_at = inf
+        self._take_arrivals()
         for feedback in self._feedback.build():
             self.peer.send_rtcp(feedback.serialise())
 
     def _send_report(self, now: float) -> None:
+        if self._lane is not None:
+            self._lane.count(self.peer.statistics)
         found = [t.report(now) for t in (self._video, self._audio) if t is not None]
         blocks = tuple(block for block in found if block is not None)
         if self._estimate is not None and found[0] is not None:
@@ -309,7 +344,7 @@ class IngestSession(Session):
         """Be woken when the next thing is due."""
         if self.peer.state is PeerState.CLOSED:
             return
-        at = min(self._feedback_at, self._report_at, self._ask_again_at)
+        at = min(self._feedback_at, self._report_at, self._keyframes.wake_at)
         if self._video is not None:
             at = min(at, self._video.wake_at)
         if self._audio is not None:
@@ -330,9 +365,10 @@ class IngestSession(Session):
         if now >= self._report_at:
             self._report_at = now + REPORT_INTERVAL
             self._send_report(now)
-        if now >= self._ask_again_at:
-            self._ask_for_keyframe(now)
-            self._ask_again_at = inf
+        if now >= self._keyframes.wake_at and self._video is not None:
+            request = self._keyframes.ask(self._video.ssrc, now)
+            if request is not None:
+                self.peer.send_rtcp(request)
         if self._video is not None and now >= self._video.wake_at:
             self._poll_video(self._video, now)
         if self._audio is not None and now >= self._audio.wake_at:
@@ -340,32 +376,6 @@ class IngestSession(Session):
                 pts = self._timeline.audio(sound.timestamp, sound.arrival)
                 self._sink.unit(AccessUnit(Codec.OPUS, sound.payload, pts, sound.arrival))
         self._arm(now)
-
-
-class _Rates:
-    """Bits and pictures a second, over about the last second."""
-
-    def __init__(self) -> None:
-        self._at = time.monotonic()
-        self._octets = 0
-        self._frames = 0
-        self._last: tuple[int, float] | None = None
-
-    def sample(self, now: float, octets: int, frames: int) -> None:
-        self._last = self._since(now, octets, frames)
-        self._at, self._octets, self._frames = now, octets, frames
-
-    def read(self, now: float, octets: int, frames: int) -> tuple[int, float]:
-        return self._since(now, octets, frames) if self._last is None else self._last
-
-    def _since(self, now: float, octets: int, frames: int) -> tuple[int, float]:
-        span = max(0.001, now - self._at)
-        return round((octets - self._octets) * 8 / span), (frames - self._frames) / span
-
-
-def _wants_remb(track: TrackParameters | None) -> bool:
-    """Whether the publisher takes our estimate, and has no feedback for one of its own."""
-    return track is not None and "goog-remb" in track.feedback
 
 
 def _video_receiver(track: TrackParameters | None) -> VideoReceiver | None:
@@ -378,3 +388,8 @@ def _video_receiver(track: TrackParameters | None) -> VideoReceiver | None:
         rtx_ssrc=track.remote_rtx_ssrc,
         nack="nack" in track.feedback,
     )
+
+
+def _wants_remb(track: TrackParameters | None) -> bool:
+    """Whether the publisher takes our estimate, and has no feedback for one of its own."""
+    return track is not None and "goog-remb" in track.feedback

@@ -1,24 +1,17 @@
 """The native part of the fan-out: one call a frame for all viewers (``native/fanout.c``), and
 one for the sender reports that are due.
 
-It is a plain shared library beside this file, built at install where there is a C
-compiler. Where it is missing, pure Python sends the same packets, at a fraction of the
-viewers a core.
+Where it is missing, pure Python sends the same packets, at a fraction of the viewers a core.
 """
 
 from __future__ import annotations
 
-import logging
-import socket
-import struct
 from collections.abc import Callable, Sequence
 from functools import cache
-from importlib.machinery import EXTENSION_SUFFIXES
-from pathlib import Path
 from typing import Any, Final
 
-import cffi
-
+from relay.protocols.webrtc import native_library
+from relay.protocols.webrtc.datagrams import packed
 from relay.protocols.webrtc.dtls import SrtpError, protect_pointer
 from relay.protocols.webrtc.fanout import (
     MAX_PAYLOAD,
@@ -31,40 +24,13 @@ from relay.protocols.webrtc.negotiation import TrackParameters
 from relay.protocols.webrtc.path import is_stream
 from relay.protocols.webrtc.sendlog import OVERHEAD, REMEMBERED, SendLog
 
-_log = logging.getLogger(__name__)
-
 MAX_NAME: Final = 32
 """Bytes of the CNAME of a track."""
-
-_HERE: Final = Path(__file__).parent
-_NO_LIBRARY: Final = (
-    "the native fan-out is not built (no C compiler at install?): pure Python sends to "
-    "viewers, at about a fifth of the viewers a core"
-)
 
 
 @cache
 def _library() -> tuple[Any, Any] | None:
-    """The cffi door to the library and the library, or None where it is not built."""
-    found = [path for suffix in EXTENSION_SUFFIXES if (path := _HERE / f"_native{suffix}").exists()]
-    if not found:
-        _log.warning(_NO_LIBRARY)
-        return None
-    declared = (_HERE / "native" / "fanout.h").read_text()
-    ffi = cffi.FFI()
-    ffi.cdef(declared.split("/* -- begin */")[1].split("/* -- end */")[0])
-    try:
-        library = ffi.dlopen(str(found[0]))
-        for name in dir(library):  # a library of before lacks one: it shows at the first call
-            getattr(library, name)
-        fits = library.fan_track_size() == ffi.sizeof("struct fan_track")
-    except (OSError, AttributeError) as error:
-        _log.warning("%s: %s", found[0], error)
-        fits = False
-    if not fits:
-        _log.warning("%s is of another version; %s", found[0].name, _NO_LIBRARY)
-        return None
-    return ffi, library
+    return native_library.load("fanout.h", "fan_track")
 
 
 class NativeSender:
@@ -284,9 +250,9 @@ class NativeTrack(OutgoingTrack):
             native.srtp = ffi.NULL
             self._keys = None
             return
-        packed = _packed(address)
-        native.address[0 : len(packed)] = packed
-        native.address_length = len(packed)
+        raw = packed(address)
+        native.address[0 : len(raw)] = raw
+        native.address_length = len(raw)
         self._keys = keys
         native.srtp = ffi.cast("void *", keys.pointer)
 
@@ -330,14 +296,3 @@ class NativeFanOut(FanOut):
             streamed = list(self._members & self._sender.streamed)
             failed += send_each(streamed, payloads, timestamp, marker=marker)
         return failed
-
-
-def _packed(address: tuple[Any, ...]) -> bytes:
-    """``struct sockaddr_in`` or ``sockaddr_in6`` of Linux."""
-    host, port = address[0], address[1]
-    if len(address) == 2:
-        inside = socket.inet_pton(socket.AF_INET, host)
-        return struct.pack("=H2s4s8x", socket.AF_INET, port.to_bytes(2, "big"), inside)
-    inside = socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
-    flow, scope = address[2].to_bytes(4, "big"), address[3]
-    return struct.pack("=H2s4s16sI", socket.AF_INET6, port.to_bytes(2, "big"), flow, inside, scope)

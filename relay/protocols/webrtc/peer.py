@@ -15,8 +15,10 @@ from math import ceil
 from typing import TYPE_CHECKING, Final
 
 from relay.media.unit import Codec
-from relay.protocols.webrtc.dtls import Dtls, SendingKeys, SrtpError
+from relay.protocols.webrtc.budget import Budget
+from relay.protocols.webrtc.dtls import Dtls, NativeKeys, SrtpError
 from relay.protocols.webrtc.ice import IceSession
+from relay.protocols.webrtc.native_receive import NativeReceiver
 from relay.protocols.webrtc.negotiation import Negotiated, TrackParameters
 from relay.protocols.webrtc.path import Path, ignore
 from relay.protocols.webrtc.peer_state import PEER_STATES, PeerState, PeerStatistics
@@ -59,6 +61,8 @@ class Peer:
         srtp_protect: RTP in, SRTP out.
         transmit: sends one datagram to where the peer is now; nothing unless CONNECTED.
         sending: the keys of ``srtp_protect`` for native code; None unless CONNECTED.
+        receiving: the keys that open what comes, likewise.
+        heard: the path of the last datagram.
         close_reason: why it is CLOSED.
     """
 
@@ -75,7 +79,9 @@ class Peer:
         self.srtp_protect: Callable[[bytes], bytes] = _unchanged
         self.transmit: Callable[[bytes], None] = ignore
         self.on_route: Callable[[], None] = ignore
-        self.sending: SendingKeys | None = None
+        self.sending: NativeKeys | None = None
+        self.receiving: NativeKeys | None = None
+        self.heard: Path | None = None
         self.heard_ssrc = self.heard_rtcp = b""
         self.rtcp_trailer = 0
         self.statistics = PeerStatistics()
@@ -91,6 +97,7 @@ class Peer:
         self._unprotect_rtcp: Callable[[bytes], bytes] = _unchanged
         self._protect_rtcp: Callable[[bytes], bytes] = _unchanged
         self._timer: asyncio.TimerHandle | None = None
+        self._budget = Budget(time.monotonic())
         self._doubted = False
         # uvloop's handle of a timer that is due already does not tell when it was for.
         self._timer_at = 0.0
@@ -116,6 +123,10 @@ class Peer:
     def address(self) -> Address | None:
         """Where the peer is now."""
         return self.ice.selected.address if self.ice.selected is not None else None
+
+    @property
+    def native(self) -> NativeReceiver | None:
+        return self._peers.udp.native
 
     def send_rtp(self, packet: bytes) -> None:
         """Protect and send; silently nothing unless CONNECTED."""
@@ -143,7 +154,7 @@ class Peer:
             self._timer = None
         self.transmit = ignore
         self.srtp_protect = self._protect_rtcp = _unchanged
-        self._unprotect = self._dtls = self.sending = None
+        self._unprotect = self._dtls = self.sending = self.receiving = None
         self.on_route()
         self._early.clear()
         self._shaking.clear()
@@ -188,7 +199,10 @@ class Peer:
     def _datagram(self, data: bytes, path: Path, now: float) -> None:
         first = data[0]
         if 127 < first < 192:
-            if self._unprotect is None:
+            self.heard = path
+            if not self._budget.take(now):
+                self.statistics.limited += 1
+            elif self._unprotect is None:
                 self._keep_early(data, now)
             elif self._media(data, now):
                 path.seen, path.lost = now, False
@@ -261,7 +275,8 @@ class Peer:
         keys = dtls.srtp()
         self.srtp_protect, self._protect_rtcp = keys.protect, keys.protect_rtcp
         self._unprotect, self._unprotect_rtcp = keys.unprotect, keys.unprotect_rtcp
-        self.sending, self.rtcp_trailer = keys.sending, keys.rtcp_trailer
+        self.sending, self.receiving = keys.sending, keys.receiving
+        self.rtcp_trailer = keys.rtcp_trailer
         self.on_route()
         self.ice.establish(time.monotonic())
         self._machine.to(PeerState.CONNECTED)

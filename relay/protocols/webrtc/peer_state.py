@@ -24,4 +24,5 @@ PEER_STATES: Final = {
 class PeerStatistics:
     unprotected: int = 0  # packets that passed SRTP
     refused: int = 0  # packets that did not
+    limited: int = 0  # packets that nobody looked at: more than a peer may send
     early_dropped: int = 0  # media before the keys, over the bound

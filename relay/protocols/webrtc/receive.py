@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import inf
-from typing import Final, NamedTuple
+from typing import Final
 
-from relay.media.h264 import ParameterSets, Sps
+from relay.media.h264 import ParameterSets
 from relay.media.unit import VIDEO_CLOCK
-from relay.protocols.webrtc.h264_payload import Depacketizer, lacks_front
+from relay.protocols.webrtc.h264_payload import Assembled, Depacketizer, lacks_front
+from relay.protocols.webrtc.picture import Picture, Poll, Run
 from relay.protocols.webrtc.reception import RESTART_STEP, Received, Reception
 from relay.protocols.webrtc.repair import Repair
 from relay.protocols.webrtc.rtp import RtpPacket, unwrap_rtx
+
+__all__ = ["Picture", "Poll", "Run", "VideoReceiver"]
 
 GIVE_UP: Final = 0.25
 """Seconds after which a hole in the video is not waited for any more."""
@@ -46,35 +49,6 @@ ASK_EARLIEST: Final = 0.3
 """Seconds between two requests for any; encoders answer no faster."""
 
 _RETIRED_FOR: Final = 0.5  # seconds; late packets of a stream that was replaced
-
-
-class Picture(NamedTuple):
-    """One whole access unit of H.264.
-
-    Attributes:
-        annexb: with the parameter sets in front when it is a key frame.
-        timestamp: as in its packets, 32 bits.
-        sps: of a key frame, when its parameter set could be read.
-    """
-
-    annexb: bytes
-    timestamp: int
-    arrival: float
-    keyframe: bool
-    sps: Sps | None
-
-
-class Poll(NamedTuple):
-    """What the owner is to do: pass pictures on, and ask the sender for the rest.
-
-    Attributes:
-        nack: sequence numbers to ask for, as they stand in packets.
-        keyframe: whether a key frame is to be asked for.
-    """
-
-    pictures: Sequence[Picture]
-    nack: tuple[int, ...]
-    keyframe: bool
 
 
 class VideoReceiver(Received):
@@ -170,6 +144,32 @@ class VideoReceiver(Received):
             self._plan(now)
         if not self._out:
             return ()
+        pictures = self._out
+        self._out = []
+        return pictures
+
+    @property
+    def to_come(self) -> int | None:
+        """The sequence number that comes next, where nothing is missing or half done."""
+        reception = self._reception
+        if reception is None or self._held or not self._depacketizer.empty:
+            return None
+        if not self._next == self._top == reception.highest + 1:
+            return None
+        return self._next & 0xFFFF
+
+    def assembled(self, run: Run, now: float) -> Sequence[Picture]:
+        """Take a whole access unit in, made elsewhere of the packets from ``to_come`` on."""
+        assert self._reception is not None
+        extended = self._reception.continued(run.packets, run.timestamp, run.began)
+        self.packets += run.packets
+        self.octets += run.octets
+        self._arrived_at = now
+        self._next = self._top = extended + 1
+        self._timestamp = run.timestamp
+        self._finish(now, run.unit)
+        if self._waiting:
+            self._plan(now)
         pictures = self._out
         self._out = []
         return pictures
@@ -334,15 +334,15 @@ class VideoReceiver(Received):
         if not packet.payload:
             return
         if packet.timestamp != self._timestamp:
-            if not self._depacketizer.empty:
-                self._finish(now)  # the last picture had no marker
+            if not self._depacketizer.empty:  # the last picture had no marker
+                self._finish(now, self._depacketizer.take())
             self._timestamp = packet.timestamp
         self._depacketizer.push(packet.payload)
         if packet.marker:
-            self._finish(now)
+            self._finish(now, self._depacketizer.take())
 
-    def _finish(self, now: float) -> None:
-        annexb, intact, parameters, picture, keyframe, starts = self._depacketizer.take()
+    def _finish(self, now: float, unit: Assembled) -> None:
+        annexb, intact, parameters, picture, keyframe, starts = unit
         if not intact:
             self.broken += 1
             self._lose(now)

@@ -97,6 +97,21 @@ class Reception:
             self._measure(timestamp, now)
         return extended
 
+    def continued(self, packets: int, timestamp: int, began: float) -> int:
+        """Count packets that came in order behind the highest one, all of one timestamp.
+
+        Args:
+            began: when the first of them came.
+
+        Returns:
+            The extended sequence number of the last.
+        """
+        self.highest += packets
+        self.received += packets
+        if timestamp != self._last_timestamp:
+            self._measure(timestamp, began)
+        return self.highest
+
     def _restart(self, sequence: int) -> int:
         self._doubted = -1
         self.restarts += 1

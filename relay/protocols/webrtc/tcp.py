@@ -218,6 +218,8 @@ async def open_ports(settings: WebRtc) -> tuple[UdpPort, TcpPort | None, list[Ca
     """
     candidates_of(settings.public_addresses, 0)  # so that a wrong one binds nothing
     udp = await UdpPort.open(settings.host, settings.port)
+    if settings.native:
+        udp.read_natively()
     tcp = None
     if settings.tcp_port is not None:
         try:

@@ -20,6 +20,7 @@ from relay.errors import ConfigError, ParseError
 from relay.protocols.webrtc import stun
 from relay.protocols.webrtc.datagrams import DatagramReader
 from relay.protocols.webrtc.ice import IceSession
+from relay.protocols.webrtc.native_receive import NativeReceiver
 from relay.protocols.webrtc.path import SILENCE, Path, is_stream
 from relay.protocols.webrtc.sdp import Candidate
 from relay.protocols.webrtc.sources import Sources
@@ -56,6 +57,7 @@ class UdpPort:
         self.host: str = name[0]
         self.port: int = name[1]
         self.statistics = UdpStatistics()
+        self.native: NativeReceiver | None = None
         self._by_ufrag: dict[bytes, IceSession] = {}
         self._by_transaction: dict[bytes, IceSession] = {}
         self._by_address: dict[Address, Path] = {}
@@ -180,6 +182,8 @@ class UdpPort:
         if foreign and holder is not None and now - holder.seen < SILENCE:
             return False
         self._by_address[address] = path
+        if self.native is not None and not is_stream(address):
+            self.native.forget(address)
         return True
 
     def release(self, address: Address, path: Path) -> None:
@@ -187,6 +191,8 @@ class UdpPort:
             del self._by_address[address]
             if (stream := self._streams.get(address)) is not None:
                 stream.finish()
+            if self.native is not None and not is_stream(address):
+                self.native.forget(address)
 
     @property
     def idle(self) -> bool:
@@ -195,24 +201,33 @@ class UdpPort:
 
     # -- reading -------------------------------------------------------------------------
 
+    def read_natively(self) -> None:
+        """From now on have the common case of media done by native code, where it is built."""
+        self.native = NativeReceiver.over(self._socket.fileno())
+
     def _read(self) -> None:
-        paths, statistics = self._by_address, self.statistics
+        if self.native is not None:
+            self.statistics.received += self.native.read(self._datagram, time.monotonic())
+            return
         now = time.monotonic()
         for data, address in self._datagrams.read():
             if not self._open:
                 return
-            statistics.received += 1
-            if not data:
-                continue
-            if data[0] > 3:
-                path = paths.get(address)
-                if path is None:
-                    statistics.strangers += 1
-                    self.on_stray(data, address, now)
-                else:
-                    path.session.on_datagram(data, path, now)
+            self.statistics.received += 1
+            self._datagram(data, address, now)
+
+    def _datagram(self, data: bytes, address: Address, now: float) -> None:
+        if not data:
+            return
+        if data[0] > 3:
+            path = self._by_address.get(address)
+            if path is None:
+                self.statistics.strangers += 1
+                self.on_stray(data, address, now)
             else:
-                self._stun(data, address, now)
+                path.session.on_datagram(data, path, now)
+        else:
+            self._stun(data, address, now)
 
     def datagram(self, data: bytes, address: Address, now: float) -> None:
         """Take what came by a stream; ``_read`` does the same without a call for each."""
@@ -252,6 +267,8 @@ class UdpPort:
         """Stop reading and give the port back."""
         if self._open:
             self._open = False
+            if self.native is not None:
+                self.native.close()
             self._loop.remove_reader(self._socket.fileno())
             self._socket.close()
 

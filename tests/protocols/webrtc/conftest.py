@@ -20,6 +20,16 @@ async def peers() -> AsyncIterator[Peers]:
     assert len(made) == 0
 
 
+@pytest.fixture(params=[False, True], ids=["pure", "native"])
+async def either(request: pytest.FixtureRequest) -> AsyncIterator[Peers]:
+    """Peers whose media pure Python receives, and peers where the native part does."""
+    made = await Peers.open(WebRtc(host="127.0.0.1", port=0, native=request.param))
+    assert (made.udp.native is not None) == request.param
+    yield made
+    await made.close()
+    assert made.udp.idle
+
+
 @pytest.fixture
 async def mine() -> AsyncIterator[Peers]:
     made = await Peers.open(WebRtc(host="127.0.0.1", port=0))

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import cast
 
 from relay.media.unit import Codec
+from relay.protocols.webrtc.native_receive import NativeReceiver
 from relay.protocols.webrtc.negotiation import TrackParameters
+from relay.protocols.webrtc.path import Path
 from relay.protocols.webrtc.peer import Peer, PeerState
+from relay.protocols.webrtc.peer_state import PeerStatistics
 from relay.protocols.webrtc.peers import Peers
 from relay.protocols.webrtc.rtcp import Rtcp, parse_compound
 from relay.protocols.webrtc.rtp import RtpPacket, parse_rtp
@@ -25,6 +29,11 @@ class FakePeer:
         self.close_reason = ""
         self.video = video
         self.audio = audio
+        self.native: NativeReceiver | None = None  # as where it is not built
+        self.receiving = SimpleNamespace(pointer=0)
+        self.heard: Path | None = None
+        self.heard_ssrc = b""
+        self.statistics = PeerStatistics()
         self.rtp: list[bytes] = []
         self.rtcp: list[bytes] = []
         self.on_rtp: Callable[[bytes, float], None]

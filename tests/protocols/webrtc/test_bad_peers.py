@@ -40,10 +40,12 @@ class Sink:
         return
 
 
-async def test_a_publisher_that_lies_in_every_header_is_heard_on(peers: Peers, mine: Peers) -> None:
+async def test_a_publisher_that_lies_in_every_header_is_heard_on(
+    either: Peers, mine: Peers
+) -> None:
     sink = Sink()
     offering = Offering(mine, send=True)
-    session = await Ingest(peers).answer(offering.text, sink)
+    session = await Ingest(either).answer(offering.text, sink)
     offering.accept(session.answer)
     await reach(offering.peer, PeerState.CONNECTED)
     track = offering.peer.video

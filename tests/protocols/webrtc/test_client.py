@@ -98,9 +98,8 @@ async def serving(routes: list[web.RouteDef]) -> AsyncIterator[str]:
 
 
 @pytest.fixture
-async def relay() -> AsyncIterator[tuple[Relay, str]]:
-    peers = await Peers.open(LOOPBACK)
-    made = Relay(peers)
+async def relay(either: Peers) -> AsyncIterator[tuple[Relay, str]]:
+    made = Relay(either)
     routes = [
         web.post("/whip", made.whip),
         web.post("/whep", made.whep),
@@ -109,8 +108,6 @@ async def relay() -> AsyncIterator[tuple[Relay, str]]:
     async with serving(routes) as base:
         yield made, base
     await made.egress.close("out", "over")
-    await peers.close()
-    assert peers.udp.idle
 
 
 async def until(condition: Callable[[], object]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import cast
 
@@ -11,7 +12,8 @@ from aiortc import RTCSessionDescription
 
 from relay.media.unit import AccessUnit, Codec
 from relay.protocols.webrtc.congestion import TransportFeedback
-from relay.protocols.webrtc.ingest import KEYFRAME_INTERVAL, Ingest, IngestSession
+from relay.protocols.webrtc.ingest import Ingest, IngestSession
+from relay.protocols.webrtc.keyframe_requests import KEYFRAME_INTERVAL
 from relay.protocols.webrtc.negotiation import TRANSPORT_CC
 from relay.protocols.webrtc.peer import Peer, PeerState
 from relay.protocols.webrtc.peers import Peers
@@ -32,6 +34,7 @@ from relay.protocols.webrtc.rtp import RtpPacket, pack_elements
 from tests.protocols.webrtc import aiortc_client
 from tests.protocols.webrtc.aiortc_client import connection, offer_of
 from tests.protocols.webrtc.fake_peer import FakePeer, until
+from tests.protocols.webrtc.inlet import Inlet, NativeInlet
 from tests.protocols.webrtc.outlet import parameters
 from tests.protocols.webrtc.source import SSRC, Sender
 
@@ -51,7 +54,13 @@ class Sink:
 
 
 class Publisher:
-    """A session over a peer without a network."""
+    """A session over a peer without a network.
+
+    Attributes:
+        inlet: the way that its packets take.
+    """
+
+    inlet: Inlet
 
     def __init__(
         self,
@@ -71,6 +80,7 @@ class Publisher:
         )
         sound = replace(parameters(Codec.OPUS), extensions={TRANSPORT_CC: 3})
         self.peer = FakePeer(given if video else None, sound if audio else None)
+        self.inlet.admit(self.peer)
         self.sink = Sink()
         self.session = IngestSession(cast("Peer", self.peer), self.sink)
         self.sender = Sender()
@@ -84,7 +94,7 @@ class Publisher:
     def send(self, packet: RtpPacket, now: float) -> None:
         packet.profile, packet.extension = pack_elements({3: self.transport.to_bytes(2, "big")})
         self.transport = (self.transport + 1) & 0xFFFF
-        self.peer.on_rtp(packet.serialise(), now)
+        self.inlet.give(self.peer, [packet.serialise()], now)
 
     def picture(self, now: float, *, keyframe: bool = False, without: int | None = None) -> None:
         for index, packet in enumerate(self.sender.next(keyframe=keyframe)):
@@ -105,6 +115,14 @@ class Publisher:
             for packet in self.peer.control
             if isinstance(packet, Unknown) and (packet.kind, packet.count) == (205, 15)
         ]
+
+
+@pytest.fixture(params=[Inlet, NativeInlet], ids=["pure", "native"], autouse=True)
+def inlet(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Inlet]:
+    made: Inlet = request.param()
+    monkeypatch.setattr(Publisher, "inlet", made, raising=False)
+    yield made
+    made.close()
 
 
 def now() -> float:

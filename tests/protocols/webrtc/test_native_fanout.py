@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.media.unit import Codec
-from relay.protocols.webrtc import native_fanout
+from relay.protocols.webrtc import native_fanout, native_library
 from relay.protocols.webrtc.dtls import SrtpError
 from relay.protocols.webrtc.fanout import MAX_PAYLOAD
 from relay.protocols.webrtc.rtcp import SenderReport, SourceDescription, parse_compound
@@ -179,8 +179,9 @@ def test_keys_that_fail_are_said_with_their_status(backend: NativeBackend) -> No
 def test_without_the_native_part_pure_python_sends_and_says_so_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(native_fanout, "_HERE", tmp_path)
+    monkeypatch.setattr(native_library, "HERE", tmp_path)
     native_fanout._library.cache_clear()
+    native_library.say.cache_clear()
     try:
         with caplog.at_level(logging.WARNING):
             for _ in range(3):
@@ -206,15 +207,16 @@ def test_a_library_of_another_version_is_not_used(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    header = native_fanout._HERE / "native" / "fanout.h"
+    header = native_library.HERE / "native" / "fanout.h"
     (tmp_path / "native").mkdir()
     changed = header.read_text().replace(before, after)
     (tmp_path / "native" / "fanout.h").write_text(changed)
     suffix = EXTENSION_SUFFIXES[0]
-    real = native_fanout._HERE / f"_native{suffix}"
+    real = native_library.HERE / f"_native{suffix}"
     (tmp_path / real.name).symlink_to(real)
-    monkeypatch.setattr(native_fanout, "_HERE", tmp_path)
+    monkeypatch.setattr(native_library, "HERE", tmp_path)
     native_fanout._library.cache_clear()
+    native_library.say.cache_clear()
     try:
         assert native_fanout._library() is None
         assert "another version" in caplog.text

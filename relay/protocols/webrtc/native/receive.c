@@ -1,0 +1,599 @@
+/*
+ * The common case of receiving: publishers' video in order, from datagrams to access units.
+ *
+ * A batch of datagrams is read at once. Those that continue a known stream are opened and
+ * kept as its train; the one with the marker makes an access unit of it. Everything else is
+ * handed up as it came, and what a train holds is handed up before it, so that the order in
+ * which Python sees a stream is the order on the wire.
+ *
+ * These are bytes of strangers. A header is believed for one thing before SRTP has opened the
+ * packet: to send it up. Each read is held to the length of what was received.
+ */
+
+#define _GNU_SOURCE
+#include "receive.h"
+
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#define BATCH 64
+#define DATAGRAM 2048
+#define LARGEST 1500           /* bytes of a media packet */
+#define HEADER 12
+#define ONE_BYTE 0xBEDE
+#define ROUTES 4096            /* slots; a power of two */
+#define MOST_ROUTES 2048
+#define TRAIN_PACKETS 2048
+#define TRAIN_BYTES (1u << 20)
+#define TELL_AT 200
+#define KEY sizeof(((struct rx_stream *)0)->key)
+
+struct rx {
+    int fd;
+    rx_unprotect unprotect;
+    uint64_t seed;
+    double rate;                /* packets a second of one publisher */
+    double burst;
+    uint32_t routes;
+    uint32_t at;
+    uint32_t count;
+    double now;
+    uint8_t *unit;
+    size_t unit_room;
+    struct rx_stream *table[ROUTES];
+    struct mmsghdr headers[BATCH];
+    struct iovec vectors[BATCH];
+    struct sockaddr_in6 addresses[BATCH];
+    _Alignas(16) uint8_t datagrams[BATCH][DATAGRAM];
+};
+
+struct header {
+    uint32_t timestamp;
+    uint32_t payload;           /* where it starts */
+    int32_t transport;          /* -1: none */
+    uint16_t sequence;
+    uint8_t marker;
+};
+
+static uint16_t get16(const uint8_t *at)
+{
+    return (uint16_t)(at[0] << 8 | at[1]);
+}
+
+static uint32_t get32(const uint8_t *at)
+{
+    return (uint32_t)get16(at) << 16 | get16(at + 2);
+}
+
+/* -- where datagrams come from ----------------------------------------------------------- */
+
+/* 0, or -1 for another family. */
+static int make_key(uint8_t *key, const void *address, uint32_t length)
+{
+    sa_family_t family;
+
+    memset(key, 0, KEY);
+    if (length < sizeof family)
+        return -1;
+    memcpy(&family, address, sizeof family);
+    if (family == AF_INET && length >= sizeof(struct sockaddr_in)) {
+        struct sockaddr_in four;
+
+        memcpy(&four, address, sizeof four);
+        key[0] = 4;
+        memcpy(key + 2, &four.sin_port, 2);
+        memcpy(key + 4, &four.sin_addr, 4);
+        return 0;
+    }
+    if (family == AF_INET6 && length >= sizeof(struct sockaddr_in6)) {
+        struct sockaddr_in6 six;
+
+        memcpy(&six, address, sizeof six);
+        key[0] = 6;
+        memcpy(key + 2, &six.sin6_port, 2);
+        memcpy(key + 4, &six.sin6_addr, 16);
+        memcpy(key + 20, &six.sin6_scope_id, 4);
+        return 0;
+    }
+    return -1;
+}
+
+static uint32_t slot_of(const struct rx *rx, const uint8_t *key)
+{
+    uint64_t hash = rx->seed;
+
+    for (size_t at = 0; at < KEY; at += 8) {
+        uint64_t word;
+
+        memcpy(&word, key + at, 8);
+        hash = (hash ^ word) * 0x9E3779B97F4A7C15u;
+        hash ^= hash >> 29;
+    }
+    return (uint32_t)(hash >> 16) & (ROUTES - 1);
+}
+
+static struct rx_stream *find(const struct rx *rx, const uint8_t *key, uint32_t *where)
+{
+    uint32_t slot = slot_of(rx, key);
+
+    while (rx->table[slot] != NULL && memcmp(rx->table[slot]->key, key, KEY) != 0)
+        slot = (slot + 1) & (ROUTES - 1);
+    *where = slot;
+    return rx->table[slot];
+}
+
+/* Empty a slot, and move those behind it up that would not be found any more. */
+static void unroute(struct rx *rx, struct rx_stream *stream)
+{
+    uint32_t slot, hole;
+
+    if (!stream->routed || find(rx, stream->key, &hole) != stream)
+        return;
+    stream->routed = 0;
+    rx->routes--;
+    rx->table[hole] = NULL;
+    for (slot = (hole + 1) & (ROUTES - 1); rx->table[slot] != NULL;
+         slot = (slot + 1) & (ROUTES - 1)) {
+        uint32_t home = slot_of(rx, rx->table[slot]->key);
+
+        if (((slot - home) & (ROUTES - 1)) >= ((slot - hole) & (ROUTES - 1))) {
+            rx->table[hole] = rx->table[slot];
+            rx->table[slot] = NULL;
+            hole = slot;
+        }
+    }
+}
+
+/* -- one packet --------------------------------------------------------------------------- */
+
+/* The common form: version 2, no padding, no CSRC, at most an extension of one-byte elements.
+ * 0, or -1 for any other. */
+static int read_header(struct header *out, const uint8_t *data, uint32_t length,
+                       uint8_t extension)
+{
+    if (length < HEADER || (data[0] & 0xEF) != 0x80)
+        return -1;
+    out->marker = data[1] >> 7;
+    out->sequence = get16(data + 2);
+    out->timestamp = get32(data + 4);
+    out->payload = HEADER;
+    out->transport = -1;
+    if (data[0] & 0x10) {
+        uint32_t at = HEADER + 4, end;
+
+        if (length < at || get16(data + HEADER) != ONE_BYTE)
+            return -1;
+        end = at + 4u * get16(data + HEADER + 2);
+        if (end > length)
+            return -1;
+        out->payload = end;
+        while (at < end && extension != 0) {
+            uint32_t size = (data[at] & 0x0Fu) + 1;
+
+            if (data[at] == 0) {
+                at++;
+                continue;
+            }
+            if (data[at] >> 4 == 15 || at + 1 + size > end)
+                break;
+            if (data[at] >> 4 == extension) {
+                if (size >= 2)
+                    out->transport = get16(data + at + 1);
+                break;
+            }
+            at += 1 + size;
+        }
+    }
+    return out->payload < length ? 0 : -1;
+}
+
+/* 0, or -1: no memory. */
+static int append(struct rx_stream *stream, const uint8_t *data, uint32_t length, double now)
+{
+    struct rx_packet *packet;
+
+    if (stream->packets == stream->packet_room) {
+        uint32_t room = stream->packet_room ? 2 * stream->packet_room : 64;
+        struct rx_packet *larger = realloc(stream->train, room * sizeof *larger);
+
+        if (larger == NULL)
+            return -1;
+        stream->train = larger;
+        stream->packet_room = room;
+    }
+    if (stream->used + length > stream->room) {
+        uint32_t room = stream->room ? 2 * stream->room : 1u << 15;
+        uint8_t *larger = realloc(stream->bytes, room);
+
+        if (larger == NULL)
+            return -1;
+        stream->bytes = larger;
+        stream->room = room;
+    }
+    packet = &stream->train[stream->packets++];
+    packet->arrival = now;
+    packet->start = stream->used;
+    packet->length = length;
+    memcpy(stream->bytes + stream->used, data, length);
+    stream->used += length;
+    return 0;
+}
+
+/* -- an access unit ------------------------------------------------------------------------ */
+
+struct joined {
+    uint8_t *at;
+    uint32_t flags;
+};
+
+static void note(struct joined *out, uint8_t kind, uint8_t following)
+{
+    if (kind == 7)
+        out->flags |= RX_PARAMETERS;
+    if (kind != 1 && kind != 5)
+        return;
+    if (!(out->flags & RX_PICTURE)) {
+        out->flags |= RX_PICTURE;
+        /* first_mb_in_slice is 0 exactly when its Exp-Golomb code is a single 1 bit */
+        if (following >= 0x80)
+            out->flags |= RX_STARTS;
+    }
+    if (kind == 5)
+        out->flags |= RX_KEYFRAME;
+}
+
+static void start_code(struct joined *out)
+{
+    static const uint8_t code[4] = {0, 0, 0, 1};
+
+    memcpy(out->at, code, sizeof code);
+    out->at += sizeof code;
+}
+
+static void put_nal(struct joined *out, const uint8_t *nal, uint32_t length)
+{
+    uint8_t kind = nal[0] & 0x1F;
+
+    if (kind == 9 || kind == 12)
+        return; /* access unit delimiters and filler are left out */
+    note(out, kind, length > 1 ? nal[1] : 0);
+    start_code(out);
+    memcpy(out->at, nal, length);
+    out->at += length;
+}
+
+/* One payload. 0, or -1 when it is not the common case: Python is to judge it. */
+static int put_payload(struct joined *out, const uint8_t *payload, uint32_t length,
+                       int *in_fragment)
+{
+    uint8_t kind;
+
+    if (length == 0)
+        return -1;
+    kind = payload[0] & 0x1F;
+    if (kind == 28) {
+        uint8_t flags;
+
+        if (length < 3)
+            return -1;
+        flags = payload[1];
+        if (((flags & 0x80) != 0) == (*in_fragment != 0))
+            return -1;
+        if (flags & 0x80) {
+            *in_fragment = 1;
+            note(out, flags & 0x1F, payload[2]);
+            start_code(out);
+            *out->at++ = (uint8_t)((payload[0] & 0xE0) | (flags & 0x1F));
+        }
+        memcpy(out->at, payload + 2, length - 2);
+        out->at += length - 2;
+        if (flags & 0x40)
+            *in_fragment = 0;
+        return 0;
+    }
+    if (*in_fragment)
+        return -1;
+    if (kind >= 1 && kind <= 23) {
+        put_nal(out, payload, length);
+        return 0;
+    }
+    if (kind != 24)
+        return -1;
+    for (uint32_t at = 1; at < length;) {
+        uint32_t size;
+
+        if (at + 2 > length)
+            return -1;
+        size = get16(payload + at);
+        at += 2;
+        if (size > length - at)
+            return -1;
+        if (size > 0)
+            put_nal(out, payload + at, size);
+        at += size;
+    }
+    return 0;
+}
+
+/* The whole train as an access unit. 0, or -1 when it is not the common case. */
+static int join(struct rx *rx, struct rx_stream *stream, struct rx_event *event)
+{
+    /* A NAL unit grows by 4 bytes, or by 2 behind its length in an aggregate, where it has 3
+     * with it at least. */
+    size_t most = 2 * (size_t)stream->used + 8 * (size_t)stream->packets;
+    struct joined out = {NULL, 0};
+    struct header header;
+    int in_fragment = 0;
+
+    if (most > rx->unit_room) {
+        uint8_t *larger = realloc(rx->unit, most);
+
+        if (larger == NULL)
+            return -1;
+        rx->unit = larger;
+        rx->unit_room = most;
+    }
+    out.at = rx->unit;
+    event->octets = 0;
+    for (uint32_t at = 0; at < stream->packets; at++) {
+        const struct rx_packet *packet = &stream->train[at];
+        const uint8_t *data = stream->bytes + packet->start;
+
+        if (read_header(&header, data, packet->length, 0) != 0)
+            return -1;
+        event->octets += packet->length - header.payload;
+        if (put_payload(&out, data + header.payload, packet->length - header.payload,
+                        &in_fragment) != 0)
+            return -1;
+    }
+    if (in_fragment || stream->packets == 0)
+        return -1;
+    event->data = rx->unit;
+    event->length = (uint32_t)(out.at - rx->unit);
+    event->flags = out.flags;
+    event->timestamp = stream->timestamp;
+    event->packets = stream->packets;
+    event->began = stream->train[0].arrival;
+    return 0;
+}
+
+/* -- what was read --------------------------------------------------------------------------- */
+
+uint32_t rx_read(struct rx *rx, double now)
+{
+    int count;
+
+    for (int at = 0; at < BATCH; at++)
+        rx->headers[at].msg_hdr.msg_namelen = sizeof rx->addresses[at];
+    count = recvmmsg(rx->fd, rx->headers, BATCH, MSG_DONTWAIT, NULL);
+    rx->now = now;
+    rx->at = 0;
+    rx->count = count > 0 ? (uint32_t)count : 0;
+    return rx->count;
+}
+
+/* As budget.py has it. */
+static int within_budget(const struct rx *rx, struct rx_stream *stream)
+{
+    if (stream->tokens < 1) {
+        stream->tokens += (rx->now - stream->refilled) * rx->rate;
+        if (stream->tokens > rx->burst)
+            stream->tokens = rx->burst;
+        stream->refilled = rx->now;
+    }
+    if (stream->tokens < 1) {
+        stream->limited++;
+        return 0;
+    }
+    stream->tokens -= 1;
+    return 1;
+}
+
+static int yield(struct rx_stream *stream, struct rx_event *event)
+{
+    stream->active = 0;
+    event->stream = stream;
+    return RX_YIELD;
+}
+
+static int datagram(struct rx *rx, struct rx_event *event, uint32_t length)
+{
+    event->data = rx->datagrams[rx->at];
+    event->length = length;
+    event->address = (const uint8_t *)&rx->addresses[rx->at];
+    event->address_length = rx->headers[rx->at].msg_hdr.msg_namelen;
+    rx->at++;
+    return RX_DATAGRAM;
+}
+
+/* A packet of an active stream; RX_IDLE when there is nothing to tell of it. */
+static int media(struct rx *rx, struct rx_stream *stream, struct rx_event *event,
+                 uint32_t received)
+{
+    uint8_t *data = rx->datagrams[rx->at];
+    int length = (int)received, told = RX_IDLE;
+    struct header header;
+
+    if ((data[1] & 0x7F) != stream->payload_type || get32(data + 8) != stream->ssrc)
+        return datagram(rx, event, received); /* sound, a retransmission: another order */
+    if (read_header(&header, data, received, stream->extension) != 0 ||
+        header.sequence != stream->next ||
+        (stream->packets > 0 && header.timestamp != stream->timestamp) ||
+        stream->packets == TRAIN_PACKETS || stream->used + received > TRAIN_BYTES)
+        return yield(stream, event); /* and then this one, as it came */
+    rx->at++;
+    if (rx->unprotect(stream->srtp, data, &length) != 0 || length < HEADER ||
+        length > (int)received) {
+        stream->refused++;
+        return RX_IDLE;
+    }
+    stream->opened++;
+    stream->heard = rx->now;
+    if (append(stream, data, (uint32_t)length, rx->now) != 0) {
+        stream->refused++; /* no memory; opened twice it would be a replay */
+        return yield(stream, event);
+    }
+    stream->next++;
+    stream->timestamp = header.timestamp;
+    if (header.transport >= 0 && stream->arrivals < RX_LOG) {
+        struct rx_arrival *arrival = &stream->log[stream->arrivals++];
+
+        arrival->at = rx->now;
+        arrival->sequence = (uint32_t)header.transport;
+        if (stream->arrivals == 1 || stream->arrivals == TELL_AT)
+            told = RX_NOTED;
+    }
+    event->stream = stream;
+    if (!header.marker)
+        return told;
+    if (join(rx, stream, event) != 0)
+        return yield(stream, event);
+    stream->packets = 0;
+    stream->used = 0;
+    return RX_UNIT;
+}
+
+int rx_next(struct rx *rx, struct rx_event *event)
+{
+    event->arrival = rx->now;
+    while (rx->at < rx->count) {
+        uint32_t length = rx->headers[rx->at].msg_len, where;
+        const uint8_t *data = rx->datagrams[rx->at];
+        struct rx_stream *stream;
+        uint8_t key[KEY];
+        int told;
+
+        if (length < HEADER || length > LARGEST || data[0] < 128 || data[0] > 191 ||
+            make_key(key, &rx->addresses[rx->at],
+                     rx->headers[rx->at].msg_hdr.msg_namelen) != 0 ||
+            (stream = find(rx, key, &where)) == NULL)
+            return datagram(rx, event, length);
+        if (!within_budget(rx, stream)) {
+            rx->at++;
+            continue;
+        }
+        if (!stream->active || (data[1] >= 192 && data[1] <= 223))
+            return datagram(rx, event, length);
+        told = media(rx, stream, event, length);
+        if (told != RX_IDLE)
+            return told;
+    }
+    return RX_IDLE;
+}
+
+/* -- what Python says ------------------------------------------------------------------------- */
+
+size_t rx_stream_size(void)
+{
+    return sizeof(struct rx_stream);
+}
+
+struct rx *rx_new(int fd, rx_unprotect unprotect, uint64_t seed, double rate, double burst)
+{
+    struct rx *rx = calloc(1, sizeof *rx);
+
+    if (rx == NULL)
+        return NULL;
+    rx->fd = fd;
+    rx->unprotect = unprotect;
+    rx->seed = seed;
+    rx->rate = rate;
+    rx->burst = burst;
+    for (int at = 0; at < BATCH; at++) {
+        struct msghdr *header = &rx->headers[at].msg_hdr;
+
+        rx->vectors[at].iov_base = rx->datagrams[at];
+        rx->vectors[at].iov_len = DATAGRAM;
+        header->msg_iov = &rx->vectors[at];
+        header->msg_iovlen = 1;
+        header->msg_name = &rx->addresses[at];
+    }
+    return rx;
+}
+
+void rx_free(struct rx *rx)
+{
+    if (rx != NULL)
+        free(rx->unit);
+    free(rx);
+}
+
+struct rx_stream *rx_open(struct rx *rx, void *srtp, uint8_t payload_type, uint8_t extension,
+                          uint32_t number)
+{
+    struct rx_stream *stream = calloc(1, sizeof *stream);
+
+    if (stream == NULL)
+        return NULL;
+    stream->srtp = srtp;
+    stream->payload_type = payload_type;
+    stream->extension = extension;
+    stream->number = number;
+    stream->tokens = rx->burst;
+    stream->refilled = rx->now;
+    return stream;
+}
+
+void rx_close(struct rx *rx, struct rx_stream *stream)
+{
+    unroute(rx, stream);
+    free(stream->train);
+    free(stream->bytes);
+    free(stream);
+}
+
+int rx_resume(struct rx *rx, struct rx_stream *stream, const uint8_t *address, uint32_t length,
+              uint32_t ssrc, uint16_t next)
+{
+    uint8_t key[KEY];
+    uint32_t where;
+
+    if (make_key(key, address, length) != 0)
+        return -1;
+    if (!stream->routed || memcmp(key, stream->key, KEY) != 0) {
+        struct rx_stream *holder;
+
+        unroute(rx, stream);
+        holder = find(rx, key, &where);
+        if (holder != NULL) {
+            holder->active = 0;
+            unroute(rx, holder);
+            find(rx, key, &where);
+        }
+        if (rx->routes >= MOST_ROUTES)
+            return -1;
+        memcpy(stream->key, key, KEY);
+        rx->table[where] = stream;
+        rx->routes++;
+        stream->routed = 1;
+    }
+    stream->ssrc = ssrc;
+    stream->next = next;
+    stream->packets = 0;
+    stream->used = 0;
+    stream->active = 1;
+    return 0;
+}
+
+void rx_pause(struct rx_stream *stream)
+{
+    stream->active = 0;
+}
+
+void rx_clear(struct rx_stream *stream)
+{
+    stream->packets = 0;
+    stream->used = 0;
+}
+
+void rx_forget(struct rx *rx, const uint8_t *address, uint32_t length)
+{
+    uint8_t key[KEY];
+    uint32_t where;
+    struct rx_stream *stream;
+
+    if (make_key(key, address, length) == 0 && (stream = find(rx, key, &where)) != NULL)
+        unroute(rx, stream);
+}

@@ -1,0 +1,106 @@
+/* What Python sees of receive.c: cffi reads everything between the two marks. */
+#ifndef RELAY_RECEIVE_H
+#define RELAY_RECEIVE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define RX_LOG 256              /* arrivals of one publisher that wait to be told */
+
+/* -- begin */
+typedef int (*rx_unprotect)(void *context, void *packet, int *length);
+
+/* What rx_next returns. */
+enum {
+    RX_IDLE,                    /* all that was read is dealt with */
+    RX_DATAGRAM,                /* not the common case: as it came */
+    RX_YIELD,                   /* the train of a stream goes to Python; it is active no more */
+    RX_UNIT,                    /* a whole access unit */
+    RX_NOTED                    /* arrivals wait to be told: the first of them, or many */
+};
+
+/* What an access unit holds; see h264_payload.Assembled. */
+enum { RX_PARAMETERS = 1, RX_PICTURE = 2, RX_KEYFRAME = 4, RX_STARTS = 8 };
+
+struct rx_arrival {
+    double at;
+    uint32_t sequence;          /* transport-wide */
+};
+
+struct rx_packet {              /* one of a train: opened, in order, of one timestamp */
+    double arrival;
+    uint32_t start;             /* in ``bytes`` */
+    uint32_t length;
+};
+
+/* One publisher's video. Python reads it; only native code writes it. */
+struct rx_stream {
+    void *srtp;                 /* srtp_t */
+    uint32_t number;            /* Python's own */
+    uint32_t ssrc;
+    uint32_t timestamp;         /* of the train */
+    uint16_t next;              /* sequence number that is to come */
+    uint8_t payload_type;
+    uint8_t extension;          /* of the transport-wide sequence number; 0: none */
+    uint8_t active;             /* packets in order stay here; else all go to Python */
+    uint8_t routed;
+    uint8_t key[24];            /* where it comes from */
+    uint64_t opened;
+    uint64_t refused;           /* SRTP failed */
+    uint64_t limited;           /* dropped unread: too many a second */
+    double tokens;
+    double refilled;
+    double heard;               /* the last packet that was authentic */
+    uint8_t *bytes;
+    uint32_t used;
+    uint32_t room;
+    uint32_t packets;
+    uint32_t packet_room;
+    struct rx_packet *train;
+    uint32_t arrivals;
+    struct rx_arrival log[256];
+};
+
+struct rx_event {
+    const uint8_t *data;        /* a datagram, or an access unit in Annex B; good until the
+                                   next call */
+    uint32_t length;
+    const uint8_t *address;     /* of a datagram: struct sockaddr */
+    uint32_t address_length;
+    struct rx_stream *stream;   /* of the others */
+    double arrival;             /* of a unit: of its last packet */
+    double began;               /* of a unit: of its first packet */
+    uint32_t packets;           /* of a unit */
+    uint32_t octets;            /* of its payloads */
+    uint32_t timestamp;
+    uint32_t flags;
+};
+
+struct rx;
+
+/* ``rate`` and ``burst``: packets of one publisher, see budget.py. NULL: no memory. */
+struct rx *rx_new(int fd, rx_unprotect unprotect, uint64_t seed, double rate, double burst);
+void rx_free(struct rx *rx);
+size_t rx_stream_size(void);
+
+/* Read a batch from the socket: how many datagrams came. ``now``: CLOCK_MONOTONIC, seconds. */
+uint32_t rx_read(struct rx *rx, double now);
+/* Deal with the next of them. */
+int rx_next(struct rx *rx, struct rx_event *event);
+
+/* NULL: no memory. */
+struct rx_stream *rx_open(struct rx *rx, void *srtp, uint8_t payload_type, uint8_t extension,
+                          uint32_t number);
+void rx_close(struct rx *rx, struct rx_stream *stream);
+/* Nothing is missing: from ``next`` on, packets of that address and SSRC stay here. 0, or -1
+ * when there is no room for the address. */
+int rx_resume(struct rx *rx, struct rx_stream *stream, const uint8_t *address, uint32_t length,
+              uint32_t ssrc, uint16_t next);
+/* Python has dealt with the train, or takes it now. */
+void rx_pause(struct rx_stream *stream);
+void rx_clear(struct rx_stream *stream);
+/* That address is not this stream's any more. */
+void rx_forget(struct rx *rx, const uint8_t *address, uint32_t length);
+/* -- end */
+
+#endif

@@ -1,0 +1,245 @@
+"""The native part of receiving: one call a wake-up of the socket (``native/receive.c``).
+
+It does the common case, a publisher's video in order, from datagrams to access units; all
+else comes up as it was read. Where the library is missing, Python does all of it.
+"""
+
+from __future__ import annotations
+
+import secrets
+import struct
+from collections.abc import Callable
+from functools import cache
+from typing import Any, Final, Protocol
+
+from relay.protocols.webrtc import native_library
+from relay.protocols.webrtc.budget import BURST, RATE
+from relay.protocols.webrtc.datagrams import packed, unpacked
+from relay.protocols.webrtc.dtls import NativeKeys, protect_pointer
+from relay.protocols.webrtc.h264_payload import Assembled
+from relay.protocols.webrtc.path import Path
+from relay.protocols.webrtc.peer_state import PeerStatistics
+from relay.protocols.webrtc.receive import Run
+from relay.protocols.webrtc.stun import Address
+
+_MAX_NAMES: Final = 4096
+_ARRIVAL: Final = struct.Struct("=dI4x")
+_PARAMETERS, _PICTURE, _KEYFRAME, _STARTS = 1, 2, 4, 8
+
+
+@cache
+def _library() -> tuple[Any, Any] | None:
+    return native_library.load("receive.h", "rx_stream")
+
+
+class LaneOwner(Protocol):
+    """What is told of a publisher's video."""
+
+    def opened(self, packet: bytes, now: float) -> None:
+        """One RTP packet in order, opened, its arrival noted: the native part goes no further."""
+
+    def assembled(self, run: Run, now: float) -> None:
+        """One access unit."""
+
+    def noted(self, now: float) -> None:
+        """Arrivals wait in ``Lane.arrivals``: the first of them, or many."""
+
+
+class NativeReceiver:
+    """Reads one UDP socket.
+
+    Args:
+        fd: of the socket; it stays the caller's, and open until ``close``.
+        unprotect: address of a function like libsrtp's ``srtp_unprotect``; that by default.
+
+    Raises:
+        MemoryError.
+    """
+
+    def __init__(self, library: tuple[Any, Any], fd: int, unprotect: int | None = None) -> None:
+        self.ffi, self.lib = library
+        door = protect_pointer("srtp_unprotect") if unprotect is None else unprotect
+        opening = self.ffi.cast("rx_unprotect", door)
+        made = self.lib.rx_new(fd, opening, secrets.randbits(64), RATE, BURST)
+        if made == self.ffi.NULL:
+            raise MemoryError("no memory for the native receiver")
+        self.rx = self.ffi.gc(made, self.lib.rx_free)
+        self._event = self.ffi.new("struct rx_event *")
+        self._lanes: dict[int, Lane] = {}
+        self._number = 0
+        self._names: dict[bytes, Address] = {}
+        self._open = True
+
+    @classmethod
+    def over(cls, fd: int) -> NativeReceiver | None:
+        """A receiver where the native part is built, else None."""
+        library = _library()
+        return cls(library, fd) if library is not None else None
+
+    def read(self, datagram: Callable[[bytes, Address, float], None], now: float) -> int:
+        """Deal with a bounded batch; ``datagram`` takes what is not the common case.
+
+        Returns:
+            How many datagrams there were.
+        """
+        ffi, lib, rx, event = self.ffi, self.lib, self.rx, self._event
+        count: int = lib.rx_read(rx, now)
+        kind = lib.rx_next(rx, event)
+        while kind:
+            if kind == 1:
+                data = bytes(ffi.buffer(event.data, event.length))
+                datagram(data, self._name(event), event.arrival)
+            else:
+                lane = self._lanes[event.stream.number]
+                if kind == 3:
+                    lane.unit(event)
+                elif kind == 2:
+                    lane.flush()
+                else:
+                    lane.noted(event.arrival)
+            if not self._open:
+                break
+            kind = lib.rx_next(rx, event)
+        return count
+
+    def _name(self, event: Any) -> Address:
+        """The source of a datagram, as Python's sockets name it."""
+        raw = bytes(self.ffi.buffer(event.address, event.address_length))
+        name = self._names.get(raw)
+        if name is None:
+            if len(self._names) >= _MAX_NAMES:
+                self._names.clear()
+            name = self._names[raw] = unpacked(raw)
+        return name
+
+    def lane(
+        self, keys: NativeKeys, payload_type: int, extension: int | None, owner: LaneOwner
+    ) -> Lane:
+        """
+        Args:
+            extension: identifier of the transport-wide sequence number.
+
+        Raises:
+            MemoryError.
+        """
+        self._number += 1
+        lane = Lane(self, self._number, keys, payload_type, extension or 0, owner)
+        self._lanes[self._number] = lane
+        return lane
+
+    def dropped(self, number: int) -> None:
+        self._lanes.pop(number, None)
+
+    def forget(self, address: Address) -> None:
+        """Nothing from that address is the common case any more."""
+        raw = packed(address)
+        self.lib.rx_forget(self.rx, raw, len(raw))
+
+    def close(self) -> None:
+        self._open = False
+
+
+class Lane:
+    """One publisher's video: in native hands as long as all is in order.
+
+    Attributes:
+        path: where it comes from; its ``seen`` is kept.
+        ssrc: of its packets, 4 bytes.
+    """
+
+    def __init__(
+        self,
+        receiver: NativeReceiver,
+        number: int,
+        keys: NativeKeys,
+        payload_type: int,
+        extension: int,
+        owner: LaneOwner,
+    ) -> None:
+        self._receiver = receiver
+        self._number = number
+        self._keys = keys  # held as long as the native part may use them
+        self._owner = owner
+        self.path: Path | None = None
+        self.ssrc = b""
+        srtp = receiver.ffi.cast("void *", keys.pointer)
+        made = receiver.lib.rx_open(receiver.rx, srtp, payload_type, extension, number)
+        if made == receiver.ffi.NULL:
+            raise MemoryError("no memory for a native stream")
+        self._stream: Any = made
+
+    @property
+    def active(self) -> bool:
+        return self._stream is not None and bool(self._stream.active)
+
+    def resume(self, path: Path, ssrc: int, sequence: int) -> None:
+        """From that sequence number on nothing is missing: take over."""
+        if self._stream is None:
+            return
+        self.path, self.ssrc = path, ssrc.to_bytes(4, "big")
+        raw = packed(path.address)
+        receiver = self._receiver
+        receiver.lib.rx_resume(receiver.rx, self._stream, raw, len(raw), ssrc, sequence)
+
+    def flush(self) -> None:
+        """Hand what is half done over to the owner; it is not ours any more until ``resume``."""
+        stream, ffi = self._stream, self._receiver.ffi
+        if stream is None:
+            return
+        self._receiver.lib.rx_pause(stream)
+        whole = bytes(ffi.buffer(stream.bytes, stream.used)) if stream.packets else b""
+        train = [
+            (whole[packet.start : packet.start + packet.length], packet.arrival)
+            for packet in (stream.train[at] for at in range(stream.packets))
+        ]
+        self._receiver.lib.rx_clear(stream)
+        for packet, arrival in train:
+            self._heard(arrival)
+            self._owner.opened(packet, arrival)
+
+    def unit(self, event: Any) -> None:
+        flags = event.flags
+        annexb = bytes(self._receiver.ffi.buffer(event.data, event.length))
+        unit = Assembled(
+            annexb,
+            True,
+            flags & _PARAMETERS != 0,
+            flags & _PICTURE != 0,
+            flags & _KEYFRAME != 0,
+            flags & _STARTS != 0,
+        )
+        now = event.arrival
+        self._heard(now)
+        run = Run(unit, event.packets, event.octets, event.timestamp, event.began)
+        self._owner.assembled(run, now)
+
+    def noted(self, now: float) -> None:
+        self._heard(now)
+        self._owner.noted(now)
+
+    def arrivals(self) -> list[tuple[float, int]]:
+        """Arrival and transport-wide sequence number of each packet since the last call."""
+        stream = self._stream
+        if stream is None or not stream.arrivals:
+            return []
+        size = _ARRIVAL.size * stream.arrivals
+        noted = list(_ARRIVAL.iter_unpack(self._receiver.ffi.buffer(stream.log, size)))
+        stream.arrivals = 0
+        return noted
+
+    def count(self, statistics: PeerStatistics) -> None:
+        """Add what came to nothing since the last call."""
+        if (stream := self._stream) is not None:
+            statistics.refused += stream.refused
+            statistics.limited += stream.limited
+            stream.refused = stream.limited = 0
+
+    def _heard(self, now: float) -> None:
+        if self.path is not None:
+            self.path.seen, self.path.lost = now, False
+
+    def close(self) -> None:
+        if self._stream is not None:
+            stream, self._stream = self._stream, None
+            self._receiver.lib.rx_close(self._receiver.rx, stream)
+            self._receiver.dropped(self._number)

@@ -1,0 +1,53 @@
+"""What the receive side of a video stream hands on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from relay.media.h264 import Sps
+from relay.protocols.webrtc.h264_payload import Assembled
+
+
+class Picture(NamedTuple):
+    """One whole access unit of H.264.
+
+    Attributes:
+        annexb: with the parameter sets in front when it is a key frame.
+        timestamp: as in its packets, 32 bits.
+        sps: of a key frame, when its parameter set could be read.
+    """
+
+    annexb: bytes
+    timestamp: int
+    arrival: float
+    keyframe: bool
+    sps: Sps | None
+
+
+class Poll(NamedTuple):
+    """What the owner is to do: pass pictures on, and ask the sender for the rest.
+
+    Attributes:
+        nack: sequence numbers to ask for, as they stand in packets.
+        keyframe: whether a key frame is to be asked for.
+    """
+
+    pictures: Sequence[Picture]
+    nack: tuple[int, ...]
+    keyframe: bool
+
+
+class Run(NamedTuple):
+    """Packets in order, without a hole, that made one access unit.
+
+    Attributes:
+        octets: of their payloads.
+        began: when the first of them came.
+    """
+
+    unit: Assembled
+    packets: int
+    octets: int
+    timestamp: int
+    began: float

@@ -1,0 +1,294 @@
+"""Native receiving against the Python path: the same packets make the same of both."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from relay.media.unit import AccessUnit
+from relay.protocols.webrtc import native_library, native_receive
+from relay.protocols.webrtc.budget import BURST
+from relay.protocols.webrtc.ingest import IngestSession
+from relay.protocols.webrtc.native_receive import NativeReceiver
+from relay.protocols.webrtc.negotiation import TRANSPORT_CC
+from relay.protocols.webrtc.peer import Peer
+from relay.protocols.webrtc.rtp import RtpPacket, pack_elements
+from tests.protocols.webrtc.fake_peer import FakePeer
+from tests.protocols.webrtc.inlet import Inlet, NativeInlet
+from tests.protocols.webrtc.outlet import parameters
+from tests.protocols.webrtc.source import Sender
+
+
+class Sink:
+    def __init__(self) -> None:
+        self.units: list[AccessUnit] = []
+
+    def unit(self, unit: AccessUnit) -> None:
+        self.units.append(unit)
+
+    def closed(self, reason: str) -> None:
+        return
+
+
+class Publisher:
+    def __init__(self, inlet: Inlet) -> None:
+        given = replace(
+            parameters(), payload_type=96, rtx_payload_type=97, extensions={TRANSPORT_CC: 3}
+        )
+        self.peer = FakePeer(given)
+        self._inlet = inlet
+        inlet.admit(self.peer)
+        self.sink = Sink()
+        self.session = IngestSession(cast("Peer", self.peer), self.sink)
+        self.peer.connect()
+
+    @property
+    def told(self) -> list[tuple[bytes, bool, int, float]]:
+        return [(u.payload, u.keyframe, u.pts, u.arrival) for u in self.sink.units]
+
+    def give(self, packets: list[bytes], now: float) -> None:
+        self._inlet.give(self.peer, packets, now)
+
+
+class Both:
+    """The same packets, both ways."""
+
+    def __init__(self) -> None:
+        self.inlet = NativeInlet()
+        self.native = Publisher(self.inlet)
+        self.pure = Publisher(Inlet())
+        self.now = 100.0
+
+    def send(self, packets: list[bytes]) -> None:
+        self.now += 1 / 30
+        for publisher in (self.native, self.pure):
+            publisher.give(packets, self.now)
+
+    def same(self) -> None:
+        assert self.native.told == self.pure.told
+        ours, theirs = (p.session.statistics() for p in (self.native, self.pure))
+        assert replace(ours, keyframe_age=0, bitrate=0, fps=0) == replace(
+            theirs, keyframe_age=0, bitrate=0, fps=0
+        )
+        assert self.native.peer.rtcp == self.pure.peer.rtcp
+
+    def close(self) -> None:
+        self.native.peer.end("")
+        self.pure.peer.end("")
+        self.inlet.close()
+
+
+@pytest.fixture
+async def both() -> AsyncIterator[Both]:
+    made = Both()
+    yield made
+    made.close()
+
+
+def numbered(packets: list[RtpPacket], first: int) -> list[bytes]:
+    """With transport-wide sequence numbers."""
+    made = []
+    for index, packet in enumerate(packets):
+        number = (first + index & 0xFFFF).to_bytes(2, "big")
+        packet.profile, packet.extension = pack_elements({3: number})
+        made.append(packet.serialise())
+    return made
+
+
+async def test_packets_in_order_reach_python_as_access_units_only(both: Both) -> None:
+    sender, sent, first = Sender(sequence=65_500), 65_400, 0
+    for index in range(40):
+        packets = numbered(sender.next(keyframe=index % 10 == 0), sent)
+        sent += len(packets)
+        both.send(packets)
+        if index == 0:
+            first = both.inlet.raised  # the first picture finds the stream
+    both.same()
+    assert len(both.native.sink.units) == 40
+    assert both.inlet.raised == first
+    assert both.native.session.statistics().packets == sent - 65_400
+    both.native.session._take_arrivals()
+    feedback = [p.session._feedback for p in (both.native, both.pure)]
+    assert feedback[0].pending == feedback[1].pending
+    assert feedback[0]._arrivals == feedback[1]._arrivals
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_whatever_becomes_of_the_packets_the_pictures_are_the_same(
+    both: Both, seed: int
+) -> None:
+    dice = random.Random(seed)
+    sender, sent = Sender(), 0
+    held: list[bytes] = []
+    for index in range(60):
+        packets = numbered(sender.next(keyframe=index % 12 == 0), sent)
+        sent += len(packets)
+        out: list[bytes] = []
+        for packet in packets:
+            chance = dice.random()
+            if index < 2 or chance > 0.06:
+                out.append(packet)
+            elif chance < 0.01:
+                out += [packet, packet]
+            elif chance < 0.02:
+                held.append(packet)
+            elif chance < 0.03:  # another payload type
+                out += [packet[:1] + bytes([packet[1] ^ 0x02]) + packet[2:], packet]
+            elif chance < 0.04:  # another SSRC, no payload
+                out += [packet[:8] + b"\x07\x07\x07\x07" + packet[12:14], packet]
+            elif chance < 0.05:
+                out += [dice.randbytes(dice.randrange(1, 40)), packet]
+        if held and dice.random() < 0.5:
+            out.insert(dice.randrange(len(out) + 1), held.pop())
+        both.send(out)
+    both.send(numbered(sender.next(keyframe=True), sent))  # the last of them is whole
+    both.same()
+
+
+Change = Callable[[list[RtpPacket]], None]
+
+
+def unmarked(packets: list[RtpPacket]) -> None:
+    packets[-1].marker = False
+
+
+def cut(packets: list[RtpPacket]) -> None:
+    packets[1].payload = packets[1].payload[:2]
+
+
+def in_the_middle(packets: list[RtpPacket]) -> None:
+    packets[2].payload = b"\x41\x9aslice"
+
+
+def interleaved(packets: list[RtpPacket]) -> None:
+    packets[2].payload = b"\x59\x00\x00"
+
+
+def overlong(packets: list[RtpPacket]) -> None:
+    packets[-1].payload = b"\x78\x00\x09short"
+
+
+def aggregated(packets: list[RtpPacket]) -> None:
+    packets[-1].payload = b"\x78\x00\x02\x09\xf0\x00\x00\x00\x03\x41\x9ax\x00\x01\x0c"
+
+
+def two_at_once(packets: list[RtpPacket]) -> None:
+    packets[2].timestamp += 90
+
+
+@pytest.mark.parametrize(
+    "change", [unmarked, cut, in_the_middle, interleaved, overlong, aggregated, two_at_once]
+)
+async def test_pictures_that_are_not_right_are_judged_alike(both: Both, change: Change) -> None:
+    sender, sent = Sender(), 0
+    for index in range(12):
+        packets = sender.next(keyframe=index in (0, 8))
+        if index in (3, 4, 9):
+            change(packets)
+        both.send(numbered(packets, sent))
+        sent += len(packets)
+    both.same()
+
+
+async def test_a_packet_that_is_forged_changes_nothing(both: Both) -> None:
+    sender = Sender()
+    both.inlet.forged = 0xEE
+    both.send(numbered(sender.next(keyframe=True), 0))
+    packets = numbered(sender.next(), 50)
+    both.native.give([packets[0][:-1] + b"\xee"], both.now)
+    both.send(packets)
+    both.same()
+    assert len(both.native.sink.units) == 2
+    both.native.session._send_report(both.now)
+    assert both.native.peer.statistics.refused == 1
+
+
+async def test_an_address_that_is_given_up_is_the_native_parts_no_more(both: Both) -> None:
+    sender = Sender()
+    both.send(numbered(sender.next(keyframe=True), 0))
+    raised = both.inlet.raised
+    heard = both.native.peer.heard
+    assert heard is not None
+    both.inlet.receiver.forget(heard.address)
+    packets = numbered(sender.next(), 50)
+    both.send(packets)
+    assert both.inlet.raised == raised + len(packets)
+    both.send(numbered(sender.next(), 60))
+    assert both.inlet.raised == raised + len(packets)
+    both.same()
+
+
+async def test_what_is_half_done_at_the_end_is_freed(both: Both) -> None:
+    sender = Sender()
+    both.send(numbered(sender.next(keyframe=True), 0))
+    both.send(numbered(sender.next()[:3], 50))
+    both.native.peer.end("over")
+    both.send(numbered(sender.next(), 60))
+    assert len(both.native.sink.units) == 1
+
+
+async def test_more_packets_than_a_peer_may_send_are_dropped_unread(both: Both) -> None:
+    sender = Sender()
+    both.send(numbered(sender.next(keyframe=True), 0))
+    opened = both.inlet.opened
+    (packet,) = numbered(sender.next(size=100), 50)
+    both.inlet.forged = packet[-1]
+    number = int(3 * BURST)
+    both.native.give([packet] * number, both.now)
+    assert both.inlet.opened - opened <= 2 * BURST + 50
+    both.native.session._send_report(both.now)
+    assert both.native.peer.statistics.limited >= number - 2 * BURST - 50
+
+
+async def test_a_picture_without_an_end_is_held_up_to_a_bound(both: Both) -> None:
+    sender = Sender()
+    both.send(numbered(sender.next(keyframe=True), 0))
+    size = 2500
+    packets = sender.packets(sender.unit(size=size * 1178))[: size - 100]
+    both.native.give(numbered(packets[:800], 50), both.now)
+    lane = both.native.session._lane
+    assert lane is not None
+    assert lane.active
+    assert lane._stream.room <= 2 << 20
+    both.native.give(numbered(packets[800:], 850), both.now)
+    assert not lane.active
+    assert lane._stream.packets == 0
+    both.pure.give(numbered(packets, 50), both.now)
+    both.send(numbered(sender.next(keyframe=True), 3000))
+    both.same()
+
+
+def test_without_the_native_part_python_receives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(native_library, "HERE", tmp_path)
+    native_receive._library.cache_clear()
+    native_library.say.cache_clear()
+    try:
+        with caplog.at_level(logging.WARNING):
+            for _ in range(3):
+                assert NativeReceiver.over(0) is None
+        assert len(caplog.records) == 1
+        assert "receives from publishers" in caplog.text
+    finally:
+        native_receive._library.cache_clear()
+
+
+def test_a_library_of_another_version_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = native_library.HERE / f"_native{EXTENSION_SUFFIXES[0]}"
+    header = (native_library.HERE / "native" / "receive.h").read_text()
+    (tmp_path / "native").mkdir()
+    changed = header.replace("uint8_t active;", "uint8_t active; uint64_t more;")
+    (tmp_path / "native" / "receive.h").write_text(changed)
+    (tmp_path / real.name).symlink_to(real)
+    monkeypatch.setattr(native_library, "HERE", tmp_path)
+    assert native_library.load("receive.h", "rx_stream") is None
