@@ -4,7 +4,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run demo bench test tools sanitize lint types fmt clean
+.PHONY: help run demo bench test tools sanitize fuzz lint types fmt clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -33,6 +33,9 @@ tools: ## look for the programs that the tests need; as root, install them
 
 sanitize: $(VENV)/.installed-dev ## the native code's tests under gcc's address and undefined behaviour sanitizers
 	@exec $(BIN)/python .ci/sanitize.py $(ARGS)
+
+fuzz: $(VENV)/.installed-dev ## ten minutes of clang's fuzzer on the native code that reads strangers' bytes
+	@exec $(BIN)/python .ci/fuzz.py $(ARGS)
 
 lint: $(VENV)/.installed-dev ## ruff: format check and lint
 	@$(BIN)/ruff format --check .
