@@ -14,16 +14,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
 
 from bench.crowd.built import door
+from bench.numbers import offer_numbers
 from bench.servers import LOOPBACK
-from relay.protocols.webrtc.description import write_offer
-from relay.protocols.webrtc.negotiation import TRANSPORT_CC
 from relay.protocols.webrtc.offering import Offering
 from relay.protocols.webrtc.peer import PeerState
 from relay.protocols.webrtc.peers import Peers
@@ -45,8 +43,6 @@ NACK_EVERY: Final = 5
 STEPS: Final = 50
 """Parts of a second in which reports leave: a part of the viewers each."""
 MAX_RETURNED: Final = 64
-NUMBERS_ID: Final = 4
-"""Of the header extension, as Chromium numbers it."""
 
 PATIENT: Final = LOOPBACK.model_copy(update={"consent_timeout": 60.0})
 """The limit answers nobody for whole windows: the sender is not given up for that."""
@@ -81,7 +77,7 @@ class Watcher:
         self.resent_asked = 0
         self.offering = Offering(peers, send=False, audio=False)
         if transport_wide:
-            _offer_numbers(self.offering)
+            offer_numbers(self.offering)
         self.peer = self.offering.peer
         self.peer.on_rtcp = self._on_rtcp
         self.peer.on_state = self._on_state
@@ -138,25 +134,6 @@ class Watcher:
             self.resent_asked += 1
             packets.append(Nack(video.ssrc, seat.ssrc, (seat.highest - 20 & 0xFFFF,)))
         self.peer.send_rtcp(compound(packets))
-
-
-def _offer_numbers(offering: Offering) -> None:
-    """Write an offer anew, with what browsers offer beside ours."""
-    offering._lines = [
-        line
-        if line.track is None
-        else replace(
-            line,
-            track=replace(
-                line.track,
-                extensions={**line.track.extensions, TRANSPORT_CC: NUMBERS_ID},
-                feedback=line.track.feedback | {"transport-cc"},
-            ),
-        )
-        for line in offering._lines
-    ]
-    local = offering._peers.local_side(offering.peer)
-    offering.text = write_offer(offering._lines, local, send=False)
 
 
 class Audience:

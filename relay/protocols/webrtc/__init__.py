@@ -4,8 +4,8 @@ In: ``udp`` (``tcp``, ``framing``) reads batches of ``datagrams``, bounds strang
 and ``half_open``, and finds the session by ``stun`` or address. ``ice`` and ``path`` say where a
 peer is, ``roaming`` that it has moved. ``peer`` opens SRTP with the keys of ``dtls``, the one
 door to aiortc. ``rtp`` is parsed, ``receive`` (``receive_audio``) puts packets in order,
-``repair`` asks for lost ones, ``h264_payload`` makes access units, ``reception``, ``congestion``
-and ``remb`` report to the sender, ``keyframe_requests`` ask it, and ``ingest`` hands units on.
+``repair`` asks for lost ones, ``h264_payload`` makes access units, ``reception``, ``arrivals``
+(``congestion``) and ``remb`` report to the sender, ``keyframe_requests`` ask it, ``ingest`` hands on.
 ``native_receive`` (over ``native/``) does the same for a video in order, from datagrams to access
 units; ``budget`` bounds what one peer may cost.
 

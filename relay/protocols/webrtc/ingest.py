@@ -15,10 +15,10 @@ from typing import Final, Protocol
 from relay.errors import ParseError
 from relay.media.timeline import Timeline
 from relay.media.unit import AccessUnit, Codec
-from relay.protocols.webrtc.congestion import INTERVAL, FeedbackBuilder
+from relay.protocols.webrtc.arrivals import Arrivals
 from relay.protocols.webrtc.ingest_statistics import IngestStatistics, Rates
 from relay.protocols.webrtc.keyframe_requests import KeyframeRequests
-from relay.protocols.webrtc.native_receive import Lane
+from relay.protocols.webrtc.native_receive import ARRIVALS, PICTURE, STARTS, Lane, unit_of
 from relay.protocols.webrtc.negotiation import TRANSPORT_CC, TrackParameters
 from relay.protocols.webrtc.path import is_stream
 from relay.protocols.webrtc.peer import Peer, PeerState
@@ -35,14 +35,12 @@ from relay.protocols.webrtc.rtcp import (
     compound,
     parse_compound,
 )
-from relay.protocols.webrtc.rtp import RtpPacket, parse_rtp, transport_sequence
+from relay.protocols.webrtc.rtp import RtpPacket, parse_rtp
 from relay.protocols.webrtc.session import Session
 
 __all__ = ["Ingest", "IngestSession", "IngestSink", "IngestStatistics"]
 
 REPORT_INTERVAL: Final = 1.0
-
-_FEEDBACK_AT_ONCE: Final = 200  # arrivals that do not wait for the interval
 
 
 class IngestSink(Protocol):
@@ -98,14 +96,13 @@ class IngestSession(Session):
         self._audio_type = peer.audio.payload_type if peer.audio is not None else -1
         first = peer.video or peer.audio
         self._ssrc = first.ssrc if first is not None else 0
-        self._extension = first.extensions.get(TRANSPORT_CC) if first is not None else None
-        self._feedback = FeedbackBuilder(self._ssrc)
+        extension = first.extensions.get(TRANSPORT_CC) if first is not None else None
+        self._arrivals = Arrivals(self._ssrc, extension, peer.send_rtcp)
         self._estimate = ReceiverEstimate() if _wants_remb(peer.video) else None
         self._timeline = Timeline()
         self._rates = Rates()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = inf
-        self._feedback_at = inf
         self._report_at = inf
         self._last_arrival: float | None = None
         self._keyframe_at: float | None = None
@@ -131,6 +128,8 @@ class IngestSession(Session):
 
     def statistics(self) -> IngestStatistics:
         now = time.monotonic()
+        if self._lane is not None:
+            self._lane.tell()
         tracks = [track for track in (self._video, self._audio) if track is not None]
         bitrate, fps = self._rates.read(now, self._octets(), self._frames())
         return IngestStatistics(
@@ -159,6 +158,7 @@ class IngestSession(Session):
                 self._timer.cancel()
                 self._timer = None
             if self._lane is not None:
+                self._lane.tell()
                 self._lane.count(self.peer.statistics)
                 self._lane.close()
             self._sink.closed(self.peer.close_reason)
@@ -173,14 +173,13 @@ class IngestSession(Session):
         except ParseError:
             self._malformed += 1
             return
-        if self._extension is not None:
-            self._note_arrival(packet, self._extension, now)
+        self._arrivals.note(packet, now)
         self._packet(packet, now)
 
     def _packet(self, packet: RtpPacket, now: float) -> None:
         self._last_arrival = now
         audio, video = self._audio, self._video
-        wake_at = min(self._feedback_at, self._report_at)
+        wake_at = min(self._arrivals.due_at, self._report_at)
         if packet.payload_type == self._audio_type and audio is not None:
             for sound in audio.feed(packet, now):
                 pts = self._timeline.audio(sound.timestamp, sound.arrival)
@@ -195,7 +194,9 @@ class IngestSession(Session):
             for picture in video.feed(packet, now):
                 self._picture(picture)
             if lane is not None and packet.marker and not lane.active:
-                self._resume(lane, video)
+                path = self.peer.heard
+                if path is not None and not is_stream(path.address):
+                    lane.resume(path, video)
             if video.wake_at <= now:
                 self._poll_video(video, now)
             wake_at = min(wake_at, video.wake_at)
@@ -210,14 +211,9 @@ class IngestSession(Session):
             return
         if self._estimate is not None or self._tap is not None:
             return  # our estimate of its path needs each packet by itself
-        self._lane = peer.native.lane(peer.receiving, self._video_type, self._extension, self)
-
-    def _resume(self, lane: Lane, video: VideoReceiver) -> None:
-        path, sequence = self.peer.heard, video.to_come
-        if path is None or is_stream(path.address):
-            return
-        if sequence is not None and video.ssrc is not None:
-            lane.resume(path, video.ssrc, sequence)
+        self._lane = peer.native.lane(
+            peer.receiving, self._video_type, self._arrivals.extension, self
+        )
 
     def opened(self, packet: bytes, now: float) -> None:
         assert self._lane is not None
@@ -228,47 +224,40 @@ class IngestSession(Session):
         except ParseError:
             self._malformed += 1
 
-    def assembled(self, run: Run, now: float) -> None:
-        video, peer, lane = self._video, self.peer, self._lane
+    def assembled(self, annexb: bytes, flags: int, timestamp: int, now: float) -> None:
+        video, lane = self._video, self._lane
         assert video is not None
         assert lane is not None
-        peer.statistics.unprotected += run.packets
-        peer.heard_ssrc = lane.ssrc
+        self.peer.heard_ssrc = lane.ssrc
         self._last_arrival = now
-        for picture in video.assembled(run, now):
-            self._picture(picture)
-        self.noted(now)
-        if video.wake_at <= now:
-            self._poll_video(video, now)
-        if min(video.wake_at, self._feedback_at) < self._timer_at:
-            self._arm(now)
+        if flags & ~(STARTS | ARRIVALS) == PICTURE and not video.waiting_for_keyframe:
+            video.frames += 1  # one of most: there is nothing to judge
+            pts = self._timeline.video(timestamp, now)
+            self._sink.unit(AccessUnit(Codec.H264, annexb, pts, now))
+        else:
+            for picture in video.assembled(unit_of(annexb, flags), timestamp, now):
+                self._picture(picture)
+            if video.wake_at <= now:
+                self._poll_video(video, now)
+            if video.wake_at < self._timer_at:
+                self._arm(now)
+        if flags & ARRIVALS:
+            self.noted(now)
+
+    def counted(self, run: Run) -> None:
+        assert self._video is not None
+        self._video.counted(run)
+        self.peer.statistics.unprotected += run.packets
 
     def noted(self, now: float) -> None:
-        self._take_arrivals()
-        pending = self._feedback.pending
-        if pending >= _FEEDBACK_AT_ONCE:
-            self._send_feedback()
-        elif pending and self._feedback_at == inf:
-            self._feedback_at = now + INTERVAL
-            if self._feedback_at < self._timer_at:
-                self._arm(now)
+        self._take_arrivals(now)
+        if self._arrivals.due_at < self._timer_at:
+            self._arm(now)
 
-    def _take_arrivals(self) -> None:
+    def _take_arrivals(self, now: float) -> None:
         lane, video = self._lane, self._video
         if lane is not None and video is not None and video.ssrc is not None:
-            for arrival, sequence in lane.arrivals():
-                self._feedback.arrived(sequence, video.ssrc, arrival)
-
-    def _note_arrival(self, packet: RtpPacket, extension: int, now: float) -> None:
-        sequence = transport_sequence(packet, extension)
-        if sequence is None:
-            return
-        feedback = self._feedback
-        feedback.arrived(sequence, packet.ssrc, now)
-        if self._feedback_at == inf:
-            self._feedback_at = now + INTERVAL
-        elif feedback.pending >= _FEEDBACK_AT_ONCE:
-            self._send_feedback()
+            self._arrivals.take(lane.arrivals(), video.ssrc, now)
 
     def _tell_estimate(self, estimate: ReceiverEstimate, packet: RtpPacket, now: float) -> None:
         estimate.arrived(packet.timestamp, len(packet.payload), now)
@@ -315,14 +304,9 @@ class IngestSession(Session):
         if keyframe:
             self.request_keyframe()
 
-    def _send_feedback(self) -> None:
-        self._feedback_at = inf
-        self._take_arrivals()
-        for feedback in self._feedback.build():
-            self.peer.send_rtcp(feedback.serialise())
-
     def _send_report(self, now: float) -> None:
         if self._lane is not None:
+            self._lane.tell()
             self._lane.count(self.peer.statistics)
         found = [t.report(now) for t in (self._video, self._audio) if t is not None]
         blocks = tuple(block for block in found if block is not None)
@@ -344,7 +328,7 @@ class IngestSession(Session):
         """Be woken when the next thing is due."""
         if self.peer.state is PeerState.CLOSED:
             return
-        at = min(self._feedback_at, self._report_at, self._keyframes.wake_at)
+        at = min(self._arrivals.due_at, self._report_at, self._keyframes.wake_at)
         if self._video is not None:
             at = min(at, self._video.wake_at)
         if self._audio is not None:
@@ -360,8 +344,9 @@ class IngestSession(Session):
     def _wake(self) -> None:
         self._timer = None
         now = time.monotonic()
-        if now >= self._feedback_at:
-            self._send_feedback()
+        if now >= self._arrivals.due_at:
+            self._take_arrivals(now)
+            self._arrivals.tell()
         if now >= self._report_at:
             self._report_at = now + REPORT_INTERVAL
             self._send_report(now)

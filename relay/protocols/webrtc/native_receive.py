@@ -19,12 +19,15 @@ from relay.protocols.webrtc.dtls import NativeKeys, protect_pointer
 from relay.protocols.webrtc.h264_payload import Assembled
 from relay.protocols.webrtc.path import Path
 from relay.protocols.webrtc.peer_state import PeerStatistics
-from relay.protocols.webrtc.receive import Run
+from relay.protocols.webrtc.picture import Run
+from relay.protocols.webrtc.receive import VideoReceiver
 from relay.protocols.webrtc.stun import Address
 
 _MAX_NAMES: Final = 4096
 _ARRIVAL: Final = struct.Struct("=dI4x")
-_PARAMETERS, _PICTURE, _KEYFRAME, _STARTS = 1, 2, 4, 8
+
+# What an access unit holds (see ``Assembled``), and whether arrivals wait.
+PARAMETERS, PICTURE, KEYFRAME, STARTS, ARRIVALS = 1, 2, 4, 8, 16
 
 
 @cache
@@ -38,11 +41,25 @@ class LaneOwner(Protocol):
     def opened(self, packet: bytes, now: float) -> None:
         """One RTP packet in order, opened, its arrival noted: the native part goes no further."""
 
-    def assembled(self, run: Run, now: float) -> None:
-        """One access unit."""
+    def assembled(self, annexb: bytes, flags: int, timestamp: int, now: float) -> None:
+        """One access unit; ``flags`` as above."""
+
+    def counted(self, run: Run) -> None:
+        """The packets of those since the last time."""
 
     def noted(self, now: float) -> None:
         """Arrivals wait in ``Lane.arrivals``: the first of them, or many."""
+
+
+def unit_of(annexb: bytes, flags: int) -> Assembled:
+    return Assembled(
+        annexb,
+        True,
+        flags & PARAMETERS != 0,
+        flags & PICTURE != 0,
+        flags & KEYFRAME != 0,
+        flags & STARTS != 0,
+    )
 
 
 class NativeReceiver:
@@ -172,14 +189,15 @@ class Lane:
     def active(self) -> bool:
         return self._stream is not None and bool(self._stream.active)
 
-    def resume(self, path: Path, ssrc: int, sequence: int) -> None:
-        """From that sequence number on nothing is missing: take over."""
-        if self._stream is None:
+    def resume(self, path: Path, video: VideoReceiver) -> None:
+        """Take over from where ``video`` is, if nothing is missing there."""
+        stream, receiver, sequence = self._stream, self._receiver, video.to_come
+        if stream is None or sequence is None or video.ssrc is None:
             return
-        self.path, self.ssrc = path, ssrc.to_bytes(4, "big")
+        self.path, self.ssrc = path, video.ssrc.to_bytes(4, "big")
+        stream.jitter, (stream.measured, stream.measured_at) = video.measured
         raw = packed(path.address)
-        receiver = self._receiver
-        receiver.lib.rx_resume(receiver.rx, self._stream, raw, len(raw), ssrc, sequence)
+        receiver.lib.rx_resume(receiver.rx, stream, raw, len(raw), video.ssrc, sequence)
 
     def flush(self) -> None:
         """Hand what is half done over to the owner; it is not ours any more until ``resume``."""
@@ -187,6 +205,7 @@ class Lane:
         if stream is None:
             return
         self._receiver.lib.rx_pause(stream)
+        self.tell()
         whole = bytes(ffi.buffer(stream.bytes, stream.used)) if stream.packets else b""
         train = [
             (whole[packet.start : packet.start + packet.length], packet.arrival)
@@ -198,20 +217,19 @@ class Lane:
             self._owner.opened(packet, arrival)
 
     def unit(self, event: Any) -> None:
-        flags = event.flags
-        annexb = bytes(self._receiver.ffi.buffer(event.data, event.length))
-        unit = Assembled(
-            annexb,
-            True,
-            flags & _PARAMETERS != 0,
-            flags & _PICTURE != 0,
-            flags & _KEYFRAME != 0,
-            flags & _STARTS != 0,
-        )
         now = event.arrival
         self._heard(now)
-        run = Run(unit, event.packets, event.octets, event.timestamp, event.began)
-        self._owner.assembled(run, now)
+        annexb = self._receiver.ffi.buffer(event.data, event.length)[:]
+        self._owner.assembled(annexb, event.flags, event.timestamp, now)
+
+    def tell(self) -> None:
+        """Have the owner count the packets of whole access units since the last time."""
+        stream = self._stream
+        if stream is not None and stream.joined:
+            packets, octets = stream.joined, stream.octets
+            stream.joined = stream.octets = 0
+            measured = (stream.measured, stream.measured_at)
+            self._owner.counted(Run(packets, octets, stream.jitter, measured))
 
     def noted(self, now: float) -> None:
         self._heard(now)

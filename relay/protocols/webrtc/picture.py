@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from relay.media.h264 import Sps
-from relay.protocols.webrtc.h264_payload import Assembled
 
 
 class Picture(NamedTuple):
@@ -39,15 +38,14 @@ class Poll(NamedTuple):
 
 
 class Run(NamedTuple):
-    """Packets in order, without a hole, that made one access unit.
+    """Packets in order, without a hole, that made whole access units elsewhere.
 
     Attributes:
         octets: of their payloads.
-        began: when the first of them came.
+        jitter, measured: see ``reception.Reception``.
     """
 
-    unit: Assembled
     packets: int
     octets: int
-    timestamp: int
-    began: float
+    jitter: float
+    measured: tuple[int, float]

@@ -149,6 +149,12 @@ class VideoReceiver(Received):
         return pictures
 
     @property
+    def measured(self) -> tuple[float, tuple[int, float]]:
+        """What ``counted`` is to go on from: jitter in ticks, and since when."""
+        reception = self._reception
+        return (0.0, (0, 0.0)) if reception is None else (reception.jitter, reception.measured)
+
+    @property
     def to_come(self) -> int | None:
         """The sequence number that comes next, where nothing is missing or half done."""
         reception = self._reception
@@ -158,21 +164,28 @@ class VideoReceiver(Received):
             return None
         return self._next & 0xFFFF
 
-    def assembled(self, run: Run, now: float) -> Sequence[Picture]:
-        """Take a whole access unit in, made elsewhere of the packets from ``to_come`` on."""
-        assert self._reception is not None
-        extended = self._reception.continued(run.packets, run.timestamp, run.began)
-        self.packets += run.packets
-        self.octets += run.octets
-        self._arrived_at = now
-        self._next = self._top = extended + 1
-        self._timestamp = run.timestamp
-        self._finish(now, run.unit)
+    def assembled(self, unit: Assembled, timestamp: int, now: float) -> Sequence[Picture]:
+        """Take an access unit in that was made elsewhere of the packets from ``to_come`` on.
+
+        They are to be ``counted`` before anything else is fed or asked.
+        """
+        self._timestamp = timestamp
+        self._finish(now, unit)
         if self._waiting:
             self._plan(now)
         pictures = self._out
         self._out = []
         return pictures
+
+    def counted(self, run: Run) -> None:
+        """Take in account what came from ``to_come`` on."""
+        reception = self._reception
+        assert reception is not None
+        reception.continued(run.packets, run.jitter, run.measured)
+        self.packets += run.packets
+        self.octets += run.octets
+        self._arrived_at = run.measured[1]
+        self._next = self._top = reception.highest + 1
 
     def poll(self, now: float) -> Poll:
         """Look at the clock: holes to ask for or to give up, a key frame to ask for."""

@@ -97,20 +97,17 @@ class Reception:
             self._measure(timestamp, now)
         return extended
 
-    def continued(self, packets: int, timestamp: int, began: float) -> int:
-        """Count packets that came in order behind the highest one, all of one timestamp.
+    @property
+    def measured(self) -> tuple[int, float]:
+        """The last timestamp, and when the first packet of it came."""
+        return self._last_timestamp, self._last_arrival
 
-        Args:
-            began: when the first of them came.
-
-        Returns:
-            The extended sequence number of the last.
-        """
+    def continued(self, packets: int, jitter: float, measured: tuple[int, float]) -> None:
+        """Count packets that came in order behind the highest one, measured elsewhere."""
         self.highest += packets
         self.received += packets
-        if timestamp != self._last_timestamp:
-            self._measure(timestamp, began)
-        return self.highest
+        self.jitter = jitter
+        self._last_timestamp, self._last_arrival = measured
 
     def _restart(self, sequence: int) -> int:
         self._doubted = -1

@@ -149,7 +149,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             }
             check(event.stream->arrivals <= RX_LOG);
             if (kind == RX_UNIT) {
-                check(event.packets > 0 && event.stream->packets == 0);
+                check(event.stream->joined > 0 && event.stream->packets == 0);
                 if (act & 1)
                     event.stream->arrivals = 0;
             } else if (kind == RX_YIELD) {

@@ -208,7 +208,7 @@ async def test_arrivals_are_told_soon_also_across_the_wrap() -> None:
     (feedback,) = publisher.feedbacks()
     assert (feedback.sender, feedback.media, feedback.base) == (1000, AUDIO_SSRC, 65530)
     assert [arrival is not None for arrival in feedback.arrivals] == [True] * 10
-    await until(lambda: publisher.session._feedback_at == float("inf"))
+    await until(lambda: publisher.session._arrivals.due_at == float("inf"))
     assert len(publisher.feedbacks()) == 1
     publisher.peer.end("over")
 
@@ -235,7 +235,7 @@ async def test_who_takes_an_estimate_only_is_told_one() -> None:
 async def test_packets_without_a_transport_number_are_not_told() -> None:
     publisher = Publisher().connect()
     publisher.peer.on_rtp(RtpPacket(111, False, 1, 1, 5, b"x").serialise(), now())
-    assert publisher.session._feedback.pending == 0
+    assert publisher.session._arrivals.pending == 0
     assert len(publisher.sink.units) == 1
     publisher.peer.end("over")
 

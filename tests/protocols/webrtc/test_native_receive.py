@@ -114,8 +114,8 @@ async def test_packets_in_order_reach_python_as_access_units_only(both: Both) ->
     assert len(both.native.sink.units) == 40
     assert both.inlet.raised == first
     assert both.native.session.statistics().packets == sent - 65_400
-    both.native.session._take_arrivals()
-    feedback = [p.session._feedback for p in (both.native, both.pure)]
+    both.native.session._take_arrivals(both.now)
+    feedback = [p.session._arrivals._builder for p in (both.native, both.pure)]
     assert feedback[0].pending == feedback[1].pending
     assert feedback[0]._arrivals == feedback[1]._arrivals
 

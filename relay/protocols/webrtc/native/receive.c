@@ -28,6 +28,8 @@
 #define TRAIN_PACKETS 2048
 #define TRAIN_BYTES (1u << 20)
 #define TELL_AT 200
+#define CLOCK 90000.0
+#define LONGEST_STEP 5.0       /* seconds; a longer one is a jump of the sender's clock */
 #define KEY sizeof(((struct rx_stream *)0)->key)
 
 struct rx {
@@ -325,6 +327,7 @@ static int join(struct rx *rx, struct rx_stream *stream, struct rx_event *event)
     size_t most = 2 * (size_t)stream->used + 8 * (size_t)stream->packets;
     struct joined out = {NULL, 0};
     struct header header;
+    uint64_t octets = 0;
     int in_fragment = 0;
 
     if (most > rx->unit_room) {
@@ -336,14 +339,13 @@ static int join(struct rx *rx, struct rx_stream *stream, struct rx_event *event)
         rx->unit_room = most;
     }
     out.at = rx->unit;
-    event->octets = 0;
     for (uint32_t at = 0; at < stream->packets; at++) {
         const struct rx_packet *packet = &stream->train[at];
         const uint8_t *data = stream->bytes + packet->start;
 
         if (read_header(&header, data, packet->length, 0) != 0)
             return -1;
-        event->octets += packet->length - header.payload;
+        octets += packet->length - header.payload;
         if (put_payload(&out, data + header.payload, packet->length - header.payload,
                         &in_fragment) != 0)
             return -1;
@@ -354,9 +356,24 @@ static int join(struct rx *rx, struct rx_stream *stream, struct rx_event *event)
     event->length = (uint32_t)(out.at - rx->unit);
     event->flags = out.flags;
     event->timestamp = stream->timestamp;
-    event->packets = stream->packets;
-    event->began = stream->train[0].arrival;
+    stream->joined += stream->packets;
+    stream->octets += octets;
     return 0;
+}
+
+/* As reception.py has it. */
+static void measure(struct rx_stream *stream)
+{
+    double now = stream->train[0].arrival;
+    int32_t ticks = (int32_t)(stream->timestamp - stream->measured);
+    double step = (now - stream->measured_at) * CLOCK - ticks;
+
+    if (step < 0)
+        step = -step;
+    if (step < LONGEST_STEP * CLOCK)
+        stream->jitter += (step - stream->jitter) / 16;
+    stream->measured = stream->timestamp;
+    stream->measured_at = now;
 }
 
 /* -- what was read --------------------------------------------------------------------------- */
@@ -429,8 +446,6 @@ static int media(struct rx *rx, struct rx_stream *stream, struct rx_event *event
         stream->refused++;
         return RX_IDLE;
     }
-    stream->opened++;
-    stream->heard = rx->now;
     if (append(stream, data, (uint32_t)length, rx->now) != 0) {
         stream->refused++; /* no memory; opened twice it would be a replay */
         return yield(stream, event);
@@ -450,6 +465,10 @@ static int media(struct rx *rx, struct rx_stream *stream, struct rx_event *event
         return told;
     if (join(rx, stream, event) != 0)
         return yield(stream, event);
+    if (stream->timestamp != stream->measured)
+        measure(stream);
+    if (stream->arrivals > 0)
+        event->flags |= RX_ARRIVALS;
     stream->packets = 0;
     stream->used = 0;
     return RX_UNIT;

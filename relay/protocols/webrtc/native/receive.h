@@ -20,7 +20,13 @@ enum {
 };
 
 /* What an access unit holds; see h264_payload.Assembled. */
-enum { RX_PARAMETERS = 1, RX_PICTURE = 2, RX_KEYFRAME = 4, RX_STARTS = 8 };
+enum {
+    RX_PARAMETERS = 1,
+    RX_PICTURE = 2,
+    RX_KEYFRAME = 4,
+    RX_STARTS = 8,
+    RX_ARRIVALS = 16            /* arrivals wait to be told */
+};
 
 struct rx_arrival {
     double at;
@@ -45,12 +51,15 @@ struct rx_stream {
     uint8_t active;             /* packets in order stay here; else all go to Python */
     uint8_t routed;
     uint8_t key[24];            /* where it comes from */
-    uint64_t opened;
+    uint64_t joined;            /* packets of whole access units, since Python last looked */
+    uint64_t octets;            /* of their payloads */
+    double jitter;              /* in ticks of 90 kHz (RFC 3550 A.8), once a timestamp */
+    double measured_at;         /* arrival of the first packet of the last timestamp */
+    uint32_t measured;          /* that timestamp */
     uint64_t refused;           /* SRTP failed */
     uint64_t limited;           /* dropped unread: too many a second */
     double tokens;
     double refilled;
-    double heard;               /* the last packet that was authentic */
     uint8_t *bytes;
     uint32_t used;
     uint32_t room;
@@ -69,9 +78,6 @@ struct rx_event {
     uint32_t address_length;
     struct rx_stream *stream;   /* of the others */
     double arrival;             /* of a unit: of its last packet */
-    double began;               /* of a unit: of its first packet */
-    uint32_t packets;           /* of a unit */
-    uint32_t octets;            /* of its payloads */
     uint32_t timestamp;
     uint32_t flags;
 };
