@@ -109,6 +109,10 @@ KEYFRAME_REQUESTS = Counter(
     registry=registry,
 )
 
+EGRESS_RESTARTS = Counter(
+    "relay_egress_restarts_total", "Egress processes that were lost.", registry=registry
+)
+
 # ------------------------------------------------------------------ sessions and HTTP
 
 SESSIONS = Counter(

@@ -18,7 +18,7 @@ from relay.protocols.webrtc.fanout import MAX_PAYLOAD
 from relay.protocols.webrtc.native_fanout import NativeSender
 from relay.protocols.webrtc.peers import Peers
 from relay.protocols.webrtc.rendition import Rendition
-from relay.protocols.webrtc.viewer import CATCH_UP_STEP
+from relay.protocols.webrtc.viewer import CATCH_UP_STEP, Frame
 
 __all__ = ["Egress", "EgressSession", "ViewerStatistics"]
 
@@ -86,6 +86,36 @@ class Egress:
         else:
             known.clock.observe(timestamp / 48_000, time.time())
             known.audio(payloads, timestamp)
+
+    def kept(self, rendition: str) -> tuple[Sequence[Frame], float]:
+        """The group of pictures that new viewers begin with, and when its last one came.
+
+        Raises: NotFound.
+        """
+        known = self._find(rendition)
+        return tuple(known.group), known.pictured_at
+
+    def restore(
+        self, rendition: str, payloads: Sequence[bytes], timestamp: int, keyframe: bool, at: float
+    ) -> None:
+        """A picture of such a group, of another process: viewers that are here do not get it.
+
+        Args:
+            at: monotonic seconds when the group's last one came.
+
+        Raises: NotFound.
+        """
+        frame = Frame(payloads, sum(map(len, payloads)), timestamp)
+        self._find(rendition).restore(frame, keyframe=keyframe, at=at)
+
+    def want_keyframe(self, rendition: str) -> None:
+        """Somebody needs one; asked for at most once in KEYFRAME_INTERVAL."""
+        if (known := self._renditions.get(rendition)) is not None:
+            known.want_keyframe(time.monotonic())
+
+    def total(self) -> int:
+        """Viewers of all renditions."""
+        return sum(len(known.sessions) for known in self._renditions.values())
 
     def forget(self, rendition: str) -> None:
         """Start no viewer from the pictures so far: what they are of is over."""

@@ -56,6 +56,8 @@ class ViewerStatistics:
     """Seconds that packets wait in the network; None without transport-wide feedback."""
     pauses: int = 0
     """How often its video was stopped since the path was too small for it."""
+    process: int = 0
+    """Which egress process serves it; 0 is the gateway itself."""
 
 
 class EgressSession(Session):

@@ -50,7 +50,7 @@ class Rendition:
         self._wanted_at = -KEYFRAME_INTERVAL
         self.group: list[Frame] = []
         self._group_octets = 0
-        self._pictured_at = -inf
+        self.pictured_at = -inf
         self._has_video = False
         self._pictures = PacedFanOut(FanOut() if native is None else native.fan_out())
         self._sound = FanOut() if native is None else native.fan_out()
@@ -70,7 +70,7 @@ class Rendition:
     def start(self, session: EgressSession, now: float) -> None:
         """A viewer is connected."""
         viewer = session.viewer
-        group = self.group if now - self._pictured_at < GROUP_LIFE else []
+        group = self.group if now - self.pictured_at < GROUP_LIFE else []
         try:
             viewer.connected(group, has_video=self._has_video, now=now)
         except SrtpError as error:
@@ -117,7 +117,7 @@ class Rendition:
 
     def video(self, payloads: Sequence[bytes], timestamp: int, *, keyframe: bool) -> None:
         self._has_video = True
-        self._pictured_at = time.monotonic()
+        self.pictured_at = time.monotonic()
         frame = Frame(payloads, sum(map(len, payloads)), timestamp)
         if self._waiting or self.catching_up:
             self._bring_in(frame, keyframe=keyframe)
@@ -125,6 +125,12 @@ class Rendition:
         self._fail(self._pictures.frame(payloads, timestamp))
         if self._pictures.waiting:
             self.wake()
+
+    def restore(self, frame: Frame, *, keyframe: bool, at: float) -> None:
+        """A picture of the kept group, which another process has sent; see ``Egress.restore``."""
+        self._has_video = True
+        self.pictured_at = at
+        self._keep(frame, keyframe=keyframe)
 
     def audio(self, payloads: Sequence[bytes], timestamp: int) -> None:
         self._fail(self._sound.frame(payloads, timestamp, marker=False))

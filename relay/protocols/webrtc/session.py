@@ -144,6 +144,11 @@ class Session:
     def is_closed(self) -> bool:
         return self._closed.is_set()
 
+    @property
+    def close_reason(self) -> str:
+        """Why it has ended."""
+        return self.peer.close_reason
+
     async def wait_closed(self) -> str:
         """Wait for the end, by either side; returns why."""
         await self._closed.wait()

@@ -90,15 +90,19 @@ class _Connection(asyncio.Protocol):
                 self.transport.abort()
                 return
             self._port.udp.datagram(datagram, self.address, time.monotonic())
-            if not self.known and self._port.udp.knows(self.address):
-                self.known = True
-                self._wait_no_more()
-                self._port.identified(self)
 
     def _check(self, datagram: bytes) -> bool:
         """Whether this may be the beginning of a session."""
         self._checks += 1
-        return datagram[0] <= 3 and self._checks <= MAX_CHECKS
+        if self._checks > MAX_CHECKS:
+            return False
+        return datagram[0] <= 3 or self._port.udp.expects(self.address)
+
+    def identified(self) -> None:
+        if not self.known:
+            self.known = True
+            self._wait_no_more()
+            self._port.identified(self)
 
     def send(self, datagram: bytes) -> bool:
         if self._full or self.transport.is_closing():

@@ -14,17 +14,16 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from relay.errors import ConfigError, ParseError
 from relay.protocols.webrtc import stun
 from relay.protocols.webrtc.datagrams import DatagramReader
-from relay.protocols.webrtc.ice import IceSession
 from relay.protocols.webrtc.native_receive import NativeReceiver
 from relay.protocols.webrtc.path import SILENCE, Path, is_stream
 from relay.protocols.webrtc.sdp import Candidate
 from relay.protocols.webrtc.sources import Sources
-from relay.protocols.webrtc.stun import Address
+from relay.protocols.webrtc.stun import Address, Message
 
 _SOCKET_BUFFER: Final = 8 << 20
 
@@ -46,9 +45,39 @@ class Stream(Protocol):
     def finish(self) -> None:
         """No session hears from there any more: close, once all is sent."""
 
+    def identified(self) -> None:
+        """A session hears from there now: an authenticated check has come."""
+
+
+class Listener(Protocol):
+    """Who hears what comes: an ICE session, or a process that has sessions of its own."""
+
+    @property
+    def on_datagram(self) -> Callable[[bytes, Any, float], None]: ...
+
+    def request(self, message: Message, address: Address, now: float) -> None: ...
+
+    def response(self, message: Message, address: Address, now: float) -> None: ...
+
+
+class Holder(Protocol):
+    """Whom an address belongs to: a ``Path`` of a session, or one of another process."""
+
+    seen: float
+    lost: bool
+
+    @property
+    def session(self) -> Listener: ...
+
 
 class UdpPort:
-    """A bound UDP socket and who listens on it."""
+    """A bound UDP socket and who listens on it.
+
+    Attributes:
+        expected: listeners in other processes that have answered a check, or sent one, at an
+            address that is nobody's yet. Whoever writes there keeps it small.
+        on_stray: called with what comes from nobody's address and is no STUN.
+    """
 
     def __init__(self, sock: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
         self._socket = sock
@@ -58,15 +87,19 @@ class UdpPort:
         self.port: int = name[1]
         self.statistics = UdpStatistics()
         self.native: NativeReceiver | None = None
-        self._by_ufrag: dict[bytes, IceSession] = {}
-        self._by_transaction: dict[bytes, IceSession] = {}
-        self._by_address: dict[Address, Path] = {}
+        self._by_ufrag: dict[bytes, Listener] = {}
+        self._by_transaction: dict[bytes, Listener] = {}
+        self._by_address: dict[Address, Holder] = {}
+        self.expected: dict[Address, Listener] = {}
         self._streams: dict[Address, Stream] = {}
         self._sources = Sources()
         self.on_stray: Callable[[bytes, Address, float], None] = lambda *_: None
-        self._datagrams = DatagramReader(sock)
         self._open = True
-        loop.add_reader(sock.fileno(), self._read)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._datagrams = DatagramReader(self._socket)
+        self._loop.add_reader(self._socket.fileno(), self._read)
 
     @classmethod
     async def open(cls, host: str, port: int) -> UdpPort:
@@ -148,28 +181,34 @@ class UdpPort:
         if path is not None:
             path.lost = True
 
-    def knows(self, address: Address) -> bool:
-        """Whether a session hears from there: an authenticated check has come."""
-        return address in self._by_address
+    def has_stream(self, address: Address) -> bool:
+        return address in self._streams
+
+    def expects(self, address: Address) -> bool:
+        """Whether what comes from there may be somebody's."""
+        return address in self._by_address or address in self.expected
+
+    def holder(self, address: Address) -> Holder | None:
+        return self._by_address.get(address)
 
     def count(self, sent: int, unsent: int) -> None:
         """Datagrams that others sent through this socket, and that they could not."""
         self.statistics.sent += sent
         self.statistics.unsent += unsent
 
-    def add_ufrag(self, ufrag: bytes, session: IceSession) -> None:
+    def add_ufrag(self, ufrag: bytes, session: Listener) -> None:
         self._by_ufrag[ufrag] = session
 
     def drop_ufrag(self, ufrag: bytes) -> None:
         self._by_ufrag.pop(ufrag, None)
 
-    def add_transaction(self, transaction: bytes, session: IceSession) -> None:
+    def add_transaction(self, transaction: bytes, session: Listener) -> None:
         self._by_transaction[transaction] = session
 
     def drop_transaction(self, transaction: bytes) -> None:
         self._by_transaction.pop(transaction, None)
 
-    def claim(self, address: Address, path: Path, now: float) -> bool:
+    def claim(self, address: Address, path: Holder, now: float) -> bool:
         """Let datagrams from ``address`` go to this path.
 
         Refused while another session hears from there: a client with good credentials
@@ -184,9 +223,11 @@ class UdpPort:
         self._by_address[address] = path
         if self.native is not None and not is_stream(address):
             self.native.forget(address)
+        if (stream := self._streams.get(address)) is not None:
+            stream.identified()
         return True
 
-    def release(self, address: Address, path: Path) -> None:
+    def release(self, address: Address, path: Holder) -> None:
         if self._by_address.get(address) is path:
             del self._by_address[address]
             if (stream := self._streams.get(address)) is not None:
@@ -197,7 +238,7 @@ class UdpPort:
     @property
     def idle(self) -> bool:
         """Whether no session is left on this port."""
-        return not (self._by_ufrag or self._by_transaction or self._by_address)
+        return not (self._by_ufrag or self._by_transaction or self._by_address or self.expected)
 
     # -- reading -------------------------------------------------------------------------
 
@@ -221,11 +262,13 @@ class UdpPort:
             return
         if data[0] > 3:
             path = self._by_address.get(address)
-            if path is None:
+            if path is not None:
+                path.session.on_datagram(data, path, now)
+            elif (listener := self.expected.get(address)) is not None:
+                listener.on_datagram(data, address, now)
+            else:
                 self.statistics.strangers += 1
                 self.on_stray(data, address, now)
-            else:
-                path.session.on_datagram(data, path, now)
         else:
             self._stun(data, address, now)
 
@@ -235,10 +278,12 @@ class UdpPort:
         path = self._by_address.get(address)
         if data[0] <= 3:
             self._stun(data, address, now)
-        elif path is None:
-            self.statistics.strangers += 1
-        else:
+        elif path is not None:
             path.session.on_datagram(data, path, now)
+        elif (listener := self.expected.get(address)) is not None:
+            listener.on_datagram(data, address, now)
+        else:
+            self.statistics.strangers += 1
 
     def _stun(self, data: bytes, address: Address, now: float) -> None:
         known = address in self._by_address
@@ -257,11 +302,18 @@ class UdpPort:
                 session.request(message, address, now)
                 return
         elif message.kind in (stun.BINDING_SUCCESS, stun.BINDING_ERROR):
-            session = self._by_transaction.get(message.transaction)
+            session = self._by_transaction.get(message.transaction) or self._elsewhere(address)
             if session is not None:
                 session.response(message, address, now)
                 return
         self.statistics.strangers += 1
+
+    def _elsewhere(self, address: Address) -> Listener | None:
+        """The process whose own transactions answers from there may be of."""
+        path = self._by_address.get(address)
+        if path is None:
+            return self.expected.get(address)
+        return None if isinstance(path, Path) else path.session
 
     def close(self) -> None:
         """Stop reading and give the port back."""

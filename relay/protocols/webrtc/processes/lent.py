@@ -1,0 +1,91 @@
+"""The gateway's UDP port, as lent to an egress process: it sends from it and never reads it.
+
+What comes in is handed over by the gateway, which is told whose it will be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+
+from relay.protocols.webrtc.path import is_stream
+from relay.protocols.webrtc.processes.messages import (
+    Claim,
+    Datagram,
+    Expect,
+    Message,
+    Release,
+    Ufrag,
+)
+from relay.protocols.webrtc.stun import BINDING_REQUEST, Address
+from relay.protocols.webrtc.udp import Holder, Listener, UdpPort
+
+_CHECK = BINDING_REQUEST.to_bytes(2, "big")
+
+
+class LentPort(UdpPort):
+    """
+    Args:
+        sock: the gateway's, of which this process has a descriptor of its own.
+        tell: to the gateway.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        loop: asyncio.AbstractEventLoop,
+        tell: Callable[[Message], None],
+    ) -> None:
+        self._tell = tell
+        self._foreign: Address | None = None
+        super().__init__(sock, loop)
+
+    def _begin(self) -> None:
+        return  # the gateway reads
+
+    def receive(self, message: Datagram, now: float) -> None:
+        """Take what the gateway has read."""
+        data, address = message.data, message.address
+        if not data:
+            return
+        self._foreign = address if message.foreign else None
+        if data[0] > 3 and address not in self._by_address and not is_stream(address):
+            self.statistics.strangers += 1
+            self.on_stray(data, address, now)
+        else:
+            self.datagram(data, address, now)
+
+    def sendto(self, data: bytes, address: Address) -> None:
+        if data[:2] == _CHECK and address not in self._by_address:
+            self._tell(Expect(address))
+        super().sendto(data, address)
+
+    def _stream(self, data: bytes, address: Address) -> None:
+        self.statistics.sent += 1
+        self._tell(Datagram(address, data))
+
+    def add_ufrag(self, ufrag: bytes, session: Listener) -> None:
+        super().add_ufrag(ufrag, session)
+        self._tell(Ufrag(ufrag.decode(), mine=True))
+
+    def drop_ufrag(self, ufrag: bytes) -> None:
+        super().drop_ufrag(ufrag)
+        self._tell(Ufrag(ufrag.decode(), mine=False))
+
+    def claim(self, address: Address, path: Holder, now: float) -> bool:
+        """Refused also while a viewer of another process is heard from there."""
+        if address == self._foreign:
+            return False
+        known = address in self._by_address
+        if not super().claim(address, path, now):
+            return False
+        if not known:
+            self._tell(Claim(address))
+        return True
+
+    def release(self, address: Address, path: Holder) -> None:
+        held = self._by_address.get(address) is path
+        super().release(address, path)
+        if held:
+            self._tell(Release(address))

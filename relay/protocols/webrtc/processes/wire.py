@@ -1,0 +1,243 @@
+"""The messages between the gateway and an egress process as bytes, and back. Pure.
+
+A message is its length in 32 bits, its kind in 8, and a body: media, datagrams and addresses
+are packed, all else is JSON.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import fields
+from functools import lru_cache
+from typing import Final
+
+import orjson
+
+from relay.errors import ParseError
+from relay.media.unit import Codec
+from relay.protocols.webrtc.processes.messages import (
+    Answer,
+    Claim,
+    Close,
+    Configure,
+    Datagram,
+    Ended,
+    Expect,
+    Forget,
+    Goodbye,
+    Load,
+    LogLine,
+    Lost,
+    Message,
+    Open,
+    Patch,
+    Placed,
+    Ready,
+    Release,
+    Reply,
+    Said,
+    Shut,
+    Statistics,
+    Ufrag,
+    Unit,
+    Wanted,
+)
+from relay.protocols.webrtc.stun import Address
+
+MAX_MESSAGE: Final = 8 << 20
+"""Bytes of a message: more than any picture has that viewers are sent."""
+
+MAX_PAYLOADS: Final = 1 << 15
+
+_HEAD: Final = struct.Struct("!IB")
+_UNIT: Final = struct.Struct("!IBBqdH")
+_PLACE: Final = struct.Struct("!BHIIB")
+_IPV4, _IPV6, _STREAM = range(3)
+_CODECS: Final = (Codec.H264, Codec.OPUS)
+_KEYFRAME: Final = 1
+_KEPT: Final = 2
+
+
+_SAID: Final[dict[str, type[Said]]] = {
+    kind.__name__.lower(): kind
+    for kind in (
+        *(Configure, Open, Forget, Shut, Answer, Patch, Close, Statistics, Goodbye),
+        *(Ready, Load, Reply, Ufrag, Wanted, Ended, LogLine),
+    )
+}
+_PLACED: Final[tuple[type[Placed], ...]] = (Claim, Release, Expect, Lost)
+_JSON, _MEDIA, _DATAGRAM, _FIRST_PLACED = range(4)
+_TYPES: Final[dict[str, tuple[type, ...]]] = {
+    "int": (int,),
+    "str": (str,),
+    "bool": (bool,),
+    "float": (float, int),
+    "dict[str, Any]": (dict,),
+    "list[Any]": (list,),
+    "str | None": (str, type(None)),
+    "dict[str, Any] | None": (dict, type(None)),
+}
+
+
+def serialise(message: Message) -> bytes:
+    """
+    Raises:
+        ParseError: it has no such form, or is longer than MAX_MESSAGE.
+    """
+    if isinstance(message, Unit):
+        return unit(message)
+    if isinstance(message, Datagram):
+        return datagram(message.address, message.data, foreign=message.foreign)
+    if isinstance(message, Claim | Release | Expect | Lost):
+        kind = _FIRST_PLACED + _PLACED.index(type(message))
+        return _whole(kind, pack_address(message.address))
+    try:
+        values = {each.name: getattr(message, each.name) for each in fields(message)}
+        body = orjson.dumps({"kind": type(message).__name__.lower(), **values})
+    except TypeError as error:
+        raise ParseError(f"no JSON form: {error}") from error
+    return _whole(_JSON, body)
+
+
+def unit(message: Unit) -> bytes:
+    """Raises ParseError as ``serialise``."""
+    lengths = list(map(len, message.payloads))
+    if len(lengths) > MAX_PAYLOADS or max(lengths, default=0) > 0xFFFF:
+        raise ParseError("more, or larger, payloads than a unit has")
+    flags = message.keyframe * _KEYFRAME | message.kept * _KEPT
+    head = _UNIT.pack(
+        *(message.rendition, _CODECS.index(message.codec), flags),
+        *(message.timestamp, message.at, len(lengths)),
+    )
+    sizes = struct.pack(f"!{len(lengths)}H", *lengths)
+    return _whole(_MEDIA, b"".join((head, sizes, *message.payloads)))
+
+
+def datagram(address: Address, data: bytes, *, foreign: bool = False) -> bytes:
+    """A ``Datagram``; raises ParseError as ``serialise``."""
+    return _whole(_DATAGRAM, (b"\1" if foreign else b"\0") + pack_address(address) + data)
+
+
+def _whole(kind: int, body: bytes) -> bytes:
+    if len(body) >= MAX_MESSAGE:
+        raise ParseError(f"a message of {len(body)} bytes")
+    return _HEAD.pack(len(body) + 1, kind) + body
+
+
+@lru_cache(maxsize=4096)
+def pack_address(address: Address) -> bytes:
+    """
+    Raises:
+        ParseError: it is no address of a socket, nor of ``path.is_stream``.
+    """
+    try:
+        host: bytes = address[0].encode("ascii")
+        if len(address) == 2:
+            return _PLACE.pack(_IPV4, address[1], 0, 0, len(host)) + host
+        if len(address) == 3:
+            return _PLACE.pack(_STREAM, address[1], 0, 0, len(host)) + host
+        return _PLACE.pack(_IPV6, address[1], address[2], address[3], len(host)) + host
+    except (AttributeError, IndexError, UnicodeEncodeError, struct.error) as error:
+        raise ParseError(f"no address: {address!r}") from error
+
+
+class Inbox:
+    """Takes bytes as they come, gives messages. It holds less than one of them."""
+
+    __slots__ = ("_held",)
+
+    def __init__(self) -> None:
+        self._held = bytearray()
+
+    def feed(self, data: bytes) -> list[Message]:
+        """
+        Raises:
+            ParseError: a message is longer than MAX_MESSAGE, of an unknown kind, or does not
+                fit its kind. The stream is of no use after that.
+        """
+        held = self._held
+        held += data
+        found: list[Message] = []
+        at = 0
+        while len(held) - at >= _HEAD.size:
+            size, kind = _HEAD.unpack_from(held, at)
+            if not 1 <= size <= MAX_MESSAGE:
+                raise ParseError(f"a message of {size} bytes")
+            end = at + 4 + size
+            if len(held) < end:
+                break
+            found.append(_parse(kind, bytes(held[at + _HEAD.size : end])))
+            at = end
+        del held[:at]
+        return found
+
+
+def _parse(kind: int, body: bytes) -> Message:
+    if kind == _DATAGRAM:
+        if not body:
+            raise ParseError("a datagram without an address")
+        size = _place_size(body, 1)
+        return Datagram(_address(body[1 : 1 + size]), body[1 + size :], bool(body[0]))
+    if kind == _MEDIA:
+        return _parse_unit(body)
+    if kind == _JSON:
+        return _parse_json(body)
+    if kind - _FIRST_PLACED < len(_PLACED):
+        return _PLACED[kind - _FIRST_PLACED](_address(body))
+    raise ParseError(f"a message of kind {kind}")
+
+
+def _parse_unit(body: bytes) -> Unit:
+    try:
+        rendition, codec, flags, timestamp, at, count = _UNIT.unpack_from(body)
+        lengths: Sequence[int] = struct.unpack_from(f"!{count}H", body, _UNIT.size)
+        named = _CODECS[codec]
+    except (struct.error, IndexError) as error:
+        raise ParseError("a unit that is cut short") from error
+    start = _UNIT.size + 2 * count
+    if len(body) != start + sum(lengths):
+        raise ParseError("a unit whose payloads do not fill it")
+    payloads = []
+    for length in lengths:
+        payloads.append(body[start : start + length])
+        start += length
+    keyframe, kept = bool(flags & _KEYFRAME), bool(flags & _KEPT)
+    return Unit(rendition, named, tuple(payloads), timestamp, at, keyframe, kept)
+
+
+def _place_size(body: bytes, at: int) -> int:
+    if len(body) < at + _PLACE.size:
+        raise ParseError("an address that is cut short")
+    return _PLACE.size + body[at + _PLACE.size - 1]
+
+
+@lru_cache(maxsize=4096)
+def _address(packed: bytes) -> Address:
+    if len(packed) != _place_size(packed, 0):
+        raise ParseError("an address of another length")
+    kind, port, flow, scope, _ = _PLACE.unpack_from(packed)
+    try:
+        host = packed[_PLACE.size :].decode("ascii")
+    except UnicodeDecodeError as error:
+        raise ParseError("an address that is no text") from error
+    if kind == _IPV4:
+        return (host, port)
+    if kind == _IPV6:
+        return (host, port, flow, scope)
+    if kind == _STREAM:
+        return (host, port, "tcp")
+    raise ParseError(f"an address of kind {kind}")
+
+
+def _parse_json(body: bytes) -> Said:
+    try:
+        values = orjson.loads(body)
+        kind = _SAID[values.pop("kind")]
+        message = kind(**values)
+    except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError) as error:
+        raise ParseError(f"no message: {body[:80]!r}") from error
+    for each in fields(message):
+        if not isinstance(getattr(message, each.name), _TYPES[str(each.type)]):
+            raise ParseError(f"{kind.__name__}.{each.name} is of another type")
+    return message

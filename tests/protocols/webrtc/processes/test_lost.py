@@ -1,0 +1,122 @@
+"""A process that is lost: seen at once, started again, and felt by its own viewers only."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+import pytest
+
+from relay.errors import NotFound
+from relay.protocols.webrtc.egress import EgressSession
+from relay.protocols.webrtc.processes import process as process_module
+from relay.protocols.webrtc.processes.session import FarSession
+from tests.protocols.webrtc import offers
+from tests.protocols.webrtc.processes.hall import SHOW, Hall, hall, until
+
+
+async def served_again(made: Hall, pid: int | None) -> None:
+    """The process is back as another one, and its viewer may come back."""
+    await until(lambda: 1 in made.egress._processes and made.process().ready)
+    assert made.process().pid not in (None, pid)
+    again = await made.watcher(1)
+    number = made.picture()
+    await until(lambda: number in again.pictures)
+
+
+async def test_a_killed_process_ends_its_viewers_only_and_comes_back() -> None:
+    async with hall() as made:
+        process = await made.started()
+        other = await made.started(2)
+        made.picture(keyframe=True)
+        lost, here, there = [await made.watcher(where) for where in (1, 0, 2)]
+        assert isinstance(lost.session, FarSession)
+        pid = process.pid
+        process.signal(signal.SIGKILL)
+        began = made.number
+        while not lost.session.is_closed:
+            made.picture()
+            await asyncio.sleep(0.005)
+        assert lost.session.close_reason == (
+            "the process that served it was lost (it ended); a new offer is answered by another"
+        )
+        with pytest.raises(NotFound) as caught:
+            await lost.session.patch(b"", "*")
+        assert caught.value.code == "session_ended"
+        await lost.session.close("a second end does nothing")
+        for _ in range(20):
+            made.picture()
+            await asyncio.sleep(0.005)
+        expected = list(range(began + 1, made.number + 1))
+        await until(lambda: here.pictures[-1] == there.pictures[-1] == made.number)
+        for viewer in (here, there):  # not one lost, none twice
+            assert viewer.pictures[-len(expected) :] == expected
+        assert made.egress.count(SHOW) == 2
+        assert other.ready
+        await served_again(made, pid)
+        [_, back, _] = made.egress.status()
+        assert (back.number, back.restarts, back.viewers) == (1, 1, 1)
+
+
+async def test_a_stopped_process_is_ended_and_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process_module, "SILENT", 0.8)
+    async with hall() as made:
+        process = await made.started()
+        made.picture(keyframe=True)
+        lost = await made.watcher(1)
+        pid = process.pid
+        process.signal(signal.SIGSTOP)
+        await until(lambda: lost.session.is_closed)
+        assert "silent" in lost.session.close_reason
+        assert "a new offer" in lost.session.close_reason
+        await served_again(made, pid)
+
+
+async def test_an_offer_whose_process_dies_is_answered_here() -> None:
+    async with hall() as made:
+        process = await made.started()
+        process.signal(signal.SIGSTOP)
+        answering = asyncio.create_task(made.egress.answer(SHOW, offers.viewer()))
+        await until(lambda: process.viewers == 1)
+        process.signal(signal.SIGKILL)
+        assert isinstance(await answering, EgressSession)
+
+
+async def test_a_process_that_is_not_needed_tells_its_viewers_and_is_not_started_again() -> None:
+    async with hall() as made:
+        process = await made.started()
+        viewer = await made.watcher(1)
+        process.dismiss("making room")
+        assert viewer.session.close_reason == "making room"
+        await until(lambda: viewer.peer.close_reason == "closed by the peer")
+        await until(lambda: not made.egress._keepers)
+        assert [told.number for told in made.egress.status()] == [0]
+
+
+async def test_a_process_that_was_stopped_for_a_while_goes_on_with_a_key_frame() -> None:
+    async with hall() as made:
+        process = await made.started()
+        made.picture(keyframe=True)
+        viewer, here = await made.watcher(1), await made.watcher(0)
+        await until(lambda: viewer.pictures)
+        before = made.picture()
+        await until(lambda: before in viewer.pictures)
+        process.signal(signal.SIGSTOP)
+        for _ in range(30):  # 0.9 s, and more than the link holds: most never enter it
+            made.picture(packets=20)
+            made.sound()
+            await asyncio.sleep(0.03)
+        process.signal(signal.SIGCONT)
+        await until(lambda: viewer.sounds == 30)  # of the sound nothing is lost
+        wanted = made.wanted
+        await until(lambda: made.picture() and made.wanted > wanted)
+        number = made.picture(keyframe=True)
+        await until(lambda: number in viewer.pictures)
+        last = made.picture()
+        await until(lambda: last in viewer.pictures)
+        shown = set(viewer.pictures)
+        gap = [n for n in range(before + 1, number) if n not in shown]
+        assert gap  # and it is one gap, up to the key frame
+        assert gap == list(range(gap[0], number))
+        assert process.dropped == len(gap)
+        await until(lambda: len(set(here.pictures)) == made.number)  # nobody else lost one

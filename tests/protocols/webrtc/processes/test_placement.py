@@ -1,0 +1,108 @@
+"""Where viewers go, and how many processes there are: decisions of values alone."""
+
+from __future__ import annotations
+
+from relay.protocols.webrtc.processes.load import SAMPLES, Meter
+from relay.protocols.webrtc.processes.placement import (
+    BUSY,
+    FEW,
+    FULL,
+    HELD,
+    IDLE,
+    QUIET,
+    VIEWER,
+    Place,
+    Scale,
+    choose,
+    processes,
+)
+
+
+def place(share: float, viewers: int = 100) -> Place:
+    return Place(share, viewers, viewers)
+
+
+def test_the_least_loaded_gets_the_next_viewer_and_of_two_alike_the_gateway() -> None:
+    assert choose([place(0.3)]) == 0
+    assert choose([place(0.3), place(0.1), place(0.2)]) == 1
+    assert choose([place(0.2), place(0.2)]) == 0
+
+
+def test_those_who_came_since_the_measurement_count() -> None:
+    places = [Place(0.0, 0, 0), Place(0.1, 0, 0), Place(0.1, 0, 0)]
+    for _ in range(300):
+        at = choose(places)
+        chosen = places[at]
+        places[at] = Place(chosen.share, chosen.viewers + 1, chosen.measured)
+    shares = [p.expected for p in places]
+    assert max(shares) - min(shares) < 2 * VIEWER
+    assert sum(p.viewers for p in places) == 300
+
+
+def test_viewers_that_left_since_are_not_taken_off() -> None:
+    assert Place(0.3, 10, 100).expected == 0.3
+
+
+def test_another_is_wanted_when_all_are_busy_for_a_while() -> None:
+    scale = Scale(2)
+    busy = [place(BUSY)]
+    assert not scale.wants_another(busy, 0, 10.0)
+    assert not scale.wants_another(busy, 0, 10.0 + HELD / 2)
+    assert scale.wants_another(busy, 0, 10.0 + HELD)
+
+
+def test_a_short_burst_is_waited_out() -> None:
+    scale = Scale(2)
+    assert not scale.wants_another([place(BUSY)], 0, 0.0)
+    assert not scale.wants_another([place(BUSY / 2)], 0, HELD / 2)
+    assert not scale.wants_another([place(BUSY)], 0, HELD)
+
+
+def test_a_full_one_is_not_waited_for() -> None:
+    assert Scale(1).wants_another([place(FULL)], 0, 0.0)
+    crowd = Place(0.1, 500, 0)  # all at once: nothing of it is measured yet
+    assert crowd.expected > FULL
+    assert Scale(1).wants_another([crowd], 0, 0.0)
+
+
+def test_none_is_wanted_beyond_the_limit_nor_while_one_starts_nor_for_few_viewers() -> None:
+    full = place(FULL)
+    assert not Scale(0).wants_another([full], 0, 0.0)
+    assert not Scale(1).wants_another([full, full], 1, 0.0)
+    assert not Scale(2).wants_another([full], 1, 0.0)  # the first one is starting
+    assert Scale(2).wants_another([full, full], 1, 0.0)
+    assert not Scale(2).wants_another([place(FULL, FEW - 1)], 0, 0.0)  # its jobs keep it busy
+    assert not Scale(2).wants_another([full, place(0.0)], 1, 0.0)
+
+
+def test_one_without_viewers_may_go_when_there_has_been_room_for_long() -> None:
+    scale = Scale(2)
+    places = [place(QUIET), place(0.0, 0), place(0.0, 0)]
+    assert scale.can_spare(places, 0.0) is None
+    assert scale.can_spare(places, IDLE - 1) is None
+    assert scale.can_spare(places, IDLE) == 2
+    assert scale.can_spare(places[:2], IDLE + 1) is None  # the next one takes its own time
+    assert scale.can_spare(places[:2], 2 * IDLE + 1) == 1
+
+
+def test_one_that_is_watched_or_may_be_needed_stays() -> None:
+    scale = Scale(1)
+    for at in range(3):
+        assert scale.can_spare([place(0.0), place(0.0, 1)], at * IDLE) is None
+        assert scale.can_spare([place(BUSY), place(0.0, 0)], at * IDLE) is None
+        assert scale.can_spare([place(0.0, 0)], at * IDLE) is None
+
+
+def test_how_many_there_may_be() -> None:
+    assert [processes("auto", cores) for cores in (1, 2, 4, 16)] == [1, 1, 3, 15]
+    assert [processes(setting, 4) for setting in (0, 1, 7)] == [0, 1, 7]
+
+
+def test_the_share_is_of_the_last_seconds() -> None:
+    meter = Meter()
+    assert meter.add(0.0, 5.0) == 0.0
+    assert meter.add(1.0, 5.5) == 0.5
+    for second in range(2, 2 + SAMPLES):
+        share = meter.add(second, 5.5)
+    assert share == 0.0
+    assert meter.add(second, 9.0) > 0  # no clock goes backwards, but it may stand
