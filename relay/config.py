@@ -77,7 +77,7 @@ class WebRtc(Section):
         True, description="Send and receive media by native code, where it was built."
     )
     egress_processes: Literal["auto"] | Annotated[int, Field(ge=0, le=64)] = Field(
-        0,
+        "auto",
         description="Processes that may serve viewers beside the gateway's own, each started "
         "when it is needed; auto: one for each core but one.",
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from relay import metrics
@@ -100,6 +100,7 @@ class _Now(Collector):
         yield GaugeMetricFamily(
             "relay_viewers", "Viewers now.", value=sum(given.viewers for given in streams)
         )
+        yield from _processes(self._node)
         offers = GaugeMetricFamily(
             "relay_model_orchestrators", "Orchestrators that offer a model.", labels=["model"]
         )
@@ -108,3 +109,24 @@ class _Now(Collector):
         yield offers
         yield GaugeMetricFamily("relay_draining", "1 while draining.", self._node.draining)
         yield GaugeMetricFamily("relay_ready", "1 when new streams may come.", self._node.ready)
+
+
+def _processes(node: Node) -> Iterable[Metric]:
+    """Of those that serve viewers, by number; 0 is the gateway itself."""
+    viewers = GaugeMetricFamily(
+        "relay_egress_viewers", "Viewers by the process that serves them.", labels=["process"]
+    )
+    load = GaugeMetricFamily(
+        "relay_egress_load", "Share of a core that a process takes.", labels=["process"]
+    )
+    dropped = CounterMetricFamily(
+        "relay_egress_pictures_dropped",
+        "Pictures that a process was not sent, or that came to it too late.",
+        labels=["process"],
+    )
+    for given in node.processes():
+        number = [str(given.number)]
+        viewers.add_metric(number, given.viewers)
+        load.add_metric(number, given.load)
+        dropped.add_metric(number, given.dropped)
+    yield from (viewers, load, dropped)

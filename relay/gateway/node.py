@@ -6,7 +6,6 @@ import asyncio
 import logging
 import secrets
 import time
-from collections import deque
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
@@ -22,24 +21,24 @@ from relay.gateway.path import Path
 from relay.gateway.places import check_name
 from relay.gateway.publisher import Wish
 from relay.gateway.sellers import Sellers
+from relay.gateway.sessions import Sessions
 from relay.gateway.smoke import SmokeTests
-from relay.gateway.status import ModelOffer, StreamStatus, ViewerStatus
-from relay.gateway.viewers import short, viewer_of, viewer_status
+from relay.gateway.status import ModelOffer, ProcessStatus, StreamStatus, ViewerStatus
+from relay.gateway.viewers import process_status, short, viewer_of, viewer_status
 from relay.policy.gate import Gate
 from relay.policy.heartbeat import TERMINATED
 from relay.protocols.trickle.client import open_session
-from relay.protocols.webrtc.egress import Egress, EgressSession
+from relay.protocols.webrtc.egress import Egress
 from relay.protocols.webrtc.ingest import Ingest, IngestSession
 from relay.protocols.webrtc.native_fanout import NativeSender
 from relay.protocols.webrtc.peers import Peers
-from relay.protocols.webrtc.session import Session
+from relay.protocols.webrtc.processes.pool import Egresses
+from relay.protocols.webrtc.processes.session import ViewerSession
 from relay.rpc.connector import GuardedConnector
 
 log = logging.getLogger(__name__)
 
 SWEEP: Final = 0.5
-ENDINGS_KEPT: Final = 256
-"""Sessions of stopped streams whose clients may still ask why they ended."""
 CLOSE_TIMEOUT: Final = 2.0
 """Seconds that other nodes get to take the end of what runs when this one stops."""
 
@@ -56,9 +55,7 @@ class GatewayNode:
         self.draining = False
         self._gate = Gate(settings.publish_key)
         self._paths: dict[str, Path] = {}
-        self._sessions: dict[str, tuple[Session, Path]] = {}
-        self._stopped: deque[tuple[str, str]] = deque(maxlen=ENDINGS_KEPT)
-        self._over: deque[tuple[str, str]] = deque(maxlen=ENDINGS_KEPT)
+        self._sessions = Sessions()
         self._tasks: list[asyncio.Task[None]] = []
         self._ending: set[asyncio.Task[None]] = set()
         self._quiet = asyncio.Event()
@@ -71,7 +68,7 @@ class GatewayNode:
         self._doorman: Doorman
         self._smoke: SmokeTests
         self._ingest: Ingest
-        self._egress: Egress
+        self._egress: Egresses
 
     # --- life -----------------------------------------------------------------------
 
@@ -80,7 +77,9 @@ class GatewayNode:
         self.peers = await Peers.open(self.settings.webrtc)
         self._opened.push_async_callback(self.peers.close)
         self._ingest = Ingest(self.peers)
-        self._egress = Egress(self.peers, self._native_sender(self.peers))
+        own = Egress(self.peers, self._native_sender(self.peers))
+        self._egress = Egresses(self.peers, own)
+        self._opened.push_async_callback(self._egress.end, "the gateway is going away")
         self._http = open_session(GuardedConnector)
         self._opened.push_async_callback(self._http.close)
         # The operator's own services are where they are; the rules for peers are not theirs.
@@ -167,10 +166,7 @@ class GatewayNode:
         """Let go of paths that nobody needs, and of sessions that ended."""
         while True:
             await asyncio.sleep(SWEEP)
-            for key, (session, _) in list(self._sessions.items()):
-                if session.is_closed:
-                    del self._sessions[key]
-                    self._over.append((key, session.peer.close_reason))
+            self._sessions.sweep()
             now = time.monotonic()
             for path in list(self._paths.values()):
                 if path.has_publisher:
@@ -231,7 +227,7 @@ class GatewayNode:
         except RelayError:
             self._forget_idle(path)
             raise
-        self._sessions[session.id] = (session, path)
+        self._sessions.add(session, path)
         return session
 
     async def _admit(
@@ -258,7 +254,7 @@ class GatewayNode:
             not_offered=("rtmp_output",) if rtmp else (),
         )
 
-    async def play(self, name: str, offer: str) -> EgressSession:
+    async def play(self, name: str, offer: str) -> ViewerSession:
         """Answer a WHEP offer; the publisher may come later."""
         check_name(name)
         self._refuse_when_draining()
@@ -271,31 +267,15 @@ class GatewayNode:
         except RelayError:
             self._forget_idle(path)
             raise
-        self._sessions[session.id] = (session, path)
+        self._sessions.add(session, path)
         return session
 
-    def session(self, session_id: str) -> Session:
-        """The WHIP or WHEP session of this id.
-
-        Raises:
-            NotFound: there is none, or it ended; with code ``stream_stopped`` when it
-                published a stream that was stopped here, so that it does not come back,
-                and with ``session_ended`` and the reason when it ended otherwise.
-        """
-        if (why := dict(self._stopped).get(session_id)) is not None:
-            raise NotFound(why, code="stream_stopped")
-        found = self._sessions.get(session_id)
-        if found is not None and not found[0].is_closed:
-            return found[0]
-        why = found[0].peer.close_reason if found else dict(self._over).get(session_id)
-        if why is not None:
-            raise NotFound(f"the session has ended: {why}", code="session_ended")
-        raise NotFound("no such session", code="session_not_found")
+    def session(self, session_id: str) -> ViewerSession:
+        """The WHIP or WHEP session of this id; raises as ``Sessions.find``."""
+        return self._sessions.find(session_id)
 
     async def end_session(self, session_id: str) -> None:
-        session = self.session(session_id)
-        del self._sessions[session_id]
-        await session.close("the client ended it")
+        await self._sessions.take(session_id).close("the client ended it")
 
     # --- operators and apps -----------------------------------------------------------------
 
@@ -305,14 +285,18 @@ class GatewayNode:
     def stream(self, name: str) -> StreamStatus:
         return self._known(name).status()
 
-    def viewers(self, name: str, *, limit: int, after: str) -> list[ViewerStatus]:
+    async def viewers(self, name: str, *, limit: int, after: str) -> list[ViewerStatus]:
         """A page of a stream's viewers, the earliest first; raises NotFound."""
-        found = self._known(name).audience(limit, lambda session: short(session) == after)
+        found = await self._known(name).audience(limit, lambda session: short(session) == after)
         return [viewer_status(given) for given in found]
 
-    def viewer(self, session_id: str) -> ViewerStatus:
+    async def viewer(self, session_id: str) -> ViewerStatus:
         """The viewer of a session, by its secret; raises NotFound."""
-        return viewer_of(self.session(session_id), time.monotonic())
+        return await viewer_of(self.session(session_id), time.monotonic())
+
+    def processes(self) -> list[ProcessStatus]:
+        """Those that serve viewers, this one first."""
+        return [process_status(given) for given in self._egress.status()] if self._tasks else []
 
     async def update(self, name: str, body: bytes) -> dict[str, Any]:
         return self._known(name).update(body)
@@ -323,7 +307,7 @@ class GatewayNode:
     async def stop_stream(self, name: str) -> None:
         path = self._known(name)
         del self._paths[name]
-        self._keep_away(path, "the stream was stopped")
+        self._sessions.keep_away(path, "the stream was stopped")
         await path.close("the stream was stopped")
 
     def smoke_test(self, url: str, seconds: float, *, base: str) -> None:
@@ -346,16 +330,8 @@ class GatewayNode:
         for path in list(self._paths.values()):
             if path.has_publisher and path.stream_id in stream_ids:
                 log.warning("stream %s: %s", path.name, TERMINATED)
-                self._keep_away(path, TERMINATED)
+                self._sessions.keep_away(path, TERMINATED)
                 self._end_soon(path, TERMINATED)
-
-    def _keep_away(self, path: Path, reason: str) -> None:
-        """Whoever publishes here is told why it ended, when it asks."""
-        self._stopped.extend(
-            (key, reason)
-            for key, (session, of) in self._sessions.items()
-            if of is path and isinstance(session, IngestSession) and not session.is_closed
-        )
 
     def _known(self, name: str) -> Path:
         path = self._paths.get(name)

@@ -30,8 +30,10 @@ from relay.gateway.sellers import Sellers
 from relay.gateway.status import StreamState, StreamStatus
 from relay.media.stream import Stream
 from relay.media.unit import VIDEO_CLOCK, AccessUnit
-from relay.protocols.webrtc.egress import Egress, EgressSession, ViewerStatistics
+from relay.protocols.webrtc.egress_session import ViewerStatistics
 from relay.protocols.webrtc.ingest import Ingest, IngestSession
+from relay.protocols.webrtc.processes.pool import Egresses
+from relay.protocols.webrtc.processes.session import ViewerSession
 from relay.states import StateMachine
 
 log = logging.getLogger(__name__)
@@ -68,7 +70,7 @@ class Path:
         sellers: Sellers,
         http: aiohttp.ClientSession,
         ingest: Ingest,
-        egress: Egress,
+        egress: Egresses,
         tell: Tell = silent,
     ) -> None:
         self.name = name
@@ -268,7 +270,7 @@ class Path:
 
     # --- viewers and operators ------------------------------------------------------------
 
-    async def play(self, offer: str) -> EgressSession:
+    async def play(self, offer: str) -> ViewerSession:
         self.joining += 1
         try:
             return await self._egress.answer(self._key, offer)
@@ -293,9 +295,9 @@ class Path:
     def viewers(self) -> int:
         return 0 if self._ended else self._egress.count(self._key)
 
-    def audience(self, limit: int, after: Callable[[str], bool]) -> list[ViewerStatistics]:
-        """A page of the viewers; see ``Egress.viewers``."""
-        return [] if self._ended else self._egress.viewers(self._key, limit=limit, after=after)
+    async def audience(self, limit: int, after: Callable[[str], bool]) -> list[ViewerStatistics]:
+        """A page of the viewers; see ``Egresses.viewers``."""
+        return [] if self._ended else await self._egress.viewers(self._key, limit, after)
 
     def update(self, body: bytes) -> dict[str, Any]:
         """Change parameters; before the first picture they are kept for the job to come."""

@@ -18,8 +18,8 @@ from relay.gateway.rates import Delays, Meter
 from relay.gateway.status import Output
 from relay.media.h264 import ParameterSets, Sps
 from relay.media.unit import VIDEO_CLOCK, AccessUnit, Codec
-from relay.protocols.webrtc.egress import Egress
 from relay.protocols.webrtc.h264_payload import packetize
+from relay.protocols.webrtc.processes.pool import Egresses
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class Rendition:
     def __init__(
         self,
         name: str,
-        egress: Egress,
+        egress: Egresses,
         *,
         show_source: bool = False,
     ) -> None:

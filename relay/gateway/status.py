@@ -132,6 +132,20 @@ class ViewerStatus:
     estimate: int | None  # bits a second that its path carries
     queue_ms: float | None  # in the network, as transport-wide feedback shows it
     pauses: int  # of its video, since the path was too small
+    process: int = 0  # which egress process serves it; 0 is the gateway itself
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessStatus:
+    """A process that serves viewers; number 0 is the gateway itself."""
+
+    number: int
+    pid: int
+    state: str
+    viewers: int
+    load: float  # share of a core, over the last seconds
+    restarts: int
+    dropped: int  # pictures that it was not sent, or that came to it too late
 
 
 @dataclass(frozen=True, slots=True)

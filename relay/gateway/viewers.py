@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from relay.errors import NotFound
-from relay.gateway.status import ViewerStatus
+from relay.gateway.status import ProcessStatus, ViewerStatus
 from relay.protocols.webrtc.egress import EgressSession, ViewerStatistics
-from relay.protocols.webrtc.session import Session
+from relay.protocols.webrtc.processes import pool
+from relay.protocols.webrtc.processes.session import FarSession, ViewerSession
 
 _SHORT: Final = 8
 
@@ -34,17 +35,33 @@ def viewer_status(given: ViewerStatistics) -> ViewerStatus:
         estimate=None if given.estimate is None else round(given.estimate),
         queue_ms=None if given.queue_delay is None else given.queue_delay * 1000,
         pauses=given.pauses,
+        process=given.process,
     )
 
 
-def viewer_of(session: Session, now: float) -> ViewerStatus:
+def process_status(given: pool.ProcessStatus) -> ProcessStatus:
+    return ProcessStatus(
+        number=given.number,
+        pid=given.pid,
+        state=given.state,
+        viewers=given.viewers,
+        load=given.load,
+        restarts=given.restarts,
+        dropped=given.dropped,
+    )
+
+
+async def viewer_of(session: ViewerSession, now: float) -> ViewerStatus:
     """
     Args:
         now: ``time.monotonic()``.
 
     Raises:
-        NotFound: the session is a publisher's.
+        NotFound: the session is a publisher's, or has just ended.
+        PeerError, Unavailable: the process that serves it does not answer.
     """
+    if isinstance(session, FarSession):
+        return viewer_status(await session.statistics())
     if not isinstance(session, EgressSession):
         raise NotFound("this session is no viewer's", code="viewer_not_found")
     return viewer_status(session.statistics(now))

@@ -20,7 +20,13 @@ from relay.errors import (
     TooLarge,
 )
 from relay.gateway.doorman import Visit
-from relay.gateway.status import ModelOffer, StreamState, StreamStatus, ViewerStatus
+from relay.gateway.status import (
+    ModelOffer,
+    ProcessStatus,
+    StreamState,
+    StreamStatus,
+    ViewerStatus,
+)
 from relay.policy.gate import Gate
 
 ANSWER = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\n"
@@ -143,17 +149,23 @@ class FakeNode:
         except KeyError:
             raise NotFound("Stream not found", code="stream_not_found") from None
 
-    def viewers(self, name: str, *, limit: int, after: str) -> list[ViewerStatus]:
+    async def viewers(self, name: str, *, limit: int, after: str) -> list[ViewerStatus]:
         self.stream(name)
         ids = [given.id for given in self.watching]
         start = ids.index(after) + 1 if after in ids else 0
         return self.watching[start : start + limit]
 
-    def viewer(self, session_id: str) -> ViewerStatus:
+    async def viewer(self, session_id: str) -> ViewerStatus:
         session = self.session(session_id)
         if isinstance(session, FakePublisher):
             raise NotFound("this session is no viewer's", code="viewer_not_found")
         return self.watching[0]
+
+    def processes(self) -> list[ProcessStatus]:
+        return [
+            ProcessStatus(0, 100, "ready", 40, 0.4321, 0, 0),
+            ProcessStatus(1, 101, "starting", 0, 0.0, 2, 7),
+        ]
 
     async def update(self, name: str, body: bytes) -> dict[str, Any]:
         self.stream(name)

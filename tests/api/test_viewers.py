@@ -57,6 +57,7 @@ async def test_a_viewer_is_shown_whole(site: Site) -> None:
                     "estimate": 2_500_000,
                     "queue_ms": 0.13,
                     "pauses": 1,
+                    "process": 0,
                 }
             ],
             "next": None,
@@ -98,3 +99,32 @@ async def test_strangers_do_not_read_the_list_and_a_viewer_reads_its_own(
     session = await site.node.play("cam", "offer")
     status, told = await get(site, f"/v1/viewers/{session.id}")
     assert (status, told["id"]) == (200, "viewer-0")
+
+
+async def test_the_processes_that_serve_viewers_are_told(site: Site) -> None:
+    status, told = await get(site, "/v1/processes")
+    assert status == 200
+    assert told["processes"] == [
+        {
+            "number": 0,
+            "pid": 100,
+            "state": "ready",
+            "viewers": 40,
+            "load": 0.432,
+            "restarts": 0,
+            "dropped": 0,
+        },
+        {
+            "number": 1,
+            "pid": 101,
+            "state": "starting",
+            "viewers": 0,
+            "load": 0.0,
+            "restarts": 2,
+            "dropped": 7,
+        },
+    ]
+    answer, body = await site.call("GET", "/metrics")
+    assert answer.status == 200
+    assert 'relay_egress_viewers{process="0"} 40.0' in body.decode()
+    assert 'relay_egress_pictures_dropped_total{process="1"} 7.0' in body.decode()

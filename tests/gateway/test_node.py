@@ -105,7 +105,7 @@ async def test_a_session_that_its_peer_ended_is_not_found_and_let_go() -> None:
         whip = await publish(desk, NAME)
         session_id = next(iter(desk.node._sessions))
         whip.peer.end("gone")
-        await eventually(lambda: desk.node._sessions[session_id][0].is_closed, every=0.01)
+        await eventually(lambda: desk.node._sessions._known[session_id][0].is_closed, every=0.01)
         with pytest.raises(NotFound):
             desk.node.session(session_id)
         await eventually(lambda: not desk.node._sessions)

@@ -14,6 +14,7 @@ from relay.gateway.status import (
     Input,
     ModelOffer,
     Output,
+    ProcessStatus,
     Serving,
     StreamState,
     StreamStatus,
@@ -209,6 +210,8 @@ class ViewerView(View):
         description="How often its video was paused, the sound going on, for a path too small."
     )
 
+    process: int = Field(description="Which process serves it; 0 is the gateway itself.")
+
     @classmethod
     def of(cls, given: ViewerStatus) -> ViewerView:
         trip, since, queue = given.round_trip_ms, given.connected_for, given.queue_ms
@@ -227,7 +230,36 @@ class ViewerView(View):
             estimate=given.estimate,
             queue_ms=None if queue is None else round(queue, 2),
             pauses=given.pauses,
+            process=given.process,
         )
+
+
+class ProcessView(View):
+    """A process that serves viewers."""
+
+    number: int = Field(description="0 is the gateway itself.")
+    pid: int
+    state: str = Field(description="starting, ready, leaving or gone.")
+    viewers: int
+    load: float = Field(description="Share of a core, over the last two seconds.")
+    restarts: int
+    dropped: int = Field(description="Pictures that it was not sent, or that came too late.")
+
+    @classmethod
+    def of(cls, given: ProcessStatus) -> ProcessView:
+        return cls(
+            number=given.number,
+            pid=given.pid,
+            state=given.state,
+            viewers=given.viewers,
+            load=round(given.load, 3),
+            restarts=given.restarts,
+            dropped=given.dropped,
+        )
+
+
+class ProcessList(View):
+    processes: list[ProcessView]
 
 
 class ViewerList(View):

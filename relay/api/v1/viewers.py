@@ -1,4 +1,6 @@
-"""``/v1/streams/NAME/viewers`` and ``/v1/viewers/ID``: what each viewer gets, and says of it."""
+"""``/v1/streams/NAME/viewers``, ``/v1/viewers/ID``: what each viewer gets, and says of it.
+
+``/v1/processes``: where they are served."""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from relay.api import auth, body
 from relay.api.node import Node
 from relay.api.routes import Answer, Parameter, Route
 from relay.api.v1.streams import NAME, answer
-from relay.api.v1.view import ViewerList, ViewerView
+from relay.api.v1.view import ProcessList, ProcessView, ViewerList, ViewerView
 from relay.errors import BadInput
 
 PAGE: Final = 100
@@ -26,14 +28,19 @@ class Viewers:
         auth.require_details(request, self._node.settings)
         limit = _limit(request.query.get("limit"))
         after = request.query.get("after", "")
-        found = self._node.viewers(request.match_info["name"], limit=limit + 1, after=after)
+        found = await self._node.viewers(request.match_info["name"], limit=limit + 1, after=after)
         shown = [ViewerView.of(given) for given in found[:limit]]
         more = shown[-1].id if len(found) > limit else None
         return answer(ViewerList(viewers=shown, next=more))
 
     async def show(self, request: web.Request) -> web.Response:
         """One, for whoever knows its session's secret: the viewer itself."""
-        return answer(ViewerView.of(self._node.viewer(request.match_info["id"])))
+        return answer(ViewerView.of(await self._node.viewer(request.match_info["id"])))
+
+    async def processes(self, request: web.Request) -> web.Response:
+        auth.require_details(request, self._node.settings)
+        found = [ProcessView.of(given) for given in self._node.processes()]
+        return answer(ProcessList(processes=found))
 
     def routes(self) -> list[Route]:
         return [
@@ -64,6 +71,17 @@ class Viewers:
                 "The session's secret, the last part of its Location, is the right to ask.",
                 parameters=(Parameter("id", "The session's secret.", "path", required=True),),
                 problems=(404,),
+            ),
+            Route(
+                "GET",
+                "/v1/processes",
+                self.processes,
+                "listProcesses",
+                "List the processes that serve viewers",
+                "operation",
+                {200: Answer("The gateway's own first.", body.JSON, ProcessList)},
+                "On a public gateway this needs the publish key.",
+                problems=(401, 403),
             ),
         ]
 

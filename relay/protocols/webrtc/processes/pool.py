@@ -184,7 +184,6 @@ class Egresses:
     async def viewers(
         self,
         rendition: str,
-        *,
         limit: int | None = None,
         after: Callable[[str], bool] | None = None,
     ) -> list[ViewerStatistics]:

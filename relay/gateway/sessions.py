@@ -1,0 +1,74 @@
+"""The WHIP and WHEP sessions of a gateway by their secrets, and why those that ended did."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Final
+
+from relay.errors import NotFound
+from relay.gateway.path import Path
+from relay.protocols.webrtc.ingest import IngestSession
+from relay.protocols.webrtc.processes.session import ViewerSession
+
+ENDINGS_KEPT: Final = 256
+"""Sessions of stopped streams, and others that ended, whose clients may still ask why."""
+
+
+class Sessions:
+    """Publishers' and viewers' sessions, each with the path that it is of."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[ViewerSession, Path]] = {}
+        self._stopped: deque[tuple[str, str]] = deque(maxlen=ENDINGS_KEPT)
+        self._over: deque[tuple[str, str]] = deque(maxlen=ENDINGS_KEPT)
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._known)
+
+    def add(self, session: ViewerSession, path: Path) -> None:
+        self._known[session.id] = (session, path)
+
+    def find(self, session_id: str) -> ViewerSession:
+        """
+        Raises:
+            NotFound: there is none, or it ended; with code ``stream_stopped`` when it
+                published a stream that was stopped here, so that it does not come back,
+                and with ``session_ended`` and the reason when it ended otherwise.
+        """
+        if (why := dict(self._stopped).get(session_id)) is not None:
+            raise NotFound(why, code="stream_stopped")
+        found = self._known.get(session_id)
+        if found is not None and not found[0].is_closed:
+            return found[0]
+        why = found[0].close_reason if found else dict(self._over).get(session_id)
+        if why is not None:
+            raise NotFound(f"the session has ended: {why}", code="session_ended")
+        raise NotFound("no such session", code="session_not_found")
+
+    def take(self, session_id: str) -> ViewerSession:
+        """``find`` it and forget it: its client ends it. Raises NotFound likewise."""
+        session = self.find(session_id)
+        del self._known[session_id]
+        return session
+
+    def sweep(self) -> None:
+        """Let go of those that ended, and keep why."""
+        for key, (session, _) in list(self._known.items()):
+            if session.is_closed:
+                del self._known[key]
+                self._over.append((key, session.close_reason))
+
+    def keep_away(self, path: Path, reason: str) -> None:
+        """Whoever publishes on this path is told why it ended, when it asks."""
+        self._stopped.extend(
+            (key, reason)
+            for key, (session, of) in self._known.items()
+            if of is path and isinstance(session, IngestSession) and not session.is_closed
+        )
+
+    def clear(self) -> None:
+        self._known.clear()
