@@ -140,3 +140,14 @@ async def hall(**settings: Any) -> AsyncIterator[Hall]:
         await peers.close()
     assert peers.udp.idle
     assert not made.egress._processes
+
+
+async def _wait_to_be_killed() -> None:
+    async with hall() as made:
+        process = await made.started()
+        print(process.pid, flush=True)
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(_wait_to_be_killed())

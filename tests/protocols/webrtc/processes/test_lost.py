@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 
+import psutil
 import pytest
 
 from relay.errors import NotFound
 from relay.protocols.webrtc.egress import EgressSession
+from relay.protocols.webrtc.processes import placement
 from relay.protocols.webrtc.processes import process as process_module
 from relay.protocols.webrtc.processes.session import FarSession
 from tests.protocols.webrtc import offers
@@ -17,10 +20,14 @@ from tests.protocols.webrtc.processes.hall import SHOW, Hall, hall, until
 
 async def served_again(made: Hall, pid: int | None) -> None:
     """The process is back as another one, and its viewer may come back."""
-    await until(lambda: 1 in made.egress._processes and made.process().ready)
-    assert made.process().pid not in (None, pid)
+
+    def is_back() -> bool:
+        process = made.egress._processes.get(1)
+        return process is not None and process.ready and process.pid != pid
+
+    await until(is_back)
     again = await made.watcher(1)
-    number = made.picture()
+    number = made.picture(keyframe=True)
     await until(lambda: number in again.pictures)
 
 
@@ -120,3 +127,62 @@ async def test_a_process_that_was_stopped_for_a_while_goes_on_with_a_key_frame()
         assert gap == list(range(gap[0], number))
         assert process.dropped == len(gap)
         await until(lambda: len(set(here.pictures)) == made.number)  # nobody else lost one
+
+
+async def test_a_process_does_not_outlive_a_gateway_that_is_killed() -> None:
+    gateway = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.protocols.webrtc.processes.hall"),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert gateway.stdout is not None
+    child = psutil.Process(int(await gateway.stdout.readline()))
+    assert child.ppid() == gateway.pid
+    gateway.kill()
+    await gateway.wait()
+    await until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+
+
+async def test_a_process_is_started_by_load_and_let_go_when_there_is_room(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(placement, "BUSY", -1.0)
+    monkeypatch.setattr(placement, "FEW", 1)
+    async with hall(egress_processes=1) as made:
+        made.egress._choose = placement.choose
+        first = await made.egress.answer(SHOW, offers.viewer())
+        assert isinstance(first, EgressSession)  # nobody waits for a process to start
+        await until(lambda: 1 in made.egress._processes and made.process().ready)
+        made.egress._share = 0.5
+        second = await made.egress.answer(SHOW, offers.viewer())
+        assert isinstance(second, FarSession)
+        monkeypatch.setattr(placement, "QUIET", 9.0)
+        monkeypatch.setattr(placement, "IDLE", 0.0)
+        await asyncio.sleep(0.6)
+        assert made.process().ready  # it is watched
+        monkeypatch.setattr(placement, "BUSY", 9.0)
+        await second.close("enough")
+        await until(lambda: not made.egress._keepers)
+        await first.close("enough")
+
+
+async def test_what_cannot_be_understood_ends_a_process() -> None:
+    async with hall() as made:
+        process = await made.started()
+        pid = process.pid
+        process._link.write(b"\0\0\0\1\xff", 0.0)
+        await served_again(made, pid)
+        assert made.egress.status()[1].restarts == 1
+
+
+async def test_one_that_cannot_be_started_is_tried_again_and_missed_by_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    executable = sys.executable
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    async with hall() as made:
+        made.egress.start(1)
+        await until(lambda: made.egress._restarts.get(1, 0) >= 1)
+        made.where = 1
+        assert isinstance(await made.egress.answer(SHOW, offers.viewer()), EgressSession)
+        monkeypatch.setattr(sys, "executable", executable)
+        await until(lambda: 1 in made.egress._processes and made.process().ready)

@@ -1,0 +1,85 @@
+"""A process that serves viewers is killed: its viewers are told, come back, and nobody else
+notices."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from itertools import pairwise
+from typing import Any
+
+import aiohttp
+
+from relay.config import WebRtc
+from tests.gateway.desk import FRAME, NAME, gateway
+from tests.gateway.seller import Seller
+from tests.network import eventually
+
+TWO = WebRtc(host="127.0.0.1", port=0, egress_processes=1)
+
+
+async def get(http: aiohttp.ClientSession, url: str) -> tuple[int, Any]:
+    async with http.get(url) as answer:
+        return answer.status, await answer.json()
+
+
+async def test_viewers_of_a_lost_process_are_told_and_come_back() -> None:
+    async with (
+        Seller().running() as seller,
+        gateway(seller, webrtc=TWO) as desk,
+        aiohttp.ClientSession() as http,
+        desk.filming(),
+        desk.watching() as here,
+    ):
+        egress, api = desk.node._egress, f"{desk.server.url}/v1"
+        await desk.live_at(seller)
+        egress.start(1)
+        await eventually(lambda: len(egress._ready()) == 1, every=0.01)
+        egress._choose = lambda places: len(places) - 1  # the next one goes there
+        async with desk.watching() as there:
+            await there.sees(10)
+            assert there.client is not None
+            resource = str(there.client._link.resource.location)
+            secret = resource.rpartition("/")[2]
+            _, told = await get(http, f"{api}/streams/{NAME}/viewers")
+            assert [viewer["process"] for viewer in told["viewers"]] == [0, 1]
+            status, told = await get(http, f"{api}/viewers/{secret}")
+            assert (status, told["process"]) == (200, 1)
+            assert told["packets"] > 0
+            assert desk.stream.viewers == 2
+            _, told = await get(http, f"{api}/processes")
+            assert [(p["number"], p["viewers"]) for p in told["processes"]] == [(0, 1), (1, 1)]
+
+            killed = time.monotonic()
+            egress._processes[1].signal(signal.SIGKILL)
+            await eventually(lambda: desk.stream.viewers == 1, every=0.01)
+            status, told = await get(http, f"{api}/viewers/{secret}")
+            assert (status, told["code"]) == (404, "session_ended")
+            assert "a new offer is answered by another" in told["detail"]
+            await eventually(lambda: len(egress._ready()) == 1, every=0.01)
+            async with desk.watching() as again:
+                await again.sees(10)
+                _, told = await get(http, f"{api}/processes")
+                [_, back] = told["processes"]
+                assert (back["viewers"], back["restarts"]) == (1, 1)
+            await here.sees(10, after=killed)
+            numbers = [unit.pts for arrived, unit in here.video if arrived > killed]
+            assert {b - a for a, b in pairwise(numbers)} == {FRAME}, "each picture came, and once"
+            assert desk.history[-1][0].value == "live"
+
+
+async def test_a_gateway_that_goes_tells_viewers_everywhere() -> None:
+    async with gateway(webrtc=TWO) as desk:
+        egress = desk.node._egress
+        egress.start(1)
+        await eventually(lambda: len(egress._ready()) == 1, every=0.01)
+        egress._choose = lambda places: len(places) - 1
+        async with desk.watching() as there:
+            process = egress._processes[1]
+            assert process.viewers == 1
+            assert there.client is not None
+            closed = asyncio.create_task(there.client.wait_closed())
+            await desk.node.stop()
+            assert await closed == "closed by the peer"
+            assert not egress._processes
