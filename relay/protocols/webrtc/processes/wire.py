@@ -103,15 +103,19 @@ def serialise(message: Message) -> bytes:
 def unit(message: Unit) -> bytes:
     """Raises ParseError as ``serialise``."""
     lengths = list(map(len, message.payloads))
-    if len(lengths) > MAX_PAYLOADS or max(lengths, default=0) > 0xFFFF:
+    count = len(lengths)
+    if count > MAX_PAYLOADS or max(lengths, default=0) > 0xFFFF:
         raise ParseError("more, or larger, payloads than a unit has")
+    size = _UNIT.size + 2 * count + sum(lengths)
+    if size >= MAX_MESSAGE:
+        raise ParseError(f"a message of {size} bytes")
     flags = message.keyframe * _KEYFRAME | message.kept * _KEPT
     head = _UNIT.pack(
         *(message.rendition, _CODECS.index(message.codec), flags),
-        *(message.timestamp, message.at, len(lengths)),
+        *(message.timestamp, message.at, count),
     )
-    sizes = struct.pack(f"!{len(lengths)}H", *lengths)
-    return _whole(_MEDIA, b"".join((head, sizes, *message.payloads)))
+    sizes = struct.pack(f"!{count}H", *lengths)
+    return b"".join((_HEAD.pack(size + 1, _MEDIA), head, sizes, *message.payloads))
 
 
 def datagram(address: Address, data: bytes, *, foreign: bool = False) -> bytes:
