@@ -14,6 +14,8 @@ in. ``fanout`` (``native_fanout`` over ``native/``) writes headers, protects and
 spreads large pictures, ``sent`` keeps what may be asked for again, ``sendlog``, ``estimate`` and
 ``link`` judge the way there. ``rtcp`` is the wire of all feedback.
 
+``processes`` does all of that for more viewers than one process can serve, behind the same port.
+
 Coming in: ``sdp``, ``negotiation`` and ``description`` read an offer and write the answer,
 ``sdpfrag`` and ``session`` are WHIP's and WHEP's PATCH, ``turns`` has joins wait for one another.
 ``peers`` is what all share; ``client``, ``offering`` and ``resource`` are the other side of the

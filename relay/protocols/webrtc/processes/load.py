@@ -9,6 +9,7 @@ INTERVAL: Final = 0.25
 """Seconds between two samples."""
 SAMPLES: Final = 8
 """Of a window: two seconds, which a burst of joins does not fill."""
+WINDOW: Final = SAMPLES * INTERVAL
 
 
 class Meter:
@@ -28,8 +29,9 @@ class Meter:
             used: CPU seconds of the thread so far.
 
         Returns:
-            The share over the window so far; 0 after the first sample.
+            The share over the window. Before the first sample it was idle: what takes a
+            moment at the start is no load.
         """
         self._samples.append((now, used))
         began, before = self._samples[0]
-        return (used - before) / (now - began) if now > began else 0.0
+        return (used - before) / max(now - began, WINDOW)

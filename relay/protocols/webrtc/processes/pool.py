@@ -315,7 +315,7 @@ class Egresses:
             self._strays = 0
             ready = self._ready()
             places = self._places(ready)
-            if self._scale.wants_another(places, len(self._keepers), now):
+            if self._scale.wants_another(places, self._connected(ready), len(self._keepers), now):
                 free = next(n for n in range(1, self._scale.limit + 1) if n not in self._keepers)
                 log.info(
                     "viewers take %.2f of a core here; egress %d is started", self._share, free
@@ -324,6 +324,11 @@ class Egresses:
             elif (at := self._scale.can_spare(places, now)) is not None:
                 ready[at - 1].dismiss("nobody watches here")
             await asyncio.sleep(INTERVAL)
+
+    def _connected(self, ready: Sequence[EgressProcess]) -> int:
+        """Peers here, publishers among them, and all viewers elsewhere."""
+        here = len(self._peers) - len(self._peers.half_open)
+        return here + sum(process.measured for process in ready)
 
     def _stray(self, data: bytes, address: Address, now: float) -> None:
         """A viewer that has moved is known by what it reports: by RTCP, to whoever serves it."""

@@ -146,7 +146,7 @@ async def test_a_process_is_started_by_load_and_let_go_when_there_is_room(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(placement, "BUSY", -1.0)
-    monkeypatch.setattr(placement, "FEW", 1)
+    monkeypatch.setattr(placement, "FEW", 0)
     async with hall(egress_processes=1) as made:
         made.egress._choose = placement.choose
         first = await made.egress.answer(SHOW, offers.viewer())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from relay.protocols.webrtc.processes.load import SAMPLES, Meter
+from relay.protocols.webrtc.processes.load import INTERVAL, SAMPLES, WINDOW, Meter
 from relay.protocols.webrtc.processes.placement import (
     BUSY,
     FEW,
@@ -46,33 +46,33 @@ def test_viewers_that_left_since_are_not_taken_off() -> None:
 def test_another_is_wanted_when_all_are_busy_for_a_while() -> None:
     scale = Scale(2)
     busy = [place(BUSY)]
-    assert not scale.wants_another(busy, 0, 10.0)
-    assert not scale.wants_another(busy, 0, 10.0 + HELD / 2)
-    assert scale.wants_another(busy, 0, 10.0 + HELD)
+    assert not scale.wants_another(busy, 100, 0, 10.0)
+    assert not scale.wants_another(busy, 100, 0, 10.0 + HELD / 2)
+    assert scale.wants_another(busy, 100, 0, 10.0 + HELD)
 
 
 def test_a_short_burst_is_waited_out() -> None:
     scale = Scale(2)
-    assert not scale.wants_another([place(BUSY)], 0, 0.0)
-    assert not scale.wants_another([place(BUSY / 2)], 0, HELD / 2)
-    assert not scale.wants_another([place(BUSY)], 0, HELD)
+    assert not scale.wants_another([place(BUSY)], 100, 0, 0.0)
+    assert not scale.wants_another([place(BUSY / 2)], 100, 0, HELD / 2)
+    assert not scale.wants_another([place(BUSY)], 100, 0, HELD)
 
 
 def test_a_full_one_is_not_waited_for() -> None:
-    assert Scale(1).wants_another([place(FULL)], 0, 0.0)
+    assert Scale(1).wants_another([place(FULL)], 100, 0, 0.0)
     crowd = Place(0.1, 500, 0)  # all at once: nothing of it is measured yet
     assert crowd.expected > FULL
-    assert Scale(1).wants_another([crowd], 0, 0.0)
+    assert Scale(1).wants_another([crowd], 100, 0, 0.0)
 
 
-def test_none_is_wanted_beyond_the_limit_nor_while_one_starts_nor_for_few_viewers() -> None:
+def test_none_is_wanted_beyond_the_limit_nor_while_one_starts_nor_for_few() -> None:
     full = place(FULL)
-    assert not Scale(0).wants_another([full], 0, 0.0)
-    assert not Scale(1).wants_another([full, full], 1, 0.0)
-    assert not Scale(2).wants_another([full], 1, 0.0)  # the first one is starting
-    assert Scale(2).wants_another([full, full], 1, 0.0)
-    assert not Scale(2).wants_another([place(FULL, FEW - 1)], 0, 0.0)  # its jobs keep it busy
-    assert not Scale(2).wants_another([full, place(0.0)], 1, 0.0)
+    assert not Scale(0).wants_another([full], 100, 0, 0.0)
+    assert not Scale(1).wants_another([full, full], 100, 1, 0.0)
+    assert not Scale(2).wants_another([full], 100, 1, 0.0)  # the first one is starting
+    assert Scale(2).wants_another([full, full], 100, 1, 0.0)
+    assert not Scale(2).wants_another([place(FULL)], FEW - 1, 0, 0.0)  # its jobs keep it busy
+    assert not Scale(2).wants_another([full, place(0.0)], 100, 1, 0.0)
 
 
 def test_one_without_viewers_may_go_when_there_has_been_room_for_long() -> None:
@@ -101,8 +101,9 @@ def test_how_many_there_may_be() -> None:
 def test_the_share_is_of_the_last_seconds() -> None:
     meter = Meter()
     assert meter.add(0.0, 5.0) == 0.0
-    assert meter.add(1.0, 5.5) == 0.5
-    for second in range(2, 2 + SAMPLES):
-        share = meter.add(second, 5.5)
-    assert share == 0.0
-    assert meter.add(second, 9.0) > 0  # no clock goes backwards, but it may stand
+    assert meter.add(INTERVAL, 5.0 + INTERVAL) == 1 / SAMPLES  # busy for a moment
+    for step in range(2, SAMPLES + 1):
+        share = meter.add(step * INTERVAL, 5.0 + INTERVAL)
+    assert share == 1 / SAMPLES
+    assert meter.add((SAMPLES + 1) * INTERVAL, 5.0 + INTERVAL) == 0.0
+    assert meter.add((SAMPLES + 2) * INTERVAL, 5.0 + INTERVAL + WINDOW / 2) == 0.5

@@ -6,12 +6,17 @@ import asyncio
 import time
 
 import pytest
+from aiortc import RTCSessionDescription
 
 from relay.errors import NotFound, PreconditionFailed, PreconditionRequired, RelayError
+from relay.media.unit import Codec
 from relay.protocols.webrtc import sdpfrag
+from relay.protocols.webrtc.h264_payload import packetize
 from relay.protocols.webrtc.peer import PeerState
+from relay.protocols.webrtc.processes.session import FarSession
 from relay.protocols.webrtc.rtcp import Nack, PictureLoss, compound
-from tests.protocols.webrtc.aiortc_client import reach
+from tests.protocols.webrtc import encoded
+from tests.protocols.webrtc.aiortc_client import connection, offer_of, reach
 from tests.protocols.webrtc.bridge import Bridge, only_tcp
 from tests.protocols.webrtc.processes.hall import SHOW, hall, until
 
@@ -179,3 +184,34 @@ async def test_a_viewer_by_tcp_alone_may_be_elsewhere() -> None:
         await until(lambda: viewer.session.is_closed)
         assert viewer.session.close_reason == "no sign of life"
         await bridge.close()
+
+
+async def test_aiortc_plays_what_a_process_sends() -> None:
+    async with hall() as made, connection() as client:
+        await made.started()
+        pictures = encoded.pictures(40)
+        number = 0
+
+        def send() -> None:
+            nonlocal number
+            annexb, keyframe = pictures[number]
+            payloads = packetize(annexb)
+            made.egress.frame(SHOW, Codec.H264, payloads, number * 3000, keyframe=keyframe)
+            number += 1
+
+        for _ in range(20):
+            send()
+        client.addTransceiver("video", direction="recvonly")
+        session = await made.egress.answer(SHOW, await offer_of(client))
+        assert isinstance(session, FarSession)
+        await client.setRemoteDescription(RTCSessionDescription(sdp=session.answer, type="answer"))
+        [track] = [one.receiver.track for one in client.getTransceivers()]
+        async with asyncio.timeout(10):
+            for _ in range(15):  # of the kept group, which went there with the first viewer
+                await track.recv()
+            while number < 40:
+                send()
+                await asyncio.sleep(0.01)
+            for _ in range(15):
+                await track.recv()
+        await session.close("enough")
