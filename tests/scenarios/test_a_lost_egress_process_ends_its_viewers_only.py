@@ -4,7 +4,6 @@ notices."""
 from __future__ import annotations
 
 import asyncio
-import signal
 import time
 from itertools import pairwise
 from typing import Any
@@ -15,6 +14,7 @@ from relay.config import WebRtc
 from tests.gateway.desk import FRAME, NAME, gateway
 from tests.gateway.seller import Seller
 from tests.network import eventually
+from tests.protocols.webrtc.processes.hall import running
 
 TWO = WebRtc(host="127.0.0.1", port=0, egress_processes=1)
 
@@ -52,7 +52,7 @@ async def test_viewers_of_a_lost_process_are_told_and_come_back() -> None:
             assert [(p["number"], p["viewers"]) for p in told["processes"]] == [(0, 1), (1, 1)]
 
             killed = time.monotonic()
-            egress._processes[1].signal(signal.SIGKILL)
+            running(egress._processes[1]).kill()
             await eventually(lambda: desk.stream.viewers == 1, every=0.01)
             status, told = await get(http, f"{api}/viewers/{secret}")
             assert (status, told["code"]) == (404, "session_ended")

@@ -270,9 +270,7 @@ class Egresses:
     async def _keep(self, number: int) -> None:
         failures = 0
         while True:
-            process = EgressProcess(
-                number, self._peers.udp, self._configure(), self._want_keyframe, lambda: None
-            )
+            process = EgressProcess(number, self._peers.udp, self._configure(), self._want_keyframe)
             self._processes[number] = process
             began = time.monotonic()
             try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 import socket
 import sys
 import time
@@ -81,7 +80,6 @@ class EgressProcess:
         number: from 1; what it is called by.
         udp: the gateway's port, which it is lent.
         want_keyframe: called with the number of a rendition.
-        on_ready: called once viewers may come.
 
     Attributes:
         share: of a core that it takes, as it last said.
@@ -98,7 +96,6 @@ class EgressProcess:
         udp: UdpPort,
         configure: Configure,
         want_keyframe: Callable[[int], None],
-        on_ready: Callable[[], None],
     ) -> None:
         self.number = number
         self.pid: int | None = None
@@ -112,7 +109,6 @@ class EgressProcess:
         self._udp = udp
         self._configure = configure
         self._want_keyframe = want_keyframe
-        self._on_ready = on_ready
         self._machine = StateMachine(f"egress {number}", ProcessState.STARTING, _TABLE, log=log)
         self._calls: dict[int, asyncio.Future[Mapping[str, Any]]] = {}
         self._next_call = 0
@@ -247,11 +243,6 @@ class EgressProcess:
                 session.ended(reason)
             self._link.send(Goodbye(reason))
 
-    def signal(self, number: signal.Signals) -> None:
-        """For tests: a signal to it."""
-        if self.pid is not None:
-            os.kill(self.pid, number)
-
     # -- what it is sent
 
     def unit(self, unit: Unit, data: bytes) -> None:
@@ -379,7 +370,6 @@ class EgressProcess:
             case Ready():
                 if self._machine.state is ProcessState.STARTING:
                     self._machine.to(ProcessState.READY)
-                    self._on_ready()
             case _:
                 self._lost(f"{type(message).__name__} does not come from a process")
 

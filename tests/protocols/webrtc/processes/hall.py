@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import psutil
+
 from relay.config import WebRtc
 from relay.media.unit import Codec
 from relay.protocols.webrtc.egress import Egress, EgressSession
@@ -122,6 +124,12 @@ class Hall:
         offering.accept(through(session.answer))
         await reach(offering.peer, PeerState.CONNECTED)
         return made
+
+
+def running(process: EgressProcess) -> psutil.Process:
+    """To be killed, stopped and let go on."""
+    assert process.pid is not None
+    return psutil.Process(process.pid)
 
 
 @asynccontextmanager

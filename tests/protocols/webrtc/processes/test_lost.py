@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import sys
 
 import psutil
@@ -15,7 +14,7 @@ from relay.protocols.webrtc.processes import placement
 from relay.protocols.webrtc.processes import process as process_module
 from relay.protocols.webrtc.processes.session import FarSession
 from tests.protocols.webrtc import offers
-from tests.protocols.webrtc.processes.hall import SHOW, Hall, hall, until
+from tests.protocols.webrtc.processes.hall import SHOW, Hall, hall, running, until
 
 
 async def served_again(made: Hall, pid: int | None) -> None:
@@ -39,7 +38,7 @@ async def test_a_killed_process_ends_its_viewers_only_and_comes_back() -> None:
         lost, here, there = [await made.watcher(where) for where in (1, 0, 2)]
         assert isinstance(lost.session, FarSession)
         pid = process.pid
-        process.signal(signal.SIGKILL)
+        running(process).kill()
         began = made.number
         while not lost.session.is_closed:
             made.picture()
@@ -72,7 +71,7 @@ async def test_a_stopped_process_is_ended_and_replaced(monkeypatch: pytest.Monke
         made.picture(keyframe=True)
         lost = await made.watcher(1)
         pid = process.pid
-        process.signal(signal.SIGSTOP)
+        running(process).suspend()
         await until(lambda: lost.session.is_closed)
         assert "silent" in lost.session.close_reason
         assert "a new offer" in lost.session.close_reason
@@ -82,10 +81,10 @@ async def test_a_stopped_process_is_ended_and_replaced(monkeypatch: pytest.Monke
 async def test_an_offer_whose_process_dies_is_answered_here() -> None:
     async with hall() as made:
         process = await made.started()
-        process.signal(signal.SIGSTOP)
+        running(process).suspend()
         answering = asyncio.create_task(made.egress.answer(SHOW, offers.viewer()))
         await until(lambda: process.viewers == 1)
-        process.signal(signal.SIGKILL)
+        running(process).kill()
         assert isinstance(await answering, EgressSession)
 
 
@@ -108,12 +107,12 @@ async def test_a_process_that_was_stopped_for_a_while_goes_on_with_a_key_frame()
         await until(lambda: viewer.pictures)
         before = made.picture()
         await until(lambda: before in viewer.pictures)
-        process.signal(signal.SIGSTOP)
+        running(process).suspend()
         for _ in range(30):  # 0.9 s, and more than the link holds: most never enter it
             made.picture(packets=20)
             made.sound()
             await asyncio.sleep(0.03)
-        process.signal(signal.SIGCONT)
+        running(process).resume()
         await until(lambda: viewer.sounds == 30)  # of the sound nothing is lost
         wanted = made.wanted
         await until(lambda: made.picture() and made.wanted > wanted)
