@@ -302,6 +302,8 @@ class Viewer:
         self._filled_at = now
         counters = self.counters
         counters.nacked += len(nack.sequences)
+        if track is self.video and self._machine.state is ViewerState.PAUSED:
+            return  # nothing is built on what was lost; the sound has the link
         for index, sequence in enumerate(nack.sequences):
             if self._tokens < 1:
                 counters.over_budget += len(nack.sequences) - index

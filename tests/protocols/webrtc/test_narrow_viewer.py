@@ -8,7 +8,7 @@ import pytest
 
 from relay.protocols.webrtc import link
 from relay.protocols.webrtc.congestion import FeedbackBuilder, told_range
-from relay.protocols.webrtc.rtcp import PictureLoss, ReceiverReport, ReportBlock
+from relay.protocols.webrtc.rtcp import Nack, PictureLoss, ReceiverReport, ReportBlock
 from tests.protocols.webrtc.fake_peer import FakePeer, until
 from tests.protocols.webrtc.show import Show
 
@@ -51,6 +51,17 @@ async def test_its_requests_for_a_key_frame_burden_nobody(show: Show) -> None:
     narrow, _ = await pause(show)
     narrow.on_rtcp(PictureLoss(1, 1000).serialise(), asyncio.get_running_loop().time())
     assert show.wanted == 0
+
+
+async def test_what_it_lost_of_the_stopped_picture_is_not_sent_again(show: Show) -> None:
+    narrow, wide = await pause(show)
+    show.step()
+    for peer in (narrow, wide):
+        lost = peer.packets[0]
+        request = Nack(1, lost.ssrc, (lost.sequence,)).serialise()
+        peer.on_rtcp(request, asyncio.get_running_loop().time())
+    assert (count(narrow, 103), count(wide, 103)) == (0, 1)
+    assert [given.nacked for given in show.egress.viewers("show")] == [1, 1]
 
 
 async def test_its_picture_comes_back_by_itself(
