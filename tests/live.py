@@ -26,6 +26,8 @@ from relay.worker.codec import Decoder
 from tests.network import eventually
 
 LOOPBACK: Final = WebRtc(host="127.0.0.1", port=0)
+PURE: Final = LOOPBACK.model_copy(update={"native": False})
+"""Python sees each packet, as ``tests.lossy`` asks."""
 SECONDS: Final = 8
 
 
@@ -102,9 +104,9 @@ async def publishing(
 
 
 @asynccontextmanager
-async def watching(url: str) -> AsyncIterator[Viewer]:
+async def watching(url: str, settings: WebRtc = LOOPBACK) -> AsyncIterator[Viewer]:
     viewer = Viewer(asked=time.monotonic())
-    viewer.client = await WhepClient.connect(url, on_unit=viewer.unit, settings=LOOPBACK)
+    viewer.client = await WhepClient.connect(url, on_unit=viewer.unit, settings=settings)
     try:
         yield viewer
     finally:

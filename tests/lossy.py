@@ -52,7 +52,7 @@ def send_over(peer: Peer, link: BadLink) -> None:
 
 
 def receive_over(peer: Peer, link: BadLink) -> None:
-    """All media that reaches the peer from here on came over the link."""
+    """All media that reaches the peer, by pure Python, from here on came over the link."""
     receive = peer.ice.on_datagram
 
     def arrive(data: bytes, path: object, now: float) -> None:

@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from relay.cli import clip
-from tests.live import publishing, reaches, status, watching
+from tests.live import PURE, publishing, reaches, status, watching
 from tests.lossy import BadLink, receive_over, send_over
 from tests.network import Network
 
@@ -23,7 +23,7 @@ async def test_three_percent_lost_on_either_side(tmp_path: Path) -> None:
     async with Network.running(tmp_path) as network:
         async with (
             publishing(network.whip(NAME), model="passthrough") as whip,
-            watching(network.whep(NAME)) as viewer,
+            watching(network.whep(NAME), PURE) as viewer,
         ):
             await viewer.sees(15)
             await reaches(network.url, NAME, "live")
