@@ -21,7 +21,8 @@ class StateMachine(Generic[S]):
         name: what the log lines call it, with its id.
         initial: the first state.
         table: for each state, the states that may follow it.
-        on_change: called with the old and the new state, after the move.
+        on_change: called with the old and the new state, after the move; let go of with a
+            state that nothing may follow, so that its owner is no cycle of references.
     """
 
     __slots__ = ("_log", "_name", "_on_change", "_state", "_table")
@@ -65,6 +66,9 @@ class StateMachine(Generic[S]):
         self._state = new
         why = f" ({reason})" if reason else ""
         self._log.log(level, "%s: %s -> %s%s", self._name, old.name, new.name, why)
-        if self._on_change is not None:
-            self._on_change(old, new)
+        on_change = self._on_change
+        if not self._table[new]:
+            self._on_change = None
+        if on_change is not None:
+            on_change(old, new)
         return True

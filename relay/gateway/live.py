@@ -183,6 +183,8 @@ class Live:
         finally:
             self._session = None
             self._rendition.interrupt()
+            self._watch.close()
+            self.told.close()
             if self._aside:
                 await asyncio.gather(*self._aside, return_exceptions=True)
 

@@ -217,8 +217,10 @@ class Sellers:
         )
         offers = [offer_of(answer, model) for answer in found.answers if serves(answer)]
         if not offers:
-            nobody = _nobody(f"“{model}”{self._conditions(model)}", found)
-            raise await self._broken(model, found.answers) or nobody
+            # Not by way of a name: an error holds this frame, and with it who asked.
+            raise await self._broken(model, found.answers) or _nobody(
+                f"“{model}”{self._conditions(model)}", found
+            )
         for answer in found.answers:
             self._remember(answer.url, answer.node)
         for offer in offers:

@@ -44,6 +44,11 @@ class Told:
         self.transcoder: str | None = None
         self._trust: JobTrust | None = None
 
+    def close(self) -> None:
+        """The job is over: whoever takes work is asked no more, and not held."""
+        self._room = lambda: False
+        self._set_aside = Coroutine.close
+
     def begin(self, transcoder: str, trust: JobTrust) -> None:
         """Another worker tells from here on."""
         self.transcoder, self._trust = transcoder, trust

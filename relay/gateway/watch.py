@@ -43,9 +43,13 @@ class Watch:
         self._settings = settings
         self._rendition = rendition
         self._teller = teller
-        self._starved = starved
+        self._starved: Callable[[str], None] = starved
         self._told = False
         self.last_keyframe = time.monotonic()
+
+    def close(self) -> None:
+        """Nobody is told any more, and nobody held."""
+        self._starved = lambda _: None
 
     async def over(self, session: OrchestratorSession) -> Ending:
         """Returns when the session must not go on."""

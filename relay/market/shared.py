@@ -41,3 +41,5 @@ class Shared(Generic[Value]):
             if not flight.waiting and not flight.task.done():
                 flight.task.cancel()
                 await asyncio.gather(flight.task, return_exceptions=True)
+            # An error holds this frame, and the task the error: no cycle of all who asked.
+            del flight

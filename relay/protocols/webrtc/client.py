@@ -253,7 +253,7 @@ class _Receiving(IngestSession):
         on_rtp: Callable[[bytes, float], None] | None,
     ) -> None:
         self.changed = asyncio.Event()
-        self._deliver = on_unit
+        self._deliver: Callable[[AccessUnit], None] = on_unit
         super().__init__(peer, self, on_rtp)
         self._timeline = _RtpLine()
 
@@ -261,7 +261,7 @@ class _Receiving(IngestSession):
         self._deliver(unit)
 
     def closed(self, reason: str) -> None:
-        return
+        self._deliver = _drop  # whoever takes the units may hold us
 
     def state_changed(self, state: PeerState) -> None:
         super().state_changed(state)
@@ -330,6 +330,10 @@ class WhepClient:
 
 
 def _nothing() -> None:
+    return
+
+
+def _drop(unit: AccessUnit) -> None:
     return
 
 

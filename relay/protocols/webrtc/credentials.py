@@ -17,6 +17,10 @@ GENERATION_LIFE: Final = 30.0
 _MAX_THEIRS: Final = 4
 
 
+def _nobody(name: bytes) -> None:
+    """Who is told once the session is over."""
+
+
 @dataclass(eq=False, slots=True)
 class Credentials:
     """User name and password of one end, from one restart to the next.
@@ -101,9 +105,10 @@ class Generations:
                 self._drop(old)
 
     def close(self) -> None:
-        """No name of ours is heard any more."""
+        """No name of ours is heard any more, and nobody is told of any."""
         for credentials in self._ours:
             self._drop_name(credentials.ufrag.encode())
+        self._add_name = self._drop_name = _nobody
 
     def _add(self, credentials: Credentials) -> None:
         self._ours.append(credentials)

@@ -379,3 +379,4 @@ class IceSession:
         for transaction in list(self._transactions):
             self._end_transaction(transaction)
         self.selected = None
+        self.on_datagram = self.on_selected = self.on_schedule = ignore

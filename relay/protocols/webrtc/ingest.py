@@ -53,6 +53,16 @@ class IngestSink(Protocol):
         """The session is over. Called once."""
 
 
+class _Nowhere:
+    """Where media goes once a session is over."""
+
+    def unit(self, unit: AccessUnit) -> None:
+        return
+
+    def closed(self, reason: str) -> None:
+        return
+
+
 class Ingest:
     """Lets publishers in."""
 
@@ -86,7 +96,7 @@ class IngestSession(Session):
             tap: called first with each decrypted packet and its arrival.
         """
         super().__init__(peer)
-        self._sink = sink
+        self._sink: IngestSink = sink
         self._tap = tap
         self.has_video = peer.video is not None
         self.has_audio = peer.audio is not None
@@ -161,7 +171,8 @@ class IngestSession(Session):
                 self._lane.tell()
                 self._lane.count(self.peer.statistics)
                 self._lane.close()
-            self._sink.closed(self.peer.close_reason)
+            sink, self._sink = self._sink, _Nowhere()  # it may hold the session
+            sink.closed(self.peer.close_reason)
 
     # -- media
 

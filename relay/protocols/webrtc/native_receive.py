@@ -51,6 +51,22 @@ class LaneOwner(Protocol):
         """Arrivals wait in ``Lane.arrivals``: the first of them, or many."""
 
 
+class _Nobody:
+    """Whom a closed lane belongs to."""
+
+    def opened(self, packet: bytes, now: float) -> None:
+        return
+
+    def assembled(self, annexb: bytes, flags: int, timestamp: int, now: float) -> None:
+        return
+
+    def counted(self, run: Run) -> None:
+        return
+
+    def noted(self, now: float) -> None:
+        return
+
+
 def unit_of(annexb: bytes, flags: int) -> Assembled:
     return Assembled(
         annexb,
@@ -176,7 +192,7 @@ class Lane:
         self._receiver = receiver
         self._number = number
         self._keys = keys  # held as long as the native part may use them
-        self._owner = owner
+        self._owner: LaneOwner = owner
         self.path: Path | None = None
         self.ssrc = b""
         srtp = receiver.ffi.cast("void *", keys.pointer)
@@ -261,3 +277,4 @@ class Lane:
             stream, self._stream = self._stream, None
             self._receiver.lib.rx_close(self._receiver.rx, stream)
             self._receiver.dropped(self._number)
+            self._owner = _Nobody()  # who holds the lane

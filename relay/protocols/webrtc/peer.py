@@ -143,7 +143,11 @@ class Peer:
         self.end(reason)
 
     def end(self, reason: str) -> None:
-        """``close`` for callers that cannot wait; nothing in it waits anyway."""
+        """``close`` for callers that cannot wait; nothing in it waits anyway.
+
+        Whoever was called back is let go of: a closed peer is no cycle of references, and its
+        memory is free with the last one.
+        """
         if self._machine.state is PeerState.CLOSED:
             return
         self.close_reason = reason
@@ -157,10 +161,12 @@ class Peer:
         self._unprotect = self._dtls = self.sending = self.receiving = None
         self.on_route()
         self._early.clear()
-        self._shaking.clear()
+        self._shaking.close()
         self.ice.close()
         self._peers.forget(self)
         self._machine.to(PeerState.CLOSED, reason)
+        self.on_rtp = self.on_rtcp = self.on_state = self.on_route = ignore
+        self._unprotect_rtcp = _unchanged
 
     def accept(self, agreed: Negotiated) -> None:
         """Set what was agreed; from here on the peer can connect."""

@@ -38,9 +38,10 @@ class Peers:
         self.settings = settings
         self.udp, self.tcp = udp, tcp
         self.candidates = candidates
-        udp.on_stray = Roaming(lambda: self._peers).stray
         self.turns = Turns(asyncio.get_running_loop().call_soon)
-        self._peers: set[Peer] = set()
+        peers: set[Peer] = set()
+        self._peers = peers
+        udp.on_stray = Roaming(lambda: peers).stray  # without us: the port is ours
         self.half_open = HalfOpen[Peer](lambda peer: peer.end("too many did not connect"))
         self._closed = False
         self._renew_certificate()

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from relay.errors import Unavailable
+from relay.protocols.webrtc.path import ignore
 
 SLICE: Final = 0.001
 """Seconds of a turn in which more of such work is begun."""
@@ -101,7 +102,7 @@ class Line:
 
     def __init__(self, turns: Turns, handle: Callable[[bytes], None]) -> None:
         self._turns = turns
-        self._handle = handle
+        self._handle: Callable[[bytes], None] = handle
         self._datagrams: deque[bytes] = deque()
 
     def put(self, datagram: bytes) -> bool:
@@ -113,8 +114,10 @@ class Line:
             self._turns.put(self._next)
         return True
 
-    def clear(self) -> None:
+    def close(self) -> None:
+        """Look at none of them any more."""
         self._datagrams.clear()
+        self._handle = ignore
 
     def _next(self) -> bool:
         if self._datagrams:

@@ -144,13 +144,13 @@ def test_a_handshake_holds_so_many_datagrams_and_no_more() -> None:
     assert seen == [bytes([number]) for number in range(MAX_DATAGRAMS)]
 
 
-def test_what_is_cleared_is_not_looked_at() -> None:
+def test_what_is_left_at_the_end_is_not_looked_at() -> None:
     loop = Loop()
     seen: list[bytes] = []
     line = Line(loop.turns, seen.append)
     loop.turns.put(lambda: False)
     line.put(b"of a peer that has ended")
-    line.clear()
+    line.close()
     while not loop.idle:
         loop.turn()
     assert not seen

@@ -246,9 +246,10 @@ class Child:
             self.link.send(Ended(session.id, session.close_reason))
 
         self._sessions[session.id] = session
-        session.peer.on_state = changed
         if session.is_closed:
             over()
+        else:
+            session.peer.on_state = changed
 
 
 class LinkLog(logging.Handler):

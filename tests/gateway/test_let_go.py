@@ -1,0 +1,130 @@
+"""What has left is let go of at once: nothing waits for a collection of garbage.
+
+A gateway freezes what start-up made, and from then on a full collection is rare. So the
+collector is off here, and what is left of sessions that are over is counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from urllib.parse import urljoin
+
+import aiohttp
+import pytest
+
+from relay.media.unit import AccessUnit
+from relay.protocols.webrtc.client import WhepClient, WhipClient
+from tests.gateway.desk import FRAME, Desk, gateway
+from tests.gateway.seller import Seller
+from tests.live import LOOPBACK, PURE
+from tests.media.samples import picture, sound
+from tests.network import eventually
+from tests.protocols.webrtc import offers
+
+ROOMS = ("relay.protocols.webrtc.", "aiortc.")
+
+
+@pytest.fixture
+def uncollected() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def alive() -> Counter[str]:
+    """How many objects there are of each class that sessions are made of."""
+    kinds = (type(thing) for thing in gc.get_objects())
+    return Counter(
+        f"{kind.__module__}.{kind.__qualname__}"
+        for kind in kinds
+        if str(kind.__module__).startswith(ROOMS)
+    )
+
+
+async def film(whip: WhipClient) -> None:
+    for number in range(1_000_000):
+        whip.send(picture(number * FRAME, key=number % 10 == 0))
+        whip.send(sound(number * FRAME))
+        await asyncio.sleep(1 / 30)
+
+
+@asynccontextmanager
+async def visit(desk: Desk) -> AsyncIterator[Counter[str]]:
+    """A publisher and two viewers, who leave with the block; what the first of them got."""
+    seen = Counter[str]()
+
+    def take(unit: AccessUnit) -> None:
+        seen["pictures" if unit.is_video else "sounds"] += 1
+
+    whip = await WhipClient.connect(desk.whip, settings=LOOPBACK)
+    filming = asyncio.create_task(film(whip))
+    viewers = [
+        await WhepClient.connect(desk.whep, on_unit=take, settings=LOOPBACK),
+        await WhepClient.connect(desk.whep, on_unit=lambda _: None, settings=PURE),
+    ]
+    try:
+        yield seen
+    finally:
+        filming.cancel()
+        await asyncio.gather(filming, return_exceptions=True)
+        for viewer in viewers:
+            await viewer.close()
+        await whip.close()
+        await eventually(lambda: not desk.node.streams(), 10)
+
+
+async def only_ask(url: str) -> None:
+    """A viewer that is answered, sends nothing, and ends its session."""
+    async with aiohttp.ClientSession() as http:
+        headers = {"Content-Type": "application/sdp"}
+        async with http.post(url, data=offers.viewer(), headers=headers) as answer:
+            assert answer.status == 201
+        async with http.delete(urljoin(url, answer.headers["Location"])) as ended:
+            assert ended.status == 200
+
+
+async def nothing_more_than(before: Counter[str]) -> None:
+    """Reports keep a place for a second, connections to a seller end a little later."""
+
+    def more() -> Counter[str]:
+        return alive() - before
+
+    try:
+        await eventually(lambda: not more(), 6)
+    except AssertionError:
+        pytest.fail(f"left: {dict(more())}")
+
+
+@pytest.mark.usefixtures("uncollected")
+@pytest.mark.parametrize("native", [False, True], ids=["pure", "native"])
+async def test_of_streams_and_viewers_that_left_nothing_waits_for_a_collection(
+    native: bool,
+) -> None:
+    webrtc = LOOPBACK if native else PURE
+    async with Seller().running() as seller, gateway(seller, webrtc=webrtc) as desk:
+        for turn in range(3):
+            async with visit(desk) as seen:
+                await eventually(lambda: seen["pictures"] > 5 and seen["sounds"] > 5, 10)
+            if turn == 0:  # the first one fills caches
+                await asyncio.sleep(1.5)
+                gc.collect()
+                before = alive()
+        await nothing_more_than(before)
+
+
+@pytest.mark.usefixtures("uncollected")
+async def test_nor_of_those_that_nobody_served_or_that_did_not_connect() -> None:
+    async with gateway() as desk:
+        for turn in range(3):
+            async with visit(desk):
+                await eventually(lambda: desk.stream.reason_code == "no_orchestrator", 6)
+                await only_ask(f"{desk.server.url}/whep/cam")
+            if turn == 0:
+                gc.collect()
+                before = alive()
+        await nothing_more_than(before)
