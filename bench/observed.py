@@ -7,9 +7,10 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
 import psutil
@@ -93,8 +94,14 @@ class Observed:
                         return counts
         raise TimeoutError(f"{role} did not answer a SIGUSR1")
 
-    async def watch_memory(self, every: float = 5.0) -> None:
-        """Note each process's resident memory until cancelled."""
+    async def watch_memory(
+        self, every: float = 5.0, tell: Callable[[float, Mapping[str, float]], None] | None = None
+    ) -> None:
+        """Note each process's resident memory until cancelled.
+
+        Args:
+            tell: called with the seconds so far, and MiB by process.
+        """
         while True:
             with contextlib.suppress(psutil.NoSuchProcess):
                 sample = {
@@ -102,6 +109,8 @@ class Observed:
                     for name, process in self.processes().items()
                 }
                 self._memory.append((time.monotonic(), sample))
+                if tell is not None:
+                    tell(len(self._memory) * every, sample)
             await asyncio.sleep(every)
 
     def growth(self, warm_up: float) -> dict[str, float]:
@@ -113,6 +122,35 @@ class Observed:
         names = set.intersection(*(set(sample) for _, sample in kept)) if kept else set()
         return {
             name: slope([(at, sample[name]) for at, sample in kept]) * 60 for name in sorted(names)
+        }
+
+    def by_minute(self) -> dict[str, list[float]]:
+        """MiB of each process at the end of each minute."""
+        found: dict[str, list[float]] = {}
+        if not self._memory:
+            return found
+        began, minute = self._memory[0][0], 1
+        for at, sample in self._memory:
+            if at >= began + 60 * minute:
+                minute += 1
+                for name, value in sample.items():
+                    found.setdefault(name, []).append(round(value, 1))
+        return found
+
+    def rise(self) -> dict[str, float]:
+        """How much more each process holds in the last quarter than in the second, as a share:
+        of medians, so that it is no matter of a single look."""
+        quarter = len(self._memory) // 4
+        if not quarter:
+            return {}
+        second = [sample for _, sample in self._memory[quarter : 2 * quarter]]
+        last = [sample for _, sample in self._memory[-quarter:]]
+        names = set.intersection(*(set(sample) for sample in (*second, *last)))
+        return {
+            name: median(sample[name] for sample in last)
+            / median(sample[name] for sample in second)
+            - 1
+            for name in sorted(names)
         }
 
     def memory(self) -> dict[str, tuple[float, float]]:

@@ -1,8 +1,9 @@
 """Does anything stay behind? Ten minutes of streams and viewers that come and go.
 
 Publishers end by DELETE, by silence or are taken over; viewers come before, during and
-after them. Held against: what the processes held before, and 1 MB of memory a minute.
-``python -m bench.soak_churn --minutes 10``
+after them. Held against: what the processes held before, 1 MB of memory a minute, and
+flatness: each process's median of the last quarter, beside that of the second.
+``python -m bench.soak_churn --minutes 10``; the long one, by hand, with ``--minutes 120``.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import itertools
+import os
 import random
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,6 +34,8 @@ from relay.protocols.webrtc.client import WhepClient, WhipClient
 
 MAX_GROWTH: Final = 1.0
 """MiB a minute, of each process, after the warm-up."""
+MAX_RISE: Final = 0.05
+"""Share, from the second quarter to the last."""
 STREAMS: Final = 3
 VIEWERS: Final = 3
 CLIP_SECONDS: Final = 6
@@ -128,6 +132,14 @@ class Churn:
         await client.close()
 
 
+def _tell(seconds: float, sample: Mapping[str, float]) -> None:
+    """A line a minute."""
+    if seconds % 60 == 0:
+        words = ", ".join(f"{name} {value:.1f}" for name, value in sample.items())
+        load = os.getloadavg()[0]
+        print(f"  {seconds / 60:3.0f} min: {words} MiB, load {load:.2f}", flush=True)
+
+
 async def _soak(minutes: float, seed: int, log: Path) -> dict[str, Any]:
     units = await asyncio.to_thread(clip.encoded, CLIP_SECONDS, width=320, height=240)
     settings = {"worker.slots": STREAMS, "gateway.viewer_wait": 3}
@@ -137,7 +149,7 @@ async def _soak(minutes: float, seed: int, log: Path) -> dict[str, Any]:
         await churn.run(WARM_UP)
         await asyncio.sleep(SETTLE)
         before = await observed.held()
-        watching = asyncio.create_task(observed.watch_memory())
+        watching = asyncio.create_task(observed.watch_memory(tell=_tell))
         churn.counts.clear()
         await churn.run(minutes * 60)
         watching.cancel()
@@ -145,7 +157,9 @@ async def _soak(minutes: float, seed: int, log: Path) -> dict[str, Any]:
         await asyncio.sleep(SETTLE)
         return {
             "growth": observed.growth(min(120.0, minutes * 15)),
+            "rise": observed.rise(),
             "memory_mib": observed.memory(),
+            "minutes_mib": observed.by_minute(),
             "left_over": await observed.left_over(before),
             "counts": dict(churn.counts),
         }
@@ -160,9 +174,11 @@ def main() -> int:
         found = uvloop.run(_soak(arguments.minutes, arguments.seed, Path(folder) / "up.log"))
     growth = found.pop("growth")
     worst = max(growth.values(), default=0.0)
+    rise = found.pop("rise")
     counts = found["counts"]
     passed = (
         worst < MAX_GROWTH
+        and max(rise.values(), default=0.0) < MAX_RISE
         and not found["left_over"]
         and counts.get("publishers", 0) > 0
         and counts.get("viewers with a picture", 0) > 0
@@ -175,6 +191,7 @@ def main() -> int:
         samples=list(growth.values()) or [0.0],
         minutes=arguments.minutes,
         growth_mib_a_minute={name: round(value, 3) for name, value in growth.items()},
+        rise={name: round(value, 4) for name, value in rise.items()},
         **found,
     )
 

@@ -277,6 +277,8 @@ class OrchestratorSession:
                 )
         except (TimeoutError, RelayError) as error:
             log.info("%s: closing the channels: %s", self.name, error or "timed out")
+        # Nothing comes of them any more, and nothing holds us.
+        self._input.on_lost = self._input.on_failure = self._control.on_failure = None
 
     # --- readers ------------------------------------------------------------------
 
