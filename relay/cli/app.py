@@ -338,15 +338,21 @@ def health(
     url: Annotated[
         str, typer.Argument(help="Such as http://127.0.0.1:9935 or http://127.0.0.1:9935/healthz")
     ],
+    token: Annotated[
+        str | None, typer.Option(help="The publish key: a gateway then says who it lacks.")
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Send the token whatever the certificate is.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Ask a role whether it is well; for health checks."""
     from relay.cli.health import ask, report
 
     if not as_json:
-        print(ask(url))
+        print(ask(url, token, insecure=insecure))
         return
-    told = report(url)
+    told = report(url, token, insecure=insecure)
     print(json.dumps(told))
     raise typer.Exit(OK if told["well"] else FAILED)
 

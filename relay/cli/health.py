@@ -17,23 +17,32 @@ TIMEOUT: Final = 3.0
 MAX_ANSWER: Final = 64 * 1024
 PATHS: Final = ("/readyz", "/healthz", "/health")
 """Where a role is asked when only its base address is given; the first that it has."""
+INSECURE: Final = "--insecure sends the token all the same"
 WELL: Final = frozenset({"ok", "ready", "idle"})
 
 
-def report(url: str) -> dict[str, Any]:
+def report(url: str, token: str | None = None, *, insecure: bool = False) -> dict[str, Any]:
     """What ``--json`` tells: the address, whether it is well, and its word or what is wrong.
+
+    Args:
+        token, insecure: as for ``ask``.
 
     Raises:
         ConfigError: no http(s) address.
     """
     try:
-        return {"url": url, "well": True, "status": ask(url)}
+        return {"url": url, "well": True, "status": ask(url, token, insecure=insecure)}
     except PeerError as error:
         return {"url": url, "well": False, "status": error.code, "error": str(error)}
 
 
-def ask(url: str) -> str:
+def ask(url: str, token: str | None = None, *, insecure: bool = False) -> str:
     """GET a health address, or that of a base address; returns its status word.
+
+    Args:
+        token: the gateway's publish key, for a reason with names in it. It goes to nobody
+            else: with it a certificate is verified.
+        insecure: send it whatever the certificate is.
 
     Raises:
         ConfigError: no http(s) address.
@@ -43,26 +52,30 @@ def ask(url: str) -> str:
     address.check(url)
     if urlsplit(url).path not in ("", "/"):
         try:
-            return _get(url)
+            return _get(url, token, insecure=insecure)
         except NotFound as error:
             raise PeerRefused(str(error)) from error
     base = url.rstrip("/")
     for path in PATHS:
         try:
-            return _get(base + path)
+            return _get(base + path, token, insecure=insecure)
         except NotFound:
             continue
     raise PeerRefused(f"{base} has none of {', '.join(PATHS)}: it is no role of relay")
 
 
-def _get(url: str) -> str:
+def _get(url: str, token: str | None, *, insecure: bool) -> str:
     """Raises as ``ask``, and NotFound at a 404."""
-    # A node's own certificate: the question is whether it answers, not who it is.
+    asking = urllib.request.Request(url)
     context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
+    if token:
+        asking.add_unredirected_header("Authorization", f"Bearer {token}")
+    if insecure or not token:
+        # A node's own certificate: the question is whether it answers, not who it is.
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
     try:
-        with urllib.request.urlopen(url, timeout=TIMEOUT, context=context) as answer:
+        with urllib.request.urlopen(asking, timeout=TIMEOUT, context=context) as answer:
             body = answer.read(MAX_ANSWER)
     except urllib.error.HTTPError as error:
         if error.code == 404:
@@ -71,7 +84,8 @@ def _get(url: str) -> str:
         said = f": {word}" if word != "ok" else ""
         raise PeerRefused(f"{url} answered {error.code}{said}{why}") from error
     except (OSError, http.client.HTTPException) as error:
-        raise address.unanswered(url, error) from error
+        asked = "certificate" in str(error).lower()
+        raise address.unanswered(url, error, INSECURE if asked else "") from error
     status, why = _told(body)
     if status.lower() not in WELL:
         raise PeerRefused(f"{url} says {status}{why}")

@@ -224,15 +224,8 @@ class OrchestratorNode:
             return None
         host = self._told.host if self._told is not None else self._settings.host
         if given is not None:
-            if others := given.names_unlike(host):
-                log.warning(
-                    "orchestrator.tls.cert is made for %s, and gateways are told %s: those with"
-                    " node_tls: ca will not take it. Get one for %s, or set"
-                    " orchestrator.service_url to a name that it has",
-                    ", ".join(others),
-                    host,
-                    host,
-                )
+            _compare(given, host)
+            given.on_renewed = lambda: _compare(given, host)
             return given
         return KeptCertificate(self._settings.data_dir, host)
 
@@ -263,6 +256,19 @@ class OrchestratorNode:
             models=self.runners.constraints(),
             hardware=self.runners.hardware(),
             draining=self._draining,
+        )
+
+
+def _compare(given: GivenCertificate, host: str) -> None:
+    """Warn where the certificate that is served is made for another name than is told."""
+    if others := given.names_unlike(host):
+        log.warning(
+            "orchestrator.tls.cert is made for %s, and gateways are told %s: those with"
+            " node_tls: ca will not take it. Get one for %s, or set"
+            " orchestrator.service_url to a name that it has",
+            ", ".join(others),
+            host,
+            host,
         )
 
 

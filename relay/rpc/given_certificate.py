@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -58,6 +58,9 @@ class GivenCertificate:
         cert, key: PEM; the certificate with the chain above it.
         alpn: as for ``server_context``.
 
+    Attributes:
+        on_renewed: called when other files are served.
+
     Raises:
         ConfigError: the files are no certificate and its key.
     """
@@ -66,6 +69,7 @@ class GivenCertificate:
         self._pair = (cert, key)
         self.context = server_context(cert, key, alpn=alpn)
         self._served = self._read()
+        self.on_renewed: Callable[[], None] = lambda: None
 
     def renew(self) -> bool:
         """Serve what is in the files now, when that is another pair; open connections keep
@@ -91,6 +95,7 @@ class GivenCertificate:
             try:
                 if self.renew():
                     log.info("the certificate in %s is served from now on", self._pair[0])
+                    self.on_renewed()
                 told = ""
             except (ConfigError, OSError) as error:
                 if str(error) != told:
@@ -99,8 +104,11 @@ class GivenCertificate:
 
     def names_unlike(self, host: str) -> list[str]:
         """The names that it is made for, when ``host`` is none of them; else nothing."""
-        leaf = x509.load_pem_x509_certificate(self._pair[0].read_bytes())
-        return [] if is_for(leaf, host) else names_of(leaf) or ["no name"]
+        try:
+            leaf = x509.load_pem_x509_certificate(self._served)
+            return [] if is_for(leaf, host) else names_of(leaf) or ["no name"]
+        except ValueError:
+            return ["a name that cannot be read"]
 
     def _read(self) -> bytes:
-        return b"".join(path.read_bytes() for path in self._pair)
+        return b"\n".join(path.read_bytes() for path in self._pair)

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
+from pathlib import Path
 
 import pytest
 from aiohttp import web
@@ -8,6 +10,7 @@ from aiohttp.test_utils import TestServer
 
 from relay.cli.health import ask, report
 from relay.errors import ConfigError, PeerRefused, PeerTimeout
+from relay.rpc.certificate import node_certificate, server_context
 
 
 async def _served(status: int, text: str) -> TestServer:
@@ -82,4 +85,66 @@ async def test_what_has_no_such_address_is_no_role() -> None:
     told = await asyncio.to_thread(report, str(server.make_url("/nothing")))
     assert told["well"] is False
     assert "404" in told["error"]
+    await server.close()
+
+
+async def _keyed(hops: list[str | None]) -> TestServer:
+    """A gateway that names whom it lacks to who has the key, and an address that leads to it."""
+
+    async def ready(request: web.Request) -> web.Response:
+        offered = request.headers.get("Authorization")
+        hops.append(offered)
+        more = ": https://node.example does not answer" if offered == "Bearer key" else ""
+        told = {"status": "not ready", "reason": f"nobody sells{more}"}
+        return web.json_response(told, status=503)
+
+    async def elsewhere(_: web.Request) -> web.Response:
+        raise web.HTTPFound("/readyz")
+
+    app = web.Application()
+    app.router.add_get("/readyz", ready)
+    app.router.add_get("/elsewhere", elsewhere)
+    server = TestServer(app)
+    await server.start_server()
+    return server
+
+
+async def test_with_the_publish_key_the_reason_has_its_names() -> None:
+    server = await _keyed([])
+    base = str(server.make_url(""))
+    for token, named in (("key", True), ("another", False), (None, False)):
+        told = await asyncio.to_thread(report, base, token)
+        assert told["well"] is False
+        assert "nobody sells" in told["error"]
+        assert ("node.example" in told["error"]) is named
+    await server.close()
+
+
+async def test_the_key_does_not_follow_where_an_answer_leads() -> None:
+    hops: list[str | None] = []
+    server = await _keyed(hops)
+    with pytest.raises(PeerRefused):
+        await asyncio.to_thread(ask, str(server.make_url("/elsewhere")), "key")
+    assert hops == [None]
+    await server.close()
+
+
+async def test_the_key_goes_to_no_certificate_that_nobody_vouches_for(tmp_path: Path) -> None:
+    asked: list[str | None] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(request.headers.get("Authorization"))
+        return web.json_response({"status": "ready"})
+
+    app = web.Application()
+    app.router.add_get("/readyz", answer)
+    server = TestServer(app, scheme="https")
+    await server.start_server(ssl=server_context(*node_certificate(tmp_path, "127.0.0.1")))
+    base = str(server.make_url(""))
+    assert await asyncio.to_thread(ask, base) == "ready"
+    with pytest.raises(PeerTimeout, match="--insecure"):
+        await asyncio.to_thread(ask, base, "key")
+    assert asked == [None]
+    assert await asyncio.to_thread(partial(ask, base, "key", insecure=True)) == "ready"
+    assert asked == [None, "Bearer key"]
     await server.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import ssl
 from datetime import UTC, datetime, timedelta
@@ -15,7 +16,7 @@ from relay.config import NodeTlsFiles, Orchestrator, Runner
 from relay.errors import ConfigError
 from relay.orchestrator.node import OrchestratorNode
 from relay.orchestrator.runners import _version_key
-from relay.rpc import certificate
+from relay.rpc import certificate, given_certificate
 from relay.rpc.certificate import Term, self_signed
 from tests.network import eventually
 from tests.orchestrator.doubles import MODEL, RunnerDouble, desk, sold
@@ -57,6 +58,34 @@ async def test_the_operators_certificate_is_served_in_the_place_of_our_own(tmp_p
     node = OrchestratorNode(Orchestrator(port=0, service_url="http://127.0.0.1:0", tls=files))
     with pytest.raises(ConfigError, match=r"orchestrator\.tls needs an https:// service_url"):
         await node.start()
+
+
+async def test_a_renewed_certificate_for_another_name_is_a_warning_too(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(given_certificate, "LOOK", 0.02)
+
+    def renew(host: str) -> None:
+        certificate, key = self_signed(host, datetime.now(UTC))
+        (tmp_path / "given.pem").write_bytes(certificate)
+        (tmp_path / "given.key").write_bytes(key)
+
+    renew("node.example")
+    files = NodeTlsFiles(cert=tmp_path / "given.pem", key=tmp_path / "given.key")
+    url = "https://node.example:8935"
+    node = OrchestratorNode(Orchestrator(port=0, data_dir=tmp_path, tls=files, service_url=url))
+    await node.start()
+    try:
+        assert "orchestrator.tls.cert" not in caplog.text
+        renew("old.example")
+        await eventually(lambda: "is made for old.example" in caplog.text, 5)
+        with caplog.at_level(logging.INFO):
+            caplog.clear()
+            renew("node.example")
+            await eventually(lambda: "is served from now on" in caplog.text, 5)
+        assert "orchestrator.tls.cert" not in caplog.text
+    finally:
+        await node.stop()
 
 
 @pytest.mark.parametrize(
