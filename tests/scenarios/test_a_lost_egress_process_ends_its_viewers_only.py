@@ -51,12 +51,16 @@ async def test_viewers_of_a_lost_process_are_told_and_come_back() -> None:
             _, told = await get(http, f"{api}/processes")
             assert [(p["number"], p["viewers"]) for p in told["processes"]] == [(0, 1), (1, 1)]
 
+            [far] = egress._processes[1].sessions.values()
+            await eventually(lambda: far.farewell[1], every=0.01)
+            ended = asyncio.create_task(there.client.wait_closed())
             killed = time.monotonic()
             running(egress._processes[1]).kill()
             await eventually(lambda: desk.stream.viewers == 1, every=0.01)
             status, told = await get(http, f"{api}/viewers/{secret}")
             assert (status, told["code"]) == (404, "session_ended")
             assert "a new offer is answered by another" in told["detail"]
+            assert await asyncio.wait_for(ended, 2) == "closed by the peer"  # no silence told it
             await eventually(lambda: len(egress._ready()) == 1, every=0.01)
             async with desk.watching() as again:
                 await again.sees(10)

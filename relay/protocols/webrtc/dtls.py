@@ -184,6 +184,7 @@ class Dtls(rtcdtlstransport.RTCDtlsTransport):
         self._flight: list[bytes] = []
         self._flight_sent = 0.0
         self._resends: list[float] = []
+        self._goodbye: list[bytes] | None = None
         context = certificate._create_ssl_context(self._srtp_profiles)
         self._connection = self._ssl = SSL.Connection(context)
         self._connection.set_ciphertext_mtu(MTU)
@@ -281,12 +282,14 @@ class Dtls(rtcdtlstransport.RTCDtlsTransport):
         return min(times, default=None)
 
     def goodbye(self) -> list[bytes]:
-        """close_notify."""
-        try:
-            self._connection.shutdown()
-        except SSL.Error:
-            return []
-        return self._take()
+        """close_notify; the same each time, so that it can be kept for later, or by others."""
+        if self._goodbye is None:
+            try:
+                self._connection.shutdown()
+            except SSL.Error:
+                return []
+            self._goodbye = self._take()
+        return self._goodbye
 
     def _new_flight(self, now: float) -> list[bytes]:
         flight = self._take()

@@ -138,6 +138,13 @@ class Peer:
         if self._machine.state is PeerState.CONNECTED:
             self.transmit(self._protect_rtcp(packet))
 
+    def goodbye(self) -> list[bytes]:
+        """What tells the other end that this one is gone, for whoever is left to send it then.
+
+        To be asked for once media has come: its handshake is over then, nothing is repeated.
+        """
+        return self._dtls.goodbye() if self._dtls is not None and self._dtls.ready else []
+
     async def close(self, reason: str) -> None:
         """Say goodbye to the other end and free everything. A second call does nothing."""
         self.end(reason)

@@ -119,6 +119,36 @@ def test_either_side_says_goodbye(first: int) -> None:
     assert ends.other(leaving).ended
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_goodbye_that_is_kept_for_later_ends_nothing_before(first: int) -> None:
+    ends = Ends()
+    ends.begin()
+    leaving = (ends.client, ends.server)[first]
+    staying = ends.other(leaving)
+    kept = leaving.goodbye()
+    ends.deliver(staying, staying._flight)  # as if its last flight were repeated
+    packet = b"\x80\x60" + bytes(30)
+    assert leaving.srtp().unprotect(staying.srtp().protect(packet)) == packet
+    assert leaving.failure is staying.failure is None
+    assert not leaving.ended
+    assert not staying.ended
+    assert leaving.goodbye() == kept
+    ends.deliver(leaving, kept)
+    assert staying.ended
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_who_has_kept_a_goodbye_still_hears_the_other_one(first: int) -> None:
+    ends = Ends()
+    ends.begin()
+    leaving = (ends.client, ends.server)[first]
+    leaving.goodbye()
+    staying = ends.other(leaving)
+    ends.deliver(staying, staying.goodbye())
+    assert leaving.ended
+    assert leaving.failure is None
+
+
 def test_garbage_before_the_handshake_harms_nothing() -> None:
     ends = Ends()
     for junk in (b"\x16", b"\x16\xfe\xfd" + bytes(40), b"\x17" + bytes(100), b"\x15\xfe\xff"):

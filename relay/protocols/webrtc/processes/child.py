@@ -39,6 +39,7 @@ from relay.protocols.webrtc.processes.messages import (
     Configure,
     Datagram,
     Ended,
+    Farewell,
     Forget,
     Goodbye,
     Load,
@@ -56,6 +57,7 @@ from relay.protocols.webrtc.processes.messages import (
 )
 from relay.protocols.webrtc.processes.session import error_told
 from relay.protocols.webrtc.sdp import Candidate
+from relay.protocols.webrtc.stun import Address
 
 log = logging.getLogger("relay.protocols.webrtc.processes.child")
 """Named outright: run as a program, this module is ``__main__``."""
@@ -77,6 +79,7 @@ class Child:
         self._over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._udp_socket = udp
         self._sessions: dict[str, EgressSession] = {}
+        self._farewells: dict[str, Address] = {}
         self._calls: set[asyncio.Task[None]] = set()
         self._skipping: set[int] = set()
         self._late = 0
@@ -108,7 +111,20 @@ class Child:
         while True:
             share = meter.add(time.monotonic(), time.thread_time())
             self.link.send(Load(share, len(self._sessions), self._late))
+            self._leave_farewells()
             await asyncio.sleep(INTERVAL)
+
+    def _leave_farewells(self) -> None:
+        """With the gateway, for viewers that came or moved: should this process be lost, they
+        are told at once, and need not find out by silence."""
+        for key, session in self._sessions.items():
+            address = session.peer.address
+            if address is None or address == self._farewells.get(key):
+                continue
+            if session.peer.heard_rtcp:  # its handshake is over
+                datagrams = [datagram.hex() for datagram in session.peer.goodbye()]
+                self._farewells[key] = address
+                self.link.send(Farewell(key, list(address), datagrams))
 
     # -- what the gateway says
 
@@ -243,6 +259,7 @@ class Child:
 
         def over() -> None:
             self._sessions.pop(session.id, None)
+            self._farewells.pop(session.id, None)
             self.link.send(Ended(session.id, session.close_reason))
 
         self._sessions[session.id] = session

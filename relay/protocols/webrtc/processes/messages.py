@@ -209,6 +209,20 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
+class Farewell:
+    """Child: what to send to a viewer, and where, when this process is lost.
+
+    Attributes:
+        address: of its socket, as a list.
+        datagrams: in hexadecimal digits.
+    """
+
+    session: str
+    address: list[Any]
+    datagrams: list[Any]
+
+
+@dataclass(frozen=True, slots=True)
 class LogLine:
     """Child: a line for the gateway's log."""
 
@@ -220,7 +234,7 @@ class LogLine:
 Call = Answer | Patch | Close | Statistics
 Said = (
     Configure | Open | Forget | Shut | Call | Goodbye
-    | Ready | Load | Reply | Ufrag | Wanted | Ended | LogLine
+    | Ready | Load | Reply | Ufrag | Wanted | Ended | Farewell | LogLine
 )  # fmt: skip
 Placed = Claim | Release | Expect | Lost
 Message = Unit | Datagram | Placed | Said

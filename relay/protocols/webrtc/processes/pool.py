@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Final
+from weakref import WeakValueDictionary
 
 from relay import metrics
 from relay.errors import NotFound, ParseError, PeerError, RelayError
@@ -78,8 +79,9 @@ class Egresses:
         self._numbers: dict[str, int] = {}
         self._names: dict[int, str] = {}
         self._next_number = 0
-        # All viewers of a rendition, in the order in which they came.
-        self._viewers: dict[str, dict[str, EgressSession | FarSession]] = {}
+        # All viewers of a rendition, in the order in which they came. Weak: who has left is held
+        # by nobody, and nobody has to come by for that.
+        self._viewers: dict[str, WeakValueDictionary[str, EgressSession | FarSession]] = {}
         self._processes: dict[int, EgressProcess] = {}
         self._keepers: dict[int, asyncio.Task[None]] = {}
         self._restarts: dict[int, int] = {}
@@ -104,7 +106,7 @@ class Egresses:
             self._next_number += 1
             self._numbers[rendition] = self._next_number
             self._names[self._next_number] = rendition
-            self._viewers[rendition] = {}
+            self._viewers[rendition] = WeakValueDictionary()
 
     def frame(
         self,
@@ -188,7 +190,7 @@ class Egresses:
         after: Callable[[str], bool] | None = None,
     ) -> list[ViewerStatistics]:
         """As ``Egress.viewers``, of all processes; without those of one that does not answer."""
-        sessions = list(self._living(rendition).values())
+        sessions = self._living(rendition)
         places = (at for at, session in enumerate(sessions, 1) if after and after(session.id))
         first = next(places, 0)
         return await self.look(sessions[first : None if limit is None else first + limit])
@@ -236,13 +238,11 @@ class Egresses:
                 process.shut(number, reason)
         await self._local.close(rendition, reason)
 
-    def _living(self, rendition: str) -> dict[str, EgressSession | FarSession]:
+    def _living(self, rendition: str) -> list[EgressSession | FarSession]:
         known = self._viewers.get(rendition)
         if known is None:
             raise NotFound(f"no rendition {rendition}", code="no_rendition")
-        for key in [key for key, session in known.items() if session.is_closed]:
-            del known[key]
-        return known
+        return [session for session in known.values() if not session.is_closed]
 
     # -- processes
 

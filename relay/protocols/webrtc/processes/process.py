@@ -26,6 +26,7 @@ from relay.protocols.webrtc.processes.messages import (
     Datagram,
     Ended,
     Expect,
+    Farewell,
     Forget,
     Goodbye,
     Load,
@@ -55,6 +56,8 @@ LOOK: Final = 0.25
 CALL_WITHIN: Final = 5.0
 LEAVE_WITHIN: Final = 0.5
 """Seconds to tell its viewers goodbye."""
+MAX_FAREWELL: Final = 4
+"""Datagrams."""
 COME_BACK: Final = "the process that served it was lost (%s); a new offer is answered by another"
 
 
@@ -220,10 +223,13 @@ class EgressProcess:
             self._machine.to(ProcessState.GONE, how)
 
     def _forsake(self, how: str) -> None:
-        """Tell all who wait for it, at once."""
+        """Tell all who wait for it, at once: viewers too, by what it left for them."""
         self.lost_viewers += len(self.sessions)
         for session in list(self.sessions.values()):
             session.ended(COME_BACK % how)
+            address, datagrams = session.farewell
+            for datagram in datagrams:
+                self._udp.sendto(datagram, address)
         self.sessions.clear()
         self._lost_feeds = self.dropped - self.late
         self.feeds.clear()
@@ -361,6 +367,8 @@ class EgressProcess:
                 if session is not None:
                     session.ended(message.reason)
                     self._leave(session.rendition)
+            case Farewell():
+                self._keep_farewell(message)
             case Wanted():
                 self._want_keyframe(message.rendition)
             case LogLine():
@@ -372,6 +380,17 @@ class EgressProcess:
                     self._machine.to(ProcessState.READY)
             case _:
                 self._lost(f"{type(message).__name__} does not come from a process")
+
+    def _keep_farewell(self, message: Farewell) -> None:
+        session = self.sessions.get(message.session)
+        if session is None or len(message.datagrams) > MAX_FAREWELL:
+            return
+        try:
+            datagrams = [bytes.fromhex(each) for each in message.datagrams]
+        except (TypeError, ValueError) as error:
+            self._lost(f"it said what cannot be understood: {error}")
+            return
+        session.farewell = (tuple(message.address), datagrams)
 
 
 def _end_of(process: asyncio.subprocess.Process) -> str:

@@ -11,6 +11,7 @@ from relay.errors import NotFound, PeerError, RelayError
 from relay.protocols.webrtc.egress_session import ViewerStatistics
 from relay.protocols.webrtc.processes.messages import Close, Patch, Statistics
 from relay.protocols.webrtc.session import PatchAnswer
+from relay.protocols.webrtc.stun import Address
 
 Ask = Callable[[Patch | Close | Statistics], Awaitable[Mapping[str, Any]]]
 """Sends a call, of whatever number, and waits for its reply; raises what it was refused by."""
@@ -41,6 +42,7 @@ class FarSession:
         process: number of the process.
         rendition: number of the rendition.
         close_reason: why it has ended.
+        farewell: where the viewer is, and the datagrams that tell it that its process is lost.
     """
 
     def __init__(self, reply: Mapping[str, Any], ask: Ask, process: int, rendition: int) -> None:
@@ -50,6 +52,7 @@ class FarSession:
         self.process = process
         self.rendition = rendition
         self.close_reason = ""
+        self.farewell: tuple[Address, list[bytes]] = (("", 0), [])
         self._ask = ask
         self._closed = asyncio.Event()
 

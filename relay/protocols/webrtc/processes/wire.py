@@ -24,6 +24,7 @@ from relay.protocols.webrtc.processes.messages import (
     Datagram,
     Ended,
     Expect,
+    Farewell,
     Forget,
     Goodbye,
     Load,
@@ -63,7 +64,7 @@ _SAID: Final[dict[str, type[Said]]] = {
     kind.__name__.lower(): kind
     for kind in (
         *(Configure, Open, Forget, Shut, Answer, Patch, Close, Statistics, Goodbye),
-        *(Ready, Load, Reply, Ufrag, Wanted, Ended, LogLine),
+        *(Ready, Load, Reply, Ufrag, Wanted, Ended, Farewell, LogLine),
     )
 }
 _PLACED: Final[tuple[type[Placed], ...]] = (Claim, Release, Expect, Lost)

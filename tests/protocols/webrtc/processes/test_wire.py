@@ -19,6 +19,7 @@ from relay.protocols.webrtc.processes.messages import (
     Datagram,
     Ended,
     Expect,
+    Farewell,
     Load,
     Lost,
     Message,
@@ -58,6 +59,7 @@ SAID: list[Message] = [
     Ufrag("abc", mine=False),
     Wanted(3),
     Ended("s", "why"),
+    Farewell("s", ["::1", 7, 0, 0], ["15fefd"]),
 ]
 
 
