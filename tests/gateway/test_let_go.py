@@ -47,6 +47,12 @@ def alive() -> Counter[str]:
     )
 
 
+def sessions() -> Counter[str]:
+    """Likewise, of those of which there is a fixed number for each viewer."""
+    kept = ("Peer", "IceSession", "EgressSession", "Viewer", "NativeTrack", "NativeSendLog")
+    return Counter({name: n for name, n in alive().items() if name.endswith(kept)})
+
+
 async def film(whip: WhipClient) -> None:
     for number in range(1_000_000):
         whip.send(picture(number * FRAME, key=number % 10 == 0))
@@ -117,6 +123,22 @@ async def test_of_streams_and_viewers_that_left_nothing_waits_for_a_collection(
                 gc.collect()
                 before = alive()
         await nothing_more_than(before)
+
+
+@pytest.mark.usefixtures("uncollected")
+async def test_nor_of_viewers_that_left_a_stream_that_goes_on() -> None:
+    async with Seller().running() as seller, gateway(seller) as desk, visit(desk) as seen:
+        for turn in range(3):
+            viewer = await WhepClient.connect(desk.whep, on_unit=lambda _: None, settings=PURE)
+            await viewer.close()
+            del viewer
+            await eventually(lambda: desk.stream.viewers == 2 and seen["pictures"] > 5)
+            if turn == 0:
+                before = sessions()
+        try:
+            await eventually(lambda: sessions() <= before, 6)
+        except AssertionError:
+            pytest.fail(f"left: {sessions() - before}")
 
 
 @pytest.mark.usefixtures("uncollected")
