@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import os
 import sys
 from typing import Any, Final
 
@@ -21,8 +22,9 @@ THRESHOLD: Final = 128 * 1024
 LOOK: Final = 15.0
 """Seconds between two looks at what is free."""
 WORTH: Final = 8 << 20
-"""Bytes that have become free, from which on they are given back: it takes some
+"""Bytes that are free and held, from which on they are given back: it takes some
 milliseconds, of a thread of its own."""
+_STATM: Final = "/proc/self/statm"
 
 
 class _Counts(ctypes.Structure):
@@ -53,26 +55,32 @@ def keep_trimmed() -> bool:
     return all(library.mallopt(what, THRESHOLD) for what in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD))
 
 
+def _resident() -> int:
+    """Bytes of memory that the process has in use of the machine's."""
+    with open(_STATM) as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 class Giver:
-    """Gives pages back once enough has become free since the last time."""
+    """Gives pages back once enough is free and the process has grown since the last time."""
 
     def __init__(self) -> None:
         self._library = _glibc("mallinfo2", "malloc_trim")
         if self._library is not None:
             self._library.mallinfo2.restype = _Counts
-        self._least = self._free()
+        self._resident = self._held()
 
     def due(self) -> bool:
-        """Whether it is worth it now. What was given back counts as free all the same: it is
-        compared to the least since then."""
-        free = self._free()
-        self._least = min(self._least, free)
-        return free - self._least >= WORTH
+        """Whether it is worth it now. What was given back counts as free all the same, so it is
+        the process that must have grown since; between two looks it may have, and shrunk."""
+        if self._free() < WORTH:
+            return False
+        return self._held() - self._resident >= WORTH
 
     def give_back(self) -> None:
         if self._library is not None:
             self._library.malloc_trim(0)
-        self._least = self._free()
+        self._resident = self._held()
 
     async def run(self) -> None:
         """Look now and then, for as long as the process lives."""
@@ -80,6 +88,9 @@ class Giver:
             await asyncio.sleep(LOOK)
             if self.due():
                 await asyncio.to_thread(self.give_back)
+
+    def _held(self) -> int:
+        return 0 if self._library is None else _resident()
 
     def _free(self) -> int:
         return 0 if self._library is None else int(self._library.mallinfo2().fordblks)
