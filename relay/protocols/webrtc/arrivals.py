@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from math import inf
 from typing import Final
 
@@ -11,6 +11,11 @@ from relay.protocols.webrtc.rtp import RtpPacket, transport_sequence
 
 AT_ONCE: Final = 200
 """Arrivals that do not wait for the interval."""
+OLD: Final = 0.03
+"""Seconds after which those that were seen elsewhere are told with the next of them: a picture
+wakes the process in any case, a timer does so once more."""
+LATEST: Final = 0.1
+"""The same where no next one comes."""
 
 
 class Arrivals:
@@ -29,6 +34,7 @@ class Arrivals:
         self.extension = extension
         self._builder = FeedbackBuilder(ssrc)
         self._send = send
+        self._oldest = inf
         self.due_at = inf
 
     @property
@@ -44,20 +50,26 @@ class Arrivals:
             self._builder.arrived(sequence, packet.ssrc, now)
             self._plan(now)
 
-    def take(self, found: Iterable[tuple[float, int]], media: int, now: float) -> None:
+    def take(self, found: Sequence[tuple[float, int]], media: int, now: float) -> None:
         """Note packets of one SSRC that were seen elsewhere: arrival, sequence number."""
+        if not found:
+            return
         for arrival, sequence in found:
             self._builder.arrived(sequence, media, arrival)
-        self._plan(now)
+        self._oldest = min(self._oldest, found[0][0])
+        if now - self._oldest >= OLD:
+            self.tell()
+        else:
+            self._plan(now, LATEST)
 
-    def _plan(self, now: float) -> None:
+    def _plan(self, now: float, interval: float = INTERVAL) -> None:
         pending = self._builder.pending
         if pending >= AT_ONCE:
             self.tell()
         elif pending and self.due_at == inf:
-            self.due_at = now + INTERVAL
+            self.due_at = now + interval
 
     def tell(self) -> None:
-        self.due_at = inf
+        self.due_at = self._oldest = inf
         for feedback in self._builder.build():
             self._send(feedback.serialise())

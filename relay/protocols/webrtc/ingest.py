@@ -41,6 +41,9 @@ from relay.protocols.webrtc.session import Session
 __all__ = ["Ingest", "IngestSession", "IngestSink", "IngestStatistics"]
 
 REPORT_INTERVAL: Final = 1.0
+GRAIN: Final = 0.001
+"""Seconds; uvloop's timers count in whole ones of it, and may come that much early. Who is
+woken early waits for nothing, in turn after turn, until the moment has come."""
 
 
 class IngestSink(Protocol):
@@ -349,7 +352,7 @@ class IngestSession(Session):
             self._timer = None
         self._timer_at = at
         if at < inf:
-            delay = max(0.0, at - now)
+            delay = max(0.0, at - now) + GRAIN
             self._timer = asyncio.get_running_loop().call_later(delay, self._wake)
 
     def _wake(self) -> None:

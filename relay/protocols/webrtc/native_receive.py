@@ -48,7 +48,7 @@ class LaneOwner(Protocol):
         """The packets of those since the last time."""
 
     def noted(self, now: float) -> None:
-        """Arrivals wait in ``Lane.arrivals``: the first of them, or many."""
+        """Arrivals wait in ``Lane.arrivals``: for long, or many."""
 
 
 class _Nobody:
@@ -91,6 +91,7 @@ class NativeReceiver:
 
     def __init__(self, library: tuple[Any, Any], fd: int, unprotect: int | None = None) -> None:
         self.ffi, self.lib = library
+        self._fd = fd
         door = protect_pointer("srtp_unprotect") if unprotect is None else unprotect
         opening = self.ffi.cast("rx_unprotect", door)
         made = self.lib.rx_new(fd, opening, secrets.randbits(64), RATE, BURST)
@@ -108,6 +109,12 @@ class NativeReceiver:
         """A receiver where the native part is built, else None."""
         library = _library()
         return cls(library, fd) if library is not None else None
+
+    def watch(self) -> int:
+        """The descriptor that tells when to ``read``, until ``close``: not the socket's own
+        where the rest of a picture that has begun can be waited for."""
+        watched: int = self.lib.rx_watch(self.rx)
+        return watched if watched >= 0 else self._fd
 
     def read(self, datagram: Callable[[bytes, Address, float], None], now: float) -> int:
         """Deal with a bounded batch; ``datagram`` takes what is not the common case.
@@ -170,6 +177,7 @@ class NativeReceiver:
 
     def close(self) -> None:
         self._open = False
+        self.lib.rx_unwatch(self.rx)
 
 
 class Lane:
@@ -228,6 +236,8 @@ class Lane:
             for packet in (stream.train[at] for at in range(stream.packets))
         ]
         self._receiver.lib.rx_clear(stream)
+        if stream.arrivals:  # those that Python notes itself come after them
+            self._owner.noted(stream.log[stream.arrivals - 1].at)
         for packet, arrival in train:
             self._heard(arrival)
             self._owner.opened(packet, arrival)

@@ -81,6 +81,7 @@ class UdpPort:
 
     def __init__(self, sock: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
         self._socket = sock
+        self._watched = sock.fileno()
         self._loop = loop
         name = sock.getsockname()
         self.host: str = name[0]
@@ -99,7 +100,7 @@ class UdpPort:
 
     def _begin(self) -> None:
         self._datagrams = DatagramReader(self._socket)
-        self._loop.add_reader(self._socket.fileno(), self._read)
+        self._loop.add_reader(self._watched, self._read)
 
     @classmethod
     async def open(cls, host: str, port: int) -> UdpPort:
@@ -244,7 +245,12 @@ class UdpPort:
 
     def read_natively(self) -> None:
         """From now on have the common case of media done by native code, where it is built."""
-        self.native = NativeReceiver.over(self._socket.fileno())
+        native = NativeReceiver.over(self._socket.fileno())
+        if native is not None:
+            self._loop.remove_reader(self._watched)
+            self._watched = native.watch()
+            self._loop.add_reader(self._watched, self._read)
+            self.native = native
 
     def _read(self) -> None:
         if self.native is not None:
@@ -319,9 +325,9 @@ class UdpPort:
         """Stop reading and give the port back."""
         if self._open:
             self._open = False
+            self._loop.remove_reader(self._watched)
             if self.native is not None:
                 self.native.close()
-            self._loop.remove_reader(self._socket.fileno())
             self._socket.close()
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import random
+import select
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from importlib.machinery import EXTENSION_SUFFIXES
+from itertools import pairwise
 from pathlib import Path
 from typing import cast
 
@@ -15,6 +17,7 @@ import pytest
 from relay.media.unit import AccessUnit
 from relay.protocols.webrtc import native_library, native_receive
 from relay.protocols.webrtc.budget import BURST
+from relay.protocols.webrtc.congestion import TransportFeedback, told_range
 from relay.protocols.webrtc.ingest import IngestSession
 from relay.protocols.webrtc.native_receive import NativeReceiver
 from relay.protocols.webrtc.negotiation import TRANSPORT_CC
@@ -77,12 +80,33 @@ class Both:
         assert replace(ours, keyframe_age=0, bitrate=0, fps=0) == replace(
             theirs, keyframe_age=0, bitrate=0, fps=0
         )
-        assert self.native.peer.rtcp == self.pure.peer.rtcp
+        assert told_by(self.native) == told_by(self.pure)
 
     def close(self) -> None:
         self.native.peer.end("")
         self.pure.peer.end("")
         self.inlet.close()
+
+
+def told_by(publisher: Publisher) -> tuple[dict[int, int], list[bytes]]:
+    """When each packet came, in ticks, by its transport-wide number; and all other RTCP.
+
+    How many arrivals are told at a time is each path's own.
+    """
+    publisher.session._take_arrivals(0.0)
+    publisher.session._arrivals.tell()
+    came: dict[int, int] = {}
+    others = []
+    for data in publisher.peer.rtcp:
+        if told_range(data) is None:
+            others.append(data)
+            continue
+        feedback = TransportFeedback.parse(data[4:])
+        for index, arrival in enumerate(feedback.arrivals):
+            if arrival is not None:
+                number = feedback.base + index & 0xFFFF
+                came.setdefault(number, feedback.reference * 256 + arrival)
+    return came, others
 
 
 @pytest.fixture
@@ -114,10 +138,31 @@ async def test_packets_in_order_reach_python_as_access_units_only(both: Both) ->
     assert len(both.native.sink.units) == 40
     assert both.inlet.raised == first
     assert both.native.session.statistics().packets == sent - 65_400
-    both.native.session._take_arrivals(both.now)
-    feedback = [p.session._arrivals._builder for p in (both.native, both.pure)]
-    assert feedback[0].pending == feedback[1].pending
-    assert feedback[0]._arrivals == feedback[1]._arrivals
+    came, _ = told_by(both.native)
+    assert len(came) == sent - 65_400
+
+
+async def test_arrivals_are_told_with_pictures_and_no_later_than_every_second(both: Both) -> None:
+    sender, sent, told = Sender(), 0, []
+    for index in range(20):
+        packets = numbered(sender.next(keyframe=index == 0), sent)
+        sent += len(packets)
+        before = len(both.native.peer.rtcp)
+        both.send(packets)
+        told.append(len(both.native.peer.rtcp) > before)
+    assert all(first or second for first, second in pairwise(told[2:]))
+
+
+async def test_arrivals_of_a_picture_that_comes_slowly_are_told_meanwhile(both: Both) -> None:
+    sender = Sender()
+    both.send(numbered(sender.next(keyframe=True), 0))
+    before = len(both.native.peer.rtcp)
+    packets = numbered(sender.next(keyframe=True), 500)
+    assert len(packets) > 2
+    for packet in packets[:-1]:
+        both.send([packet])
+    assert len(both.native.sink.units) == 1
+    assert len(both.native.peer.rtcp) > before
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -263,6 +308,50 @@ async def test_a_picture_without_an_end_is_held_up_to_a_bound(both: Both) -> Non
     both.pure.give(numbered(packets, 50), both.now)
     both.send(numbered(sender.next(keyframe=True), 3000))
     both.same()
+
+
+def _readable(descriptor: int, seconds: float) -> bool:
+    return bool(select.select([descriptor], [], [], seconds)[0])
+
+
+async def test_the_rest_of_a_picture_that_has_begun_is_read_together(both: Both) -> None:
+    sender = Sender()
+    both.send(numbered(sender.next(keyframe=True), 0))
+    watched = both.inlet.receiver.watch()
+    packets = numbered(sender.next(keyframe=True), 500)
+    into = both.inlet._into.getsockname()
+    way = both.inlet._sockets[id(both.native.peer)]
+
+    def give(some: list[bytes]) -> None:
+        for packet in some:
+            way.sendto(packet, into)
+
+    assert not _readable(watched, 0)
+    give(packets[:2])
+    assert _readable(watched, 1)
+    assert both.inlet.receiver.read(both.inlet._datagram, both.now) == 2
+    give(packets[2:])
+    assert _readable(both.inlet._into.fileno(), 0)
+    assert _readable(watched, 1), "the rest is waited for, and not for ever"
+    assert both.inlet.receiver.read(both.inlet._datagram, both.now) == len(packets) - 2
+    assert len(both.native.sink.units) == 2
+    assert not _readable(watched, 0.01), "nothing has begun"
+    give(numbered(sender.next(), 600)[:1])
+    assert _readable(watched, 0)
+
+
+async def test_a_picture_that_stays_half_is_waited_for_once(both: Both) -> None:
+    sender = Sender()
+    both.send(numbered(sender.next(keyframe=True), 0))
+    watched = both.inlet.receiver.watch()
+    way, into = both.inlet._sockets[id(both.native.peer)], both.inlet._into.getsockname()
+    way.sendto(numbered(sender.next(keyframe=True), 500)[0], into)
+    assert both.inlet.receiver.read(both.inlet._datagram, both.now) == 1
+    assert _readable(watched, 1)
+    assert both.inlet.receiver.read(both.inlet._datagram, both.now) == 0
+    assert not _readable(watched, 0.01)
+    way.sendto(b"\x00", into)
+    assert _readable(watched, 1)
 
 
 def test_without_the_native_part_python_receives(

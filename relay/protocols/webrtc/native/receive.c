@@ -16,7 +16,10 @@
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
 
 #define BATCH 64
 #define DATAGRAM 2048
@@ -28,12 +31,19 @@
 #define TRAIN_PACKETS 2048
 #define TRAIN_BYTES (1u << 20)
 #define TELL_AT 200
+#define TELL_AFTER 0.03        /* seconds; as arrivals.py has it */
+#define REST_NS 300000         /* until the rest of a picture that has begun is read */
 #define CLOCK 90000.0
 #define LONGEST_STEP 5.0       /* seconds; a longer one is a jump of the sender's clock */
 #define KEY sizeof(((struct rx_stream *)0)->key)
 
 struct rx {
     int fd;
+    int epoll;                  /* -1: nobody waits by it */
+    int timer;
+    uint8_t resting;            /* only the timer wakes now */
+    uint32_t batch;             /* number of this one */
+    uint32_t begun;             /* pictures that this batch went on with and did not end */
     rx_unprotect unprotect;
     uint64_t seed;
     double rate;                /* packets a second of one publisher */
@@ -387,6 +397,8 @@ uint32_t rx_read(struct rx *rx, double now)
     count = recvmmsg(rx->fd, rx->headers, BATCH, MSG_DONTWAIT, NULL);
     rx->now = now;
     rx->at = 0;
+    rx->batch++;
+    rx->begun = 0;
     rx->count = count > 0 ? (uint32_t)count : 0;
     return rx->count;
 }
@@ -452,17 +464,23 @@ static int media(struct rx *rx, struct rx_stream *stream, struct rx_event *event
     }
     stream->next++;
     stream->timestamp = header.timestamp;
+    if (stream->batch != rx->batch) {
+        stream->batch = rx->batch;
+        rx->begun++;
+    }
     if (header.transport >= 0 && stream->arrivals < RX_LOG) {
         struct rx_arrival *arrival = &stream->log[stream->arrivals++];
 
         arrival->at = rx->now;
         arrival->sequence = (uint32_t)header.transport;
-        if (stream->arrivals == 1 || stream->arrivals == TELL_AT)
+        if (stream->arrivals == TELL_AT || rx->now - stream->log[0].at > TELL_AFTER)
             told = RX_NOTED;
     }
     event->stream = stream;
     if (!header.marker)
         return told;
+    stream->batch--;
+    rx->begun--;
     if (join(rx, stream, event) != 0)
         return yield(stream, event);
     if (stream->timestamp != stream->measured)
@@ -473,6 +491,60 @@ static int media(struct rx *rx, struct rx_stream *stream, struct rx_event *event
     stream->used = 0;
     return RX_UNIT;
 }
+
+/* -- waiting ---------------------------------------------------------------------------------- */
+
+static void wake_by(struct rx *rx, uint32_t events, long nanoseconds)
+{
+    struct epoll_event socket = {.events = events};
+    struct itimerspec timer = {.it_value.tv_nsec = nanoseconds};
+
+    rx->resting = events == 0;
+    epoll_ctl(rx->epoll, EPOLL_CTL_MOD, rx->fd, &socket);
+    timerfd_settime(rx->timer, 0, &timer, NULL);
+}
+
+/* A sender's packets come one by one, and to be woken costs more than to read one. While a
+ * picture has begun, its rest is read together, a little later. */
+static void rest(struct rx *rx)
+{
+    struct itimerspec timer = {.it_value.tv_nsec = REST_NS};
+
+    if (rx->epoll < 0)
+        return;
+    if (rx->begun == 0 || rx->count == BATCH) {
+        if (rx->resting)
+            wake_by(rx, EPOLLIN, 0);
+    } else if (!rx->resting) {
+        wake_by(rx, 0, REST_NS);
+    } else {
+        timerfd_settime(rx->timer, 0, &timer, NULL);
+    }
+}
+
+int rx_watch(struct rx *rx)
+{
+    struct epoll_event event = {.events = EPOLLIN};
+
+    rx->epoll = epoll_create1(EPOLL_CLOEXEC);
+    rx->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    if (rx->epoll < 0 || rx->timer < 0 ||
+        epoll_ctl(rx->epoll, EPOLL_CTL_ADD, rx->fd, &event) != 0 ||
+        epoll_ctl(rx->epoll, EPOLL_CTL_ADD, rx->timer, &event) != 0)
+        rx_unwatch(rx);
+    return rx->epoll;
+}
+
+void rx_unwatch(struct rx *rx)
+{
+    if (rx->epoll >= 0)
+        close(rx->epoll);
+    if (rx->timer >= 0)
+        close(rx->timer);
+    rx->epoll = rx->timer = -1;
+}
+
+/* -- the next thing to tell -------------------------------------------------------------------- */
 
 int rx_next(struct rx *rx, struct rx_event *event)
 {
@@ -499,6 +571,7 @@ int rx_next(struct rx *rx, struct rx_event *event)
         if (told != RX_IDLE)
             return told;
     }
+    rest(rx);
     return RX_IDLE;
 }
 
@@ -516,6 +589,7 @@ struct rx *rx_new(int fd, rx_unprotect unprotect, uint64_t seed, double rate, do
     if (rx == NULL)
         return NULL;
     rx->fd = fd;
+    rx->epoll = rx->timer = -1;
     rx->unprotect = unprotect;
     rx->seed = seed;
     rx->rate = rate;
@@ -534,8 +608,10 @@ struct rx *rx_new(int fd, rx_unprotect unprotect, uint64_t seed, double rate, do
 
 void rx_free(struct rx *rx)
 {
-    if (rx != NULL)
-        free(rx->unit);
+    if (rx == NULL)
+        return;
+    rx_unwatch(rx);
+    free(rx->unit);
     free(rx);
 }
 

@@ -16,7 +16,7 @@ enum {
     RX_DATAGRAM,                /* not the common case: as it came */
     RX_YIELD,                   /* the train of a stream goes to Python; it is active no more */
     RX_UNIT,                    /* a whole access unit */
-    RX_NOTED                    /* arrivals wait to be told: the first of them, or many */
+    RX_NOTED                    /* arrivals wait to be told: for long, or many */
 };
 
 /* What an access unit holds; see h264_payload.Assembled. */
@@ -50,6 +50,7 @@ struct rx_stream {
     uint8_t extension;          /* of the transport-wide sequence number; 0: none */
     uint8_t active;             /* packets in order stay here; else all go to Python */
     uint8_t routed;
+    uint32_t batch;             /* the last one that went on with its picture */
     uint8_t key[24];            /* where it comes from */
     uint64_t joined;            /* packets of whole access units, since Python last looked */
     uint64_t octets;            /* of their payloads */
@@ -88,6 +89,11 @@ struct rx;
 struct rx *rx_new(int fd, rx_unprotect unprotect, uint64_t seed, double rate, double burst);
 void rx_free(struct rx *rx);
 size_t rx_stream_size(void);
+
+/* A descriptor that is readable when rx_read is to be called, or -1: the socket itself is to be
+ * waited for. Until rx_unwatch the rest of a picture that has begun is waited for a little. */
+int rx_watch(struct rx *rx);
+void rx_unwatch(struct rx *rx);
 
 /* Read a batch from the socket: how many datagrams came. ``now``: CLOCK_MONOTONIC, seconds. */
 uint32_t rx_read(struct rx *rx, double now);
