@@ -15,7 +15,7 @@ from typing import Any, Final, NoReturn, Protocol, TypeVar
 
 import uvloop
 
-from relay.cli import allocator, census, logs
+from relay.cli import allocator, census, descriptors, logs
 from relay.cli.lifeline import ChildLine
 from relay.config import Settings
 from relay.errors import ConfigError, RelayError
@@ -85,6 +85,7 @@ def run(
     """
     logs.configure(settings.log, name)
     allocator.keep_trimmed()
+    descriptors.allow_all()
     records.read_by_record()
 
     def tell(message: Mapping[str, Any]) -> None:
