@@ -34,6 +34,7 @@ from relay.protocols.webrtc.native_fanout import NativeSender
 from relay.protocols.webrtc.peers import Peers
 from relay.protocols.webrtc.processes.pool import Egresses
 from relay.protocols.webrtc.processes.session import ViewerSession
+from relay.protocols.webrtc.udp import BUFFER
 from relay.rpc.connector import GuardedConnector
 
 log = logging.getLogger(__name__)
@@ -76,6 +77,12 @@ class GatewayNode:
         make_kafka = kafka_of(self.settings)
         self.peers = await Peers.open(self.settings.webrtc)
         self._opened.push_async_callback(self.peers.close)
+        if min(buffers := self.peers.udp.buffers) < BUFFER:
+            log.info(
+                "the UDP port's buffers are %d and %d KiB, of %d asked for: enough for a desk; for"
+                " many viewers raise net.core.rmem_max and net.core.wmem_max (sysctl)",
+                *(size >> 10 for size in (*buffers, BUFFER)),
+            )
         self._ingest = Ingest(self.peers)
         own = Egress(self.peers, self._native_sender(self.peers))
         self._egress = Egresses(self.peers, own)

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import ipaddress
 import socket
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,7 +26,8 @@ from relay.protocols.webrtc.sdp import Candidate
 from relay.protocols.webrtc.sources import Sources
 from relay.protocols.webrtc.stun import Address, Message
 
-_SOCKET_BUFFER: Final = 8 << 20
+BUFFER: Final = 8 << 20
+"""Bytes asked for each way."""
 
 
 @dataclass(slots=True)
@@ -115,7 +117,7 @@ class UdpPort:
             sock.setblocking(False)
             for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
                 with contextlib.suppress(OSError):
-                    sock.setsockopt(socket.SOL_SOCKET, option, _SOCKET_BUFFER)
+                    sock.setsockopt(socket.SOL_SOCKET, option, BUFFER)
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
             sock.bind((host, port))
@@ -135,6 +137,17 @@ class UdpPort:
 
     def fileno(self) -> int:
         return self._socket.fileno()
+
+    @property
+    def buffers(self) -> tuple[int, int]:
+        """Bytes that the system granted to read and to write, of BUFFER each."""
+        granted = (
+            self._socket.getsockopt(socket.SOL_SOCKET, option)
+            for option in (socket.SO_RCVBUF, socket.SO_SNDBUF)
+        )
+        # Linux tells twice what it was asked for, its own bookkeeping included.
+        reading, writing = (each // 2 if sys.platform == "linux" else each for each in granted)
+        return reading, writing
 
     # -- ice.Port ------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from relay.errors import ConfigError
 from relay.protocols.webrtc import stun
 from relay.protocols.webrtc.ice import IceSession
 from relay.protocols.webrtc.path import Path
-from relay.protocols.webrtc.udp import UdpPort, candidates_of, local_hosts
+from relay.protocols.webrtc.udp import BUFFER, UdpPort, candidates_of, local_hosts
 
 
 @pytest.fixture
@@ -132,6 +132,13 @@ async def test_one_session_cannot_take_the_address_of_another(
     assert second.selected is not None
     first.close()
     assert port.claim(second.selected.address, second.selected, 0.0)
+
+
+async def test_it_tells_what_buffers_it_was_granted(port: UdpPort) -> None:
+    assert all(0 < size <= BUFFER for size in port.buffers)
+    for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+        port._socket.setsockopt(socket.SOL_SOCKET, option, 1 << 16)
+    assert port.buffers == (1 << 16, 1 << 16)
 
 
 async def test_a_taken_port_is_told(port: UdpPort) -> None:
