@@ -44,8 +44,9 @@ STEPS: Final = 50
 """Parts of a second in which reports leave: a part of the viewers each."""
 MAX_RETURNED: Final = 64
 
-PATIENT: Final = LOOPBACK.model_copy(update={"consent_timeout": 60.0})
-"""The limit answers nobody for whole windows: the sender is not given up for that."""
+PATIENT: Final = LOOPBACK.model_copy(update={"consent_timeout": 60.0, "native": False})
+"""The limit answers nobody for whole windows: the sender is not given up for that. Native
+receiving reads the socket itself, where the C loop is to."""
 
 
 class _Tap:
