@@ -15,7 +15,12 @@ from relay.protocols.webrtc.native_fanout import NativeSender, NativeSendLog
 from relay.protocols.webrtc.negotiation import TrackParameters
 from relay.protocols.webrtc.path import is_stream
 from relay.protocols.webrtc.peer import Peer, PeerState
-from relay.protocols.webrtc.rtcp import SourceDescription, compound, parse_compound
+from relay.protocols.webrtc.rtcp import (
+    SourceDescription,
+    compound,
+    lone_report,
+    parse_compound,
+)
 from relay.protocols.webrtc.sendlog import SendLog
 from relay.protocols.webrtc.session import Session
 from relay.protocols.webrtc.viewer import Viewer, ViewerState
@@ -126,17 +131,24 @@ class EgressSession(Session):
             self.peer.send_rtcp(compound([*reports, names]))
 
     def _on_rtcp(self, data: bytes, now: float) -> None:
-        if self.viewer.link.passes_over(data, now):
+        viewer = self.viewer
+        block = lone_report(data)
+        if block is not None:
+            viewer.note_report(block, now)
+            if viewer.weigh(now):
+                self._audience.pause(self)
+            return
+        if viewer.link.passes_over(data, now):
             return
         try:
             packets = parse_compound(data)
         except ParseError:
             return  # one compound lost; the next says the same again
-        again, keyframe = self.viewer.feedback(packets, now)
+        again, keyframe = viewer.feedback(packets, now)
         self.send(again)
-        if self.viewer.weigh(now):
+        if viewer.weigh(now):
             self._audience.pause(self)
-        elif keyframe and self.viewer.state is not ViewerState.PAUSED:
+        elif keyframe and viewer.state is not ViewerState.PAUSED:
             self._audience.want_keyframe(now)
 
     def send(self, packets: Iterable[bytes]) -> None:

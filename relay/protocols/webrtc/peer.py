@@ -11,7 +11,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from math import ceil
+from math import ceil, inf
 from typing import TYPE_CHECKING, Final
 
 from relay.media.unit import Codec
@@ -317,12 +317,22 @@ class Peer:
         self._timer = self._loop.call_at(when, self._wake)
 
     def _wake(self) -> None:
-        self._timer = None
         now = time.monotonic()
+        self._timer_at = -inf  # what ``tick`` asks for is in what it returns: one timer for all
+        try:
+            at = self._tick(now)
+        finally:
+            self._timer = None
+        if at is not None:
+            self._schedule(at)
+            self._schedule_dtls(now)
+
+    def _tick(self, now: float) -> float | None:
+        """Do what is due; when to be woken next, None when it has ended."""
         connecting = self._machine.state is PeerState.NEW
         if connecting and now >= self._deadline:
             self.end("not connected in time")
-            return
+            return None
         dtls = self._dtls
         if dtls is not None and not dtls.ready:
             self._send(dtls.poll(now))
@@ -330,10 +340,9 @@ class Peer:
         reason = self.ice.expired(now)
         if reason is not None and self._doubted:
             self.end(reason)
-            return
+            return None
         # After a stall of ours its signs of life may still wait in the socket: look twice.
         self._doubted = reason is not None
         if self._doubted:
             at = now + _DOUBT
-        self._schedule(min(at, self._deadline) if connecting else at)
-        self._schedule_dtls(now)
+        return min(at, self._deadline) if connecting else at

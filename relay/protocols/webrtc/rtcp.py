@@ -81,6 +81,19 @@ class ReportBlock(NamedTuple):
         )
 
 
+_LONE: Final = bytes([0x81, RECEIVER_REPORT, 0, 7])
+
+
+def lone_report(data: bytes) -> ReportBlock | None:
+    """The one block of a compound that is a receiver report of one block, and nothing else.
+
+    It is what a viewer sends most, and read in less than half the time so.
+    """
+    if len(data) != 32 or data[:4] != _LONE:
+        return None
+    return ReportBlock.parse(data, 8)
+
+
 def _blocks(data: bytes, at: int, count: int) -> tuple[ReportBlock, ...]:
     if at + count * _BLOCK.size > len(data):
         raise ParseError("RTCP report blocks are cut off")

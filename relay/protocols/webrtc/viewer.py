@@ -263,7 +263,7 @@ class Viewer:
         for packet in packets:
             if isinstance(packet, ReceiverReport):  # by far the most
                 for block in packet.blocks:
-                    self._note_report(block, now)
+                    self.note_report(block, now)
             elif isinstance(packet, Nack):
                 self._resend(packet, now, again)
             elif isinstance(packet, PictureLoss):
@@ -315,7 +315,8 @@ class Viewer:
             else:
                 again.append(packet)
 
-    def _note_report(self, block: ReportBlock, now: float) -> None:
+    def note_report(self, block: ReportBlock, now: float) -> None:
+        """One block of a receiver report; ``weigh`` is to be called after it."""
         track = self.video
         if track is None or track.ssrc != block.ssrc:
             track = self.audio

@@ -29,6 +29,8 @@ from relay.protocols.webrtc.rendition import (
 from relay.protocols.webrtc.rtcp import (
     Nack,
     PictureLoss,
+    ReceiverReport,
+    ReportBlock,
     SenderReport,
     SourceDescription,
 )
@@ -185,6 +187,16 @@ async def test_a_missing_packet_is_sent_again_to_who_asked(show: Show) -> None:
     assert first.packets[-1].payload == wanted.sequence.to_bytes(2, "big") + wanted.payload
     assert (len(first.rtp), len(second.rtp)) == (4, 3)
     assert [one.resent for one in show.egress.viewers("show")] == [1, 0]
+
+
+async def test_a_report_counts_whether_it_comes_alone_or_with_others(show: Show) -> None:
+    alone, among = await show.join(), await show.join()
+    show.picture(keyframe=True)
+    report = ReceiverReport(1, (ReportBlock(1000, 64, 5, 0, 900, 0, 0),)).serialise()
+    alone.on_rtcp(report, 1.0)
+    among.on_rtcp(report + SourceDescription(((1, "a"),)).serialise(), 1.0)
+    told = [(one.fraction_lost, one.jitter) for one in show.egress.viewers("show")]
+    assert told == [(0.25, 0.01)] * 2
 
 
 async def test_keys_that_fail_at_a_retransmission_end_the_viewer(show: Show) -> None:

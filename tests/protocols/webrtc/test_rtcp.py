@@ -20,6 +20,7 @@ from relay.protocols.webrtc.rtcp import (
     SourceDescription,
     Unknown,
     compound,
+    lone_report,
     parse_compound,
 )
 
@@ -76,6 +77,17 @@ def test_reads_a_sender_report_of_the_standard_form() -> None:
 def test_loss_below_zero_survives() -> None:
     (report,) = parse_compound(ReceiverReport(1, (BLOCK,)).serialise())
     assert report == ReceiverReport(1, (BLOCK,))
+
+
+def test_a_lone_report_is_read_as_the_compound_is() -> None:
+    lone = ReceiverReport(1, (BLOCK,)).serialise()
+    assert lone_report(lone) == BLOCK
+    names = SourceDescription(((1, "a"),)).serialise()
+    more = ReceiverReport(1, (BLOCK, BLOCK)).serialise()
+    padded = bytes([lone[0] | 0x20]) + lone[1:-1] + b"\4"
+    senders = bytes([lone[0], 200]) + lone[2:]
+    for other in (lone + names, more, lone[:-4], lone + bytes(4), padded, senders, b"", b"\x81"):
+        assert lone_report(other) is None
 
 
 def test_loss_is_kept_within_its_24_bits() -> None:
