@@ -143,7 +143,9 @@ def _delivered(before: Sequence[tuple[int, int]], after: Sequence[tuple[int, int
 
 
 @asynccontextmanager
-async def crowd(library: Path, viewers: int, module: str, *words: str) -> AsyncIterator[Crowd]:
+async def crowd(
+    library: Path, viewers: int, module: str, *words: str, feedback: bool = False
+) -> AsyncIterator[Crowd]:
     """A sender in a process of its own, on one core, and ``viewers`` joined to it."""
     print(f"{viewers} viewers join {' '.join((module, *words[-1:]))} ...", file=sys.stderr)
     cores = sorted(os.sched_getaffinity(0))
@@ -152,7 +154,7 @@ async def crowd(library: Path, viewers: int, module: str, *words: str) -> AsyncI
         os.sched_setaffinity(0, {cores[-1]})
         if not serving.url:
             raise RuntimeError("the sender did not start; what it said stands above")
-        audience = Audience(library, viewers)
+        audience = Audience(library, viewers, feedback=feedback)
         try:
             await audience.join(f"{serving.url}/whep")
             yield Crowd(serving, audience, http)
@@ -162,13 +164,20 @@ async def crowd(library: Path, viewers: int, module: str, *words: str) -> AsyncI
 
 
 async def ours(
-    library: Path, viewers: int, seconds: float, rounds: int, *, python: bool
+    library: Path,
+    viewers: int,
+    seconds: float,
+    rounds: int,
+    *,
+    python: bool,
+    feedback: bool = False,
 ) -> list[Row]:
     """Rows of our Egress, and where it is native of the limit beside it."""
     row = Row("python" if python else "native", viewers)
     limits = [] if python else [Row(f"limit, {batch} a call", viewers) for batch in BATCHES]
     word = ("--python",) if python else ()
-    async with crowd(library, viewers, "bench.crowd.sender", str(library), *word) as joined:
+    module = "bench.crowd.sender"
+    async with crowd(library, viewers, module, str(library), *word, feedback=feedback) as joined:
         await joined.start()
         joined.check()
         for _ in range(rounds):
@@ -215,7 +224,8 @@ async def measure(arguments: argparse.Namespace, library: Path) -> int:
         rows.extend(found)
 
     for viewers in counts:
-        keep(await ours(library, viewers, seconds, rounds, python=False))
+        told = arguments.feedback
+        keep(await ours(library, viewers, seconds, rounds, python=False, feedback=told))
     for viewers in () if arguments.viewers else CARRIED[full]:
         keep(await ours(library, viewers, seconds, rounds, python=True))
         keep([await theirs(library, viewers, seconds, rounds)])
@@ -258,6 +268,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--full", action="store_true", help="all counts")
     parser.add_argument("--viewers", type=int, nargs="+", help="only these, ours and the limit")
+    parser.add_argument(
+        "--feedback",
+        action="store_true",
+        help="viewers answer transport-wide numbers ten times a second, as browsers do",
+    )
     parser.add_argument("--seconds", type=float, default=4.0, help="of a window")
     parser.add_argument("--rounds", type=int, default=3, help="windows of each sender")
     arguments = parser.parse_args()

@@ -14,6 +14,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
+from math import floor
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ import aiohttp
 from bench.crowd.built import door
 from bench.numbers import offer_numbers
 from bench.servers import LOOPBACK
+from relay.protocols.webrtc.congestion import MAX_STATUSES, TICK, TransportFeedback
 from relay.protocols.webrtc.offering import Offering
 from relay.protocols.webrtc.peer import PeerState
 from relay.protocols.webrtc.peers import Peers
@@ -42,7 +44,13 @@ NACK_EVERY: Final = 5
 """Reports of which one asks for a packet again."""
 STEPS: Final = 50
 """Parts of a second in which reports leave: a part of the viewers each."""
+FEEDBACK: Final = 5
+"""Of these steps each viewer tells once of transport-wide numbers: ten times a second, as
+Chromium does."""
 MAX_RETURNED: Final = 64
+SPREAD: Final = 0.05
+"""Seconds before the newest packet in which the others of a feedback are said to have come."""
+REFERENCE: Final = 0.064
 
 PATIENT: Final = LOOPBACK.model_copy(update={"consent_timeout": 60.0, "native": False})
 """The limit answers nobody for whole windows: the sender is not given up for that. Native
@@ -65,7 +73,7 @@ class Watcher:
     """One viewer.
 
     Args:
-        transport_wide: offer transport-wide numbers; no feedback is sent of them.
+        transport_wide: offer transport-wide numbers; ``send_numbers`` tells of them.
 
     Attributes:
         seat: what the C loop counts of it.
@@ -85,6 +93,7 @@ class Watcher:
         self._changed = asyncio.Event()
         self._report = (0, 0.0)  # the middle of its NTP time, and when it came
         self._reports = 0
+        self._told = (0, 0)  # the last number that was told of, and how many feedbacks
         self._tap: _Tap | None = None
 
     async def connect(self, http: aiohttp.ClientSession, url: str) -> None:
@@ -136,6 +145,25 @@ class Watcher:
             packets.append(Nack(video.ssrc, seat.ssrc, (seat.highest - 20 & 0xFFFF,)))
         self.peer.send_rtcp(compound(packets))
 
+    def send_numbers(self) -> None:
+        """Transport-wide feedback of all that came since the last one. The arrival of the
+        newest packet is its own; the others lie evenly before it."""
+        newest, at = int(self.seat.numbered), self.seat.numbered_at / 1e9
+        last, count = self._told
+        number = min(newest - last, MAX_STATUSES)
+        if number <= 0 or self.peer.video is None:
+            return
+        self._told = (newest, count + 1)
+        began = at - SPREAD
+        reference = floor(began / REFERENCE)
+        first = began - reference * REFERENCE
+        arrivals = tuple(
+            round((first + SPREAD * (index + 1) / number) / TICK) for index in range(number)
+        )
+        ssrc, base = self.peer.video.ssrc, newest - number + 1 & 0xFFFF
+        told = TransportFeedback(ssrc, self.seat.ssrc, base, reference, count, arrivals)
+        self.peer.send_rtcp(told.serialise())
+
 
 class Audience:
     """Viewers of one URL.
@@ -143,10 +171,14 @@ class Audience:
     Args:
         size: the most that there will be.
         transport_wide: as for ``Watcher``.
+        feedback: send feedback of those numbers, too.
     """
 
-    def __init__(self, library: Path, size: int, *, transport_wide: bool = False) -> None:
-        self._transport_wide = transport_wide
+    def __init__(
+        self, library: Path, size: int, *, transport_wide: bool = False, feedback: bool = False
+    ) -> None:
+        self._transport_wide = transport_wide or feedback
+        self._feedback = feedback
         self.watchers: list[Watcher] = []
         self._by_index: dict[int, Watcher] = {}
         self.ffi, self._lib = door(library)
@@ -217,6 +249,9 @@ class Audience:
             now = time.monotonic()
             for watcher in self.watchers[step::STEPS]:
                 watcher.send_feedback(now)
+            if self._feedback:
+                for watcher in self.watchers[step % FEEDBACK :: FEEDBACK]:
+                    watcher.send_numbers()
 
     # -- what came
 

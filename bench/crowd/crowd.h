@@ -17,6 +17,8 @@ struct seat {
     uint32_t highest;           /* extended sequence number */
     uint64_t received;          /* packets of its video, without retransmissions */
     uint64_t resent;            /* other RTP: retransmissions */
+    uint64_t numbered;          /* extended transport-wide number of the newest packet; 0: none */
+    int64_t numbered_at;        /* its arrival, ns since the epoch */
     uint64_t returned;          /* handed back to Python: STUN, DTLS, RTCP */
 };
 
@@ -76,6 +78,7 @@ int limit_run(int fd, protect_t protect, struct target *targets, uint32_t count,
               uint32_t batch, struct limit_counts *counts);
 /* -- end */
 
+#define NUMBERS_ID 4            /* of the header extension: bench/numbers.py */
 #define FRAME_TICKS 3000        /* of 90 kHz: 30 frames a second */
 
 #endif

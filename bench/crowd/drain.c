@@ -125,6 +125,32 @@ static void note_arrival(struct room *room, uint32_t timestamp, int64_t time)
     frame->viewers++;
 }
 
+/* The transport-wide number, where the packet has one in the one-byte form (RFC 8285). */
+static void note_number(struct seat *seat, struct msghdr *header, const uint8_t *data,
+                        size_t length)
+{
+    size_t at = 12 + 4u * (data[0] & 15), end;
+
+    if (!(data[0] & 0x10) || at + 4 > length || data[at] != 0xBE || data[at + 1] != 0xDE)
+        return;
+    end = at + 4 + 4u * (size_t)(data[at + 2] << 8 | data[at + 3]);
+    for (at += 4; at + 3 <= end && end <= length; at += data[at] ? (data[at] & 15) + 2u : 1) {
+        if (data[at] == (NUMBERS_ID << 4 | 1)) {
+            uint16_t number = (uint16_t)(data[at + 1] << 8 | data[at + 2]);
+            int16_t ahead = (int16_t)(number - (uint16_t)seat->numbered);
+
+            if (seat->numbered == 0)
+                seat->numbered = (1u << 16) + number;
+            else if (ahead > 0)
+                seat->numbered += (uint64_t)ahead;
+            else
+                return;
+            seat->numbered_at = arrived(header);
+            return;
+        }
+    }
+}
+
 static void take_media(struct room *room, struct seat *seat, struct msghdr *header,
                        const uint8_t *data)
 {
@@ -168,10 +194,12 @@ static void drain_one(struct room *room, uint32_t index)
         const uint8_t *data = room->datagrams[at];
         size_t length = room->headers[at].msg_len;
 
-        if (length >= 12 && data[0] >> 6 == 2 && (data[1] < 192 || data[1] > 223))
+        if (length >= 12 && data[0] >> 6 == 2 && (data[1] < 192 || data[1] > 223)) {
             take_media(room, seat, &room->headers[at].msg_hdr, data);
-        else
+            note_number(seat, &room->headers[at].msg_hdr, data, length);
+        } else {
             hand_back(room, index, data, length);
+        }
         room->headers[at].msg_hdr.msg_controllen = sizeof room->controls[at].bytes;
     }
 }
