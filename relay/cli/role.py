@@ -24,6 +24,10 @@ from relay.rpc import records
 SUPERVISED_DRAIN: Final = 1.0
 """Seconds to tell streams and jobs, where ``relay up`` ends within three."""
 STOP_BOUND: Final = 5.0
+COLLECT: Final = (10_000, 5, 5)
+"""Thresholds of the collector of garbage, by measurement (``bench/collector.py``): with Python's
+own it stands in the way of pictures for some 10 ms now and then, and finds next to nothing, as
+what a session takes is freed by its last reference."""
 
 log = logging.getLogger(__name__)
 
@@ -142,6 +146,7 @@ async def _live(
         # the loop, and with it pictures, for tens of milliseconds each time.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(*COLLECT)
         # Under ``relay up`` the others are still starting: what is missing says nothing.
         tell({"ready": True, **told, **(more if line is None else {})})
         await asyncio.wait({asked, orphaned}, return_when=asyncio.FIRST_COMPLETED)

@@ -62,6 +62,8 @@ from relay.protocols.webrtc.stun import Address
 log = logging.getLogger("relay.protocols.webrtc.processes.child")
 """Named outright: run as a program, this module is ``__main__``."""
 
+COLLECT: Final = (10_000, 5, 5)
+"""Thresholds of the collector of garbage; why, tells ``relay/cli/role.py``."""
 MAX_LOG_TEXT: Final = 2000
 MAX_UNREAD_LOG: Final = 64 << 10
 _PR_SET_PDEATHSIG: Final = 1
@@ -146,6 +148,7 @@ class Child:
         # As in the gateway (relay/cli/role.py): what start-up made stays to the end.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(*COLLECT)
         self.link.send(Ready())
 
     def _take(self, message: Message) -> None:
