@@ -281,6 +281,11 @@ class Dtls(rtcdtlstransport.RTCDtlsTransport):
         times = self._resends[:1] + ([] if seconds is None else [now + seconds])
         return min(times, default=None)
 
+    @property
+    def flight(self) -> list[bytes]:
+        """The last one, to be sent again."""
+        return self._flight
+
     def goodbye(self) -> list[bytes]:
         """close_notify; the same each time, so that it can be kept for later, or by others."""
         if self._goodbye is None:

@@ -56,6 +56,8 @@ class IceSession:
             answered a check of ours.
         on_datagram: gets all that is not STUN and comes from a path.
         on_selected: the sending path was chosen or changed.
+        on_answered: a path has answered a check of ours for the first time: it is no made-up
+            address, and whatever was held back may go there.
         on_schedule: a ``tick`` is wanted at this time, earlier than the last one said.
     """
 
@@ -67,6 +69,7 @@ class IceSession:
     remote_pwd: str = ""
     on_datagram: Callable[[bytes, Path, float], None] = ignore
     on_selected: Callable[[Path], None] = ignore
+    on_answered: Callable[[Path], None] = ignore
     on_schedule: Callable[[float], None] = ignore
     quiet: bool = False
     established: bool = False
@@ -135,7 +138,9 @@ class IceSession:
         for address in addresses:
             if address not in self._paths and len(self._paths) < MAX_PATHS:
                 newest = self.credentials
-                self._paths[address] = Path(address, self, newest.ours, newest.theirs, now)
+                self._paths[address] = Path(
+                    address, self, newest.ours, newest.theirs, now, told=True
+                )
         for index, path in enumerate(self._paths.values()):
             path.renew(self.credentials.ours, self.credentials.theirs)
             if path.answered is None:
@@ -159,11 +164,12 @@ class IceSession:
             self.statistics.limited += 1
             return
         if message.unknown_required():
-            self.port.sendto(stun.error(message, 420, "Unknown Attribute", key), address)
+            self._send(path, stun.error(message, 420, "Unknown Attribute", key))
             return
         if self._role_conflict(message):
-            self.port.sendto(stun.error(message, 487, "Role Conflict", key), address)
+            self._send(path, stun.error(message, 487, "Role Conflict", key))
             return
+        # No longer than what asked for it: nothing is gained by asking in another's name.
         self.port.sendto(stun.success(message, address, key), address)
         self.statistics.answered += 1
         if not self.port.claim(address, path, now):
@@ -240,19 +246,25 @@ class IceSession:
             return
         if not self.port.claim(address, path, now):
             return
+        first = path.answered is None
         path.seen = path.answered = now
         path.tries = 0
+        if first:
+            self.on_answered(path)
         if self.selected is None:
             self._select(path)
         self._consider(path, now)
         wait = consent_wait(self.consent_timeout)
         path.next_check = now + wait if path is self.selected else NEVER
 
-    def probe(self, address: Address, now: float) -> None:
-        """Media of theirs has come from there: ask whether that is where they are now."""
+    def probe(self, address: Address, size: int, now: float) -> None:
+        """Media of theirs, of ``size`` bytes, has come from there: ask whether that is where
+        they are now."""
         path = self._path(address, self.credentials.ours, self.credentials.theirs, now)
-        if path is not None and now - path.checked >= _CHECK_SPACING:
-            self._check(path, now)
+        if path is not None:
+            path.grant(size)
+            if now - path.checked >= _CHECK_SPACING:
+                self._check(path, now)
 
     # -- which path ----------------------------------------------------------------------
 
@@ -296,6 +308,10 @@ class IceSession:
         if self.controlling and self.selected in (None, path):
             attributes.append((stun.USE_CANDIDATE, b""))
         key = path.theirs.pwd.encode()
+        data = stun.build(stun.BINDING_REQUEST, transaction, attributes, key)
+        if not path.may_send(len(data)):
+            path.next_check = NEVER  # its next check brings the credit for ours
+            return
         for old in overdue(self._transactions, now):
             self._end_transaction(old)
         self._transactions[transaction] = Transaction(path, key, now)
@@ -310,9 +326,11 @@ class IceSession:
             path.next_check = NEVER
         if path.next_check != NEVER:
             self.on_schedule(path.next_check)
-        self.port.sendto(
-            stun.build(stun.BINDING_REQUEST, transaction, attributes, key), path.address
-        )
+        self.port.sendto(data, path.address)
+
+    def _send(self, path: Path, data: bytes) -> None:
+        if path.may_send(len(data)):
+            self.port.sendto(data, path.address)
 
     def _end_transaction(self, transaction: bytes) -> None:
         del self._transactions[transaction]
@@ -379,4 +397,4 @@ class IceSession:
         for transaction in list(self._transactions):
             self._end_transaction(transaction)
         self.selected = None
-        self.on_datagram = self.on_selected = self.on_schedule = ignore
+        self.on_datagram = self.on_selected = self.on_answered = self.on_schedule = ignore

@@ -56,7 +56,8 @@ class Path:
         answered: the last answer to a check of ours, None before the first. Only a path
             that has answered gets media after a move: its address is not made up.
         lost: it was a connection, and that has ended; or media has come from elsewhere since.
-        credit: bytes of handshake that may yet go there, as long as it has not answered.
+        told: their answer to our offer named it: checks go there unasked.
+        credit: bytes that may yet go there, as long as it has not answered.
     """
 
     address: Address
@@ -68,6 +69,7 @@ class Path:
     answered: float | None = None
     nominated: float | None = None
     lost: bool = False
+    told: bool = False
     credit: int = 0
     checked: float = -1e9
     tries: int = 0
@@ -92,15 +94,15 @@ class Path:
         """So many bytes have come from there: three times as many may go back.
 
         Whoever may speak to us could else have a victim, whose address it writes on its
-        datagrams, get the flights of a handshake again and again (as RFC 9000 section 8.1
-        has it for QUIC). An answer to a check of ours says that the address is true.
+        datagrams, get our checks and the flights of a handshake again and again (as RFC 9000
+        section 8.1 has it for QUIC). An answer to a check of ours says that the address is true.
         """
         if self.answered is None:
             self.credit += 3 * received
 
     def may_send(self, size: int) -> bool:
-        """Take a datagram of a handshake out of the credit."""
-        if self.answered is not None or is_stream(self.address):
+        """Take a datagram, of whatever kind, out of the credit."""
+        if self.answered is not None or self.told or is_stream(self.address):
             return True
         if size > self.credit:
             return False

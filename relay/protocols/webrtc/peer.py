@@ -43,6 +43,10 @@ _TOGETHER: Final = 0.05
 wakes for each between two frames runs every time with cold caches."""
 
 
+def _always_read(data: bytes, now: float) -> bool:
+    return False
+
+
 def _unchanged(packet: bytes) -> bytes:
     return packet
 
@@ -56,6 +60,7 @@ class Peer:
         video, audio: what was agreed, None without such a track.
         on_rtp, on_rtcp: decrypted packets, with ``time.monotonic()`` of their arrival;
             called from the read of the socket, so they must not wait.
+        unread: whether an RTCP packet, as it came, may be dropped without opening it.
         on_state: called after each change; CLOSED is the last.
         on_route: called when ``sending`` or where it goes to has changed.
         srtp_protect: RTP in, SRTP out.
@@ -75,6 +80,7 @@ class Peer:
         self.close_reason = ""
         self.on_rtp: Callable[[bytes, float], None] = ignore
         self.on_rtcp: Callable[[bytes, float], None] = ignore
+        self.unread: Callable[[bytes, float], bool] = _always_read
         self.on_state: Callable[[PeerState], None] = ignore
         self.srtp_protect: Callable[[bytes], bytes] = _unchanged
         self.transmit: Callable[[bytes], None] = ignore
@@ -91,6 +97,7 @@ class Peer:
         self._client = False  # of DTLS
         self._fingerprints: tuple[tuple[str, str], ...] = ()
         self._dtls: Dtls | None = None
+        self._withheld = False  # of the last flight
         self._shaking = Line(peers.turns, self._handshake)
         self._early: deque[tuple[bytes, float]] = deque(maxlen=_MAX_EARLY)
         self._unprotect: Callable[[bytes], bytes] | None = None
@@ -107,6 +114,7 @@ class Peer:
         self._deadline = time.monotonic() + peers.settings.connect_timeout
         ice.on_datagram = self._datagram
         ice.on_selected = self._selected
+        ice.on_answered = self._answered
         ice.on_schedule = self._schedule
         self._schedule(self._deadline)
 
@@ -173,6 +181,7 @@ class Peer:
         self._peers.forget(self)
         self._machine.to(PeerState.CLOSED, reason)
         self.on_rtp = self.on_rtcp = self.on_state = self.on_route = ignore
+        self.unread = _always_read
         self._unprotect_rtcp = _unchanged
 
     def accept(self, agreed: Negotiated) -> None:
@@ -203,11 +212,18 @@ class Peer:
                 self._send(self._dtls.begin(time.monotonic()))
                 self._schedule_dtls(time.monotonic())
 
+    def _answered(self, path: Path) -> None:
+        if path is self.ice.selected and self._withheld and self._dtls is not None:
+            self._send(self._dtls.flight)
+
     def _send(self, datagrams: list[bytes]) -> None:
         path = self.ice.selected
+        self._withheld = False
         for datagram in datagrams:
             if path is not None and path.may_send(len(datagram)):
                 self._peers.udp.sendto(datagram, path.address)
+            else:
+                self._withheld = True
 
     def _datagram(self, data: bytes, path: Path, now: float) -> None:
         first = data[0]
@@ -229,6 +245,8 @@ class Peer:
         if unprotect is None or not 12 <= len(data) <= _MAX_PACKET:
             return False
         is_rtcp = 191 < data[1] < 224
+        if is_rtcp and self.unread(data, now):
+            return False
         try:
             packet = self._unprotect_rtcp(data) if is_rtcp else unprotect(data)
         except SrtpError:
@@ -255,7 +273,7 @@ class Peer:
         if not self._media(data, now):
             return False
         path.lost = True
-        self.ice.probe(address, now)
+        self.ice.probe(address, len(data), now)
         return True
 
     def _keep_early(self, data: bytes, now: float) -> None:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from relay.config import WebRtc
-from relay.protocols.webrtc import stun
+from relay.protocols.webrtc import dtls, stun
 from relay.protocols.webrtc.dtls import Certificate, Dtls
 from relay.protocols.webrtc.half_open import HalfOpen
 from relay.protocols.webrtc.peer import Peer, PeerState
@@ -38,10 +38,10 @@ def sock() -> Iterator[socket.socket]:
         yield opened
 
 
-def check(peer: Peer) -> bytes:
+def check(peer: Peer, *more: tuple[int, bytes]) -> bytes:
     """A good one, as its client would send it."""
     name = f"{peer.ice.ufrag}:{peer.ice.remote.ufrag}".encode()
-    attributes = [(stun.USERNAME, name), (stun.PRIORITY, b"\x6e\x00\x01\xff")]
+    attributes = [(stun.USERNAME, name), (stun.PRIORITY, b"\x6e\x00\x01\xff"), *more]
     key = peer.ice.pwd.encode()
     return stun.build(stun.BINDING_REQUEST, os.urandom(12), attributes, key)
 
@@ -71,9 +71,56 @@ async def test_an_address_that_answers_nothing_gets_a_bounded_part_of_a_handshak
     said = sum(map(len, datagrams))
     await asyncio.sleep(1.5)  # time for flights to be sent again
     flights = [data for data in all_of(sock) if 19 < data[0] < 64]
-    heard = b"".join(flights)
-    assert 0 < len(heard) <= 3 * said
+    assert sum(map(len, flights)) <= 3 * said
     assert peer.state is PeerState.NEW
+    await peer.close("test over")
+
+
+CONTROLLED = (stun.ICE_CONTROLLED, bytes(8))  # a conflict, which turns our role
+UNKNOWN = (0x7001, b"")  # to be understood
+
+
+@pytest.mark.parametrize("more", [(), (CONTROLLED,), (UNKNOWN,)], ids=["plain", "role", "unknown"])
+@pytest.mark.parametrize("checks", [1, 5])
+@pytest.mark.parametrize("hello", [False, True])
+async def test_of_all_that_it_gets_nothing_is_beyond_three_times_what_was_said(
+    peers: Peers, sock: socket.socket, more: tuple[tuple[int, bytes]], checks: int, hello: bool
+) -> None:
+    peer = await peers.answer(offers.publisher(), receive=True)
+    there = (peers.udp.host, peers.udp.port)
+    said = 0
+    for _ in range(checks):
+        datagrams = [check(peer, *more), *([client_hello()] if hello else [])]
+        for datagram in datagrams:
+            said += sock.sendto(datagram, there)
+        await asyncio.sleep(0.1)
+    await asyncio.sleep(1)  # time for checks and flights to be sent again
+    heard = all_of(sock)
+    successes = [data for data in heard if data[:2] == stun.BINDING_SUCCESS.to_bytes(2, "big")]
+    assert len(successes) <= checks  # each is shorter than its check: see below
+    assert 0 < sum(map(len, heard)) - sum(map(len, successes)) <= 3 * said
+    await peer.close("test over")
+
+
+async def test_what_was_held_back_leaves_with_the_answer_that_makes_an_address_true(
+    peers: Peers, sock: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dtls, "_RESEND_DELAYS", (60.0,))
+    peer = await peers.answer(offers.publisher(), receive=True)
+    there = (peers.udp.host, peers.udp.port)
+    for datagram in (check(peer), client_hello()):
+        sock.sendto(datagram, there)
+    await until(lambda: peer._withheld)
+    heard = all_of(sock)
+    assert all(data[0] < 2 for data in heard)
+    (asked,) = (data for data in heard if data[0] == 0)
+    sock.sendto(stun.success(stun.parse(asked), there, peer.ice.remote.pwd.encode()), there)
+    found: list[bytes] = []
+    async with asyncio.timeout(0.5):  # OpenSSL's own patience is a second
+        while not found:
+            await asyncio.sleep(0.01)
+            found = [data for data in all_of(sock) if 19 < data[0] < 64]
+    assert not peer._withheld
     await peer.close("test over")
 
 

@@ -270,7 +270,7 @@ async def test_an_answer_that_leads_nowhere(
 ) -> None:
     server, base = relay
     monkeypatch.setattr(client_module, "TIMEOUT", 0.2)
-    server.peers.udp._loop.remove_reader(server.peers.udp.fileno())
+    server.peers.udp._loop.remove_reader(server.peers.udp._watched)
     with pytest.raises(PeerTimeout):
         await WhipClient.connect(f"{base}/whip")
     with pytest.raises(PeerError, match="not connected in time"):
