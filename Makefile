@@ -34,7 +34,7 @@ tools: ## look for the programs that the tests need; as root, install them
 sanitize: $(VENV)/.installed-dev ## the native code's tests under gcc's address and undefined behaviour sanitizers
 	@exec $(BIN)/python .ci/sanitize.py $(ARGS)
 
-fuzz: $(VENV)/.installed-dev ## ten minutes of clang's fuzzer on the native code that reads strangers' bytes
+fuzz: $(VENV)/.installed-dev ## ten minutes of clang's fuzzer on the native code (ARGS="--seconds 20": less)
 	@exec $(BIN)/python .ci/fuzz.py $(ARGS)
 
 lint: $(VENV)/.installed-dev ## ruff: format check and lint

@@ -14,7 +14,21 @@ from typing import Any
 HERE = Path(__file__).parent
 # Parts of benches, not benches.
 PARTS = frozenset(
-    {"__init__", "__main__", "observed", "ours", "plain", "report", "servers", "serving", "source"}
+    {
+        "__init__",
+        "__main__",
+        "beside",
+        "legs",
+        "numbers",
+        "observed",
+        "ours",
+        "plain",
+        "report",
+        "servers",
+        "serving",
+        "source",
+        "streams",
+    }
 )
 
 

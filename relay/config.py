@@ -27,7 +27,16 @@ from pydantic_settings import (
 )
 
 from relay.errors import ConfigError
-from relay.wrong_settings import HTTP_URL, NODE_URL, PRICE, VERSION, check_file, in_words, node_url
+from relay.wrong_settings import (
+    HTTP_URL,
+    NODE_URL,
+    PRICE,
+    VERSION,
+    check_file,
+    in_words,
+    node_url,
+    processes,
+)
 
 NodeTls = Annotated[
     Literal["pin", "ca", "off"],
@@ -76,7 +85,7 @@ class WebRtc(Section):
     native: bool = Field(
         True, description="Send and receive media by native code, where it was built."
     )
-    egress_processes: Literal["auto"] | Annotated[int, Field(ge=0, le=64)] = Field(
+    egress_processes: Annotated[Literal["auto"] | int, BeforeValidator(processes)] = Field(
         "auto",
         description="Processes that may serve viewers beside the gateway's own, each started "
         "when it is needed; auto: one for each core but one.",

@@ -16,6 +16,8 @@ NODE_URL = r"^https?://[^\s@]+$"
 VERSION = r"^(v?\d{1,9}(\.\d{1,9}){0,2}([-+].*)?)?$"
 PRICE = r"^\d{1,30}(\.\d{1,18}|/[1-9]\d{0,29})?$"
 
+MOST_PROCESSES = 64
+
 BOOLEAN = "tag:yaml.org,2002:bool"
 """What YAML takes off, no and false for, without quotes."""
 
@@ -47,7 +49,9 @@ def in_words(
         if key in REPLACED:
             unknown.append(f"{key} (now {REPLACED[key]})")
         elif item["type"] == "extra_forbidden":
-            unknown.append(key + did_you_mean(key, known_keys(item["loc"][:-1])))
+            there = _elsewhere(str(item["loc"][-1]), known_keys)
+            hint = there or did_you_mean(key, known_keys(item["loc"][:-1]))
+            unknown.append(key + hint)
         elif item["type"] == "string_pattern_mismatch":
             pattern = item["ctx"]["pattern"]
             given = _without_user(str(item["input"]))
@@ -66,6 +70,20 @@ def in_words(
     if wrong:
         sentences.append("wrong settings:\n  " + "\n  ".join(wrong))
     return "; ".join(sentences)
+
+
+def _elsewhere(name: str, known_keys: Callable[[Sequence[str | int]], Sequence[str]]) -> str:
+    """ " (did you mean ...?)" with the one key, of any section, that has this name; or nothing."""
+    found: list[str] = []
+    sections: list[tuple[str, ...]] = [()]
+    while sections:
+        section = sections.pop()
+        for key in known_keys(section):
+            parts = tuple(key.split("."))
+            sections.append(parts)
+            if parts[-1] == name:
+                found.append(key)
+    return f" (did you mean {found[0]}?)" if len(found) == 1 else ""
 
 
 def check_file(path: Path) -> None:
@@ -121,6 +139,20 @@ def node_url(text: str) -> str:
         given = _without_user(text)
         raise ValueError(f"{given!r} is not a node's address such as https://node.example:8935")
     return text
+
+
+def processes(value: object) -> object:
+    """A number of processes, or auto.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if value == "auto":
+        return value
+    text = str(value)
+    if not (text.isdecimal() and text.isascii() and int(text) <= MOST_PROCESSES):
+        raise ValueError(f"{text!r} is neither auto nor a number from 0 to {MOST_PROCESSES}")
+    return int(text)
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:

@@ -78,6 +78,11 @@ def test_a_wrong_value_is_told_with_what_is_asked(text: str, words: str) -> None
     [
         ("gateway.prot=1", "gateway.prot (did you mean gateway.port?)"),
         ("gatway.port=1", "gatway (did you mean gateway?)"),
+        ("webrtc.native=no", "webrtc (did you mean gateway.webrtc?)"),
+        (
+            "gateway.egress_processes=2",
+            "gateway.egress_processes (did you mean gateway.webrtc.egress_processes?)",
+        ),
         ("gateway.verify_orchestrator_tls=true", "(now gateway.node_tls=ca)"),
         ("gateway.webrtc.hots=a", "gateway.webrtc.hots (did you mean gateway.webrtc.host?)"),
         (
@@ -93,6 +98,19 @@ def test_an_unknown_key_is_told_with_its_likeliest_neighbour(text: str, words: s
     assert str(caught.value).startswith("unknown keys: ")
     assert words in str(caught.value)
     assert "Extra inputs" not in str(caught.value)
+
+
+@pytest.mark.parametrize("given", ["many", "-1", "2.5", "65", "''", "[1]", "²"])
+def test_a_number_of_processes_that_is_none_is_one_sentence(given: str) -> None:
+    with pytest.raises(ConfigError, match="is neither auto nor a number from 0 to 64") as caught:
+        load(None, [f"gateway.webrtc.egress_processes={given}"])
+    assert str(caught.value).count("egress_processes") == 1
+
+
+@pytest.mark.parametrize(("given", "number"), [("0", 0), ("64", 64), ("auto", "auto")])
+def test_a_number_of_processes(given: str, number: int | str) -> None:
+    settings = load(None, [f"gateway.webrtc.egress_processes={given}"])
+    assert settings.gateway.webrtc.egress_processes == number
 
 
 def test_an_unknown_key_in_the_file_is_refused_by_name(tmp_path: Path) -> None:
