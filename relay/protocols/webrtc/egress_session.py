@@ -76,6 +76,7 @@ class EgressSession(Session):
         self.viewer = Viewer(self.id[:6], video, audio, Link(log))
         self._audience = audience
         peer.on_rtcp = self._on_rtcp
+        peer.unread = self.viewer.link.leaves
         peer.on_route = self._route
 
     def _route(self) -> None:

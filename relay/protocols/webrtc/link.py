@@ -21,6 +21,7 @@ from relay.protocols.webrtc.congestion import (
     told_range,
 )
 from relay.protocols.webrtc.estimate import MOST, Estimator
+from relay.protocols.webrtc.rtcp import TRANSPORT_FEEDBACK, TWCC_FORMAT
 from relay.protocols.webrtc.sendlog import SendLog
 
 MAX_QUEUE: Final = 0.3
@@ -50,7 +51,7 @@ BLIND_WAIT: Final = 2.0
 
 MAX_WAIT: Final = 8.0
 
-LOOK: Final = 0.09
+LOOK: Final = 0.19
 """Seconds between two feedbacks that are read while all is well; browsers send 10 to 20 a second,
 and one that is passed over is like one that is lost."""
 
@@ -61,6 +62,8 @@ CALM_SHARE: Final = 0.95
 RELAPSE: Final = 5.0
 """Seconds; who has to stop again within them waits twice as long the next time."""
 
+_SEALS: Final = (14, 20)
+"""Bytes that SRTCP adds: index and tag, of HMAC-SHA1-80 (RFC 3711) and of GCM (RFC 7714)."""
 _MIN_TRAIN: Final = 5
 _MAX_LOST: Final = 0.25  # of a report, where nothing else is known
 _RATE_FADE: Final = 1.0  # seconds that the needed rate is taken over
@@ -112,6 +115,13 @@ class Link:
             return False
         self._told_until = (told[0] + told[1]) & 0xFFFF
         return True
+
+    def leaves(self, data: bytes, now: float) -> bool:
+        """The same of SRTCP as it came: the first header is in clear, and whether there is a
+        second one its length tells. Nobody has vouched for it; it is lost like any other."""
+        if now >= self._look_at or data[1] != TRANSPORT_FEEDBACK or data[0] & 31 != TWCC_FORMAT:
+            return False
+        return len(data) - 4 - 4 * (data[2] << 8 | data[3]) in _SEALS
 
     def feedback(self, body: bytes, now: float) -> None:
         """Transport-wide feedback: see ``stop`` and ``ready`` after it.

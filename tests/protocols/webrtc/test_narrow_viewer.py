@@ -9,6 +9,7 @@ import pytest
 from relay.protocols.webrtc import link
 from relay.protocols.webrtc.congestion import FeedbackBuilder, told_range
 from relay.protocols.webrtc.rtcp import Nack, PictureLoss, ReceiverReport, ReportBlock
+from relay.protocols.webrtc.sendlog import SendLog
 from tests.protocols.webrtc.fake_peer import FakePeer, until
 from tests.protocols.webrtc.show import Show
 
@@ -84,6 +85,27 @@ async def test_it_may_leave_meanwhile(show: Show) -> None:
     show.step(keyframe=True)
     assert count(wide, 102) == 2
     assert len(show.egress.viewers("show")) == 1
+
+
+def test_feedback_is_left_unopened_for_a_while_when_all_is_well() -> None:
+    log = SendLog(3, clock=lambda: 5.0)
+    one = link.Link(log)
+    builder = FeedbackBuilder(1)
+    for number in range(20):
+        builder.arrived(log.take(1000), 1000, 5.0 + number / 1000)
+    (told,) = builder.build()
+    alone = told.serialise()
+    sealed = [alone + bytes(trailer) for trailer in (14, 20)]
+    assert not any(one.leaves(data, 5.0) for data in sealed)
+    one.feedback(alone[4:], 5.0)
+    assert all(one.leaves(data, 5.0 + link.LOOK / 2) for data in sealed)
+    assert not any(one.leaves(data, 5.0 + link.LOOK) for data in sealed)
+    request = PictureLoss(1, 1000).serialise()
+    for other in (alone + request, request + alone, request):
+        assert not any(one.leaves(other + bytes(size), 5.0) for size in (14, 20))
+    builder.arrived(60, 1000, 5.1)  # the ones before it are missing
+    one.feedback(builder.build()[0].serialise()[4:], 5.1)
+    assert not one.leaves(sealed[1], 5.11)
 
 
 def test_feedback_alone_is_known_without_being_read() -> None:
