@@ -81,7 +81,7 @@ class Link:
         needed: bits a second that the viewer was sent while it was sent all.
         stopped_at: since when the video is stopped; None: it is not.
         stops: how often it was.
-        known: whether anything was ever heard of the path.
+        known: whether anything was ever heard of what the path carries.
     """
 
     def __init__(self, log: SendLog | None) -> None:
@@ -190,7 +190,7 @@ class Link:
         """
         if self.log is not None:
             return
-        self.known = True
+        self.known = self.known or fraction_lost > _MAX_LOST  # less says nothing of its size
         before, self._reported = self._reported, (octets, now)
         if before is not None and self.stopped_at is None and now - before[1] > _LEAST_STEP:
             self.needed = 8 * (octets - before[0]) / (now - before[1])

@@ -98,10 +98,12 @@ def test_without_feedback_reports_stop_the_video_and_time_brings_it_back() -> No
     for second in range(1, 4):
         link.report(0.0, second * 250_000, float(second))
         assert not link.too_small(float(second))
+    assert not link.known  # what it carries, nobody has said
     assert link.needed == pytest.approx(2e6)
     link.report(0.4, 1_000_000, 4.0)
     assert not link.too_small(4.0)
     assert link.too_small(4.0 + SUSTAINED)
+    assert link.known
     link.stop(4.2, trains=True)
     assert not link.blind(4.2 + BLIND_WAIT - 0.1)
     assert link.blind(4.2 + BLIND_WAIT)
