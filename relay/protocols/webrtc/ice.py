@@ -52,8 +52,8 @@ class IceSession:
         controlling: our role; a conflict may turn it.
         quiet: hold checks of our own back (some clients break when a STUN request
             arrives during their DTLS handshake, and nominate without it).
-        established: media flows; from now on a path is moved to only once it has
-            answered a check of ours.
+        settled: a flight of a handshake has left, or media flows; from now on a path is moved
+            to only once it has answered a check of ours: no address is led to that is made up.
         on_datagram: gets all that is not STUN and comes from a path.
         on_selected: the sending path was chosen or changed.
         on_answered: a path has answered a check of ours for the first time: it is no made-up
@@ -72,7 +72,7 @@ class IceSession:
     on_answered: Callable[[Path], None] = ignore
     on_schedule: Callable[[float], None] = ignore
     quiet: bool = False
-    established: bool = False
+    settled: bool = False
     selected: Path | None = None
     statistics: IceStatistics = field(default_factory=IceStatistics)
     credentials: Generations = field(init=False)
@@ -123,7 +123,7 @@ class IceSession:
 
     def establish(self, now: float) -> None:
         """Media flows; checks held back so far go out."""
-        self.established, self.quiet = True, False
+        self.settled, self.quiet = True, False
         path = self.selected
         if path is not None and path.answered is None:
             path.next_check = now
@@ -164,13 +164,12 @@ class IceSession:
             self.statistics.limited += 1
             return
         if message.unknown_required():
-            self._send(path, stun.error(message, 420, "Unknown Attribute", key))
+            self._answer(path, message, stun.error(message, 420, "Unknown Attribute", key))
             return
         if self._role_conflict(message):
-            self._send(path, stun.error(message, 487, "Role Conflict", key))
+            self._answer(path, message, stun.error(message, 487, "Role Conflict", key))
             return
-        # No longer than what asked for it: nothing is gained by asking in another's name.
-        self.port.sendto(stun.success(message, address, key), address)
+        self._answer(path, message, stun.success(message, address, key))
         self.statistics.answered += 1
         if not self.port.claim(address, path, now):
             return  # in use by another session: answered, and no more
@@ -276,7 +275,7 @@ class IceSession:
         Without nomination only a silent path is left. Bare media never moves anything.
         """
         old = self.selected
-        if old is path or old is None or (self.established and path.answered is None):
+        if old is path or old is None or (self.settled and path.answered is None):
             return
         silent = old.silent(now)
         if path.nominated is not None:
@@ -328,8 +327,9 @@ class IceSession:
             self.on_schedule(path.next_check)
         self.port.sendto(data, path.address)
 
-    def _send(self, path: Path, data: bytes) -> None:
-        if path.may_send(len(data)):
+    def _answer(self, path: Path, request: Message, data: bytes) -> None:
+        # What is no longer than its request gains nothing for who asks in another's name.
+        if len(data) <= len(request.raw) or path.may_send(len(data)):
             self.port.sendto(data, path.address)
 
     def _end_transaction(self, transaction: bytes) -> None:

@@ -218,9 +218,12 @@ class Peer:
 
     def _send(self, datagrams: list[bytes]) -> None:
         path = self.ice.selected
+        if path is None or not datagrams:
+            return
         self._withheld = False
         for datagram in datagrams:
-            if path is not None and path.may_send(len(datagram)):
+            if path.may_send(len(datagram)):
+                self.ice.settled = True
                 self._peers.udp.sendto(datagram, path.address)
             else:
                 self._withheld = True
