@@ -236,6 +236,8 @@ class Peer:
                 self.statistics.limited += 1
             elif self._unprotect is None:
                 self._keep_early(data, now)
+            elif len(data) >= 12 and 191 < data[1] < 224 and self.unread(data, now):
+                return
             elif self._media(data, now):
                 path.seen, path.lost = now, False
         elif 19 < first < 64 and self._dtls is not None:
@@ -248,8 +250,6 @@ class Peer:
         if unprotect is None or not 12 <= len(data) <= _MAX_PACKET:
             return False
         is_rtcp = 191 < data[1] < 224
-        if is_rtcp and self.unread(data, now):
-            return False
         try:
             packet = self._unprotect_rtcp(data) if is_rtcp else unprotect(data)
         except SrtpError:
