@@ -208,6 +208,7 @@ class Peer:
             self.on_route()
         elif self._dtls is None and self.agreed is not None:
             self._dtls = Dtls(self._peers.certificate, self._fingerprints, client=self._client)
+            self._peers.half_open.begin(self)
             if self._client:
                 self._send(self._dtls.begin(time.monotonic()))
                 self._schedule_dtls(time.monotonic())
