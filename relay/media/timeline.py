@@ -10,6 +10,10 @@ from relay.media.unit import VIDEO_CLOCK, Codec
 MAX_JUMP: Final = 10 * VIDEO_CLOCK
 """A step of media time over this, which the wall clock does not confirm, is a new clock."""
 
+MAX_BACK: Final = VIDEO_CLOCK // 2
+"""So is a step back over this: no packets are as late as that, and whoever shows pictures shows
+none that is older than the last."""
+
 SYNC_TOLERANCE: Final = VIDEO_CLOCK // 50
 """20 ms: lips are moved only for an error that someone could see (EBU R37: 40 ms early)."""
 
@@ -94,7 +98,8 @@ class Timeline:
             track.offset = pts - ticks
         else:
             step, wall = ticks - track.ticks, _span(track.arrival, arrival)
-            if abs(step) > MAX_JUMP and abs(step - wall) > MAX_JUMP:
+            leap = step > MAX_JUMP and abs(step - wall) > MAX_JUMP
+            if leap or step < -MAX_BACK:
                 track.offset = track.pts + max(wall, 1) - ticks
                 track.report = None
         track.ticks, track.arrival = ticks, arrival
