@@ -41,9 +41,8 @@ class Publisher:
         repairs: whether it sends again what it is asked for.
     """
 
-    def __init__(self, offering: Offering, session: IngestSession, sink: Sink) -> None:
-        self.offering, self.session, self.sink = offering, session, sink
-        self.peer: Peer = offering.peer
+    def __init__(self, peer: Peer, session: IngestSession, sink: Sink) -> None:
+        self.peer, self.session, self.sink = peer, session, sink
         track = self.peer.video
         assert track is not None
         assert (track.payload_type, track.rtx_payload_type) == (PAYLOAD_TYPE, RTX_PAYLOAD_TYPE)
@@ -145,7 +144,7 @@ async def publishing(
     session = await Ingest(server).answer(offering.text, sink)
     offering.accept(session.answer)
     await reach(offering.peer, PeerState.CONNECTED)
-    made = Publisher(offering, session, sink)
+    made = Publisher(offering.peer, session, sink)
     made.sender.sequence = sequence
     await made.show(keyframe=True)
     await made.show()
