@@ -71,7 +71,8 @@ class WebRtc(Section):
         description="TCP port for peers whose UDP is blocked (ICE-TCP); default: none.",
     )
     public_addresses: list[str] = Field(
-        default_factory=list, description="Addresses told to peers instead of the bound one (NAT)."
+        default_factory=list,
+        description="Addresses told to peers instead of the bound one; bound=public: NAT 1:1.",
     )
     ice_servers: list[IceServer] = Field(
         default_factory=list, description="Handed to clients in Link headers."

@@ -203,9 +203,12 @@ def http_certificate(gateway: Gateway) -> GivenCertificate | KeptCertificate | N
 
 def certificate_names(gateway: Gateway) -> list[str]:
     """Whatever a gateway may be called by those who come to it, the likeliest first."""
+    from relay.protocols.webrtc.addresses import public_of
+
     outside = [] if is_loopback(gateway.host) else own_addresses()
     chosen = [] if gateway.host in ("0.0.0.0", "::", "") else [gateway.host]
-    told = [*gateway.webrtc.public_addresses, urlsplit(gateway.public_url or "").hostname or ""]
+    public = map(public_of, gateway.webrtc.public_addresses)
+    told = [*public, urlsplit(gateway.public_url or "").hostname or ""]
     names = [*chosen, *outside, *told, "localhost", "127.0.0.1", "::1"]
     # A name that cannot be written in ASCII cannot be in a certificate.
     return [name for name in dict.fromkeys(names) if name and name.isascii()]

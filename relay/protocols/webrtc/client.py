@@ -67,7 +67,7 @@ async def _begin(
 ) -> tuple[_Link, str, Offering]:
     """POST the offer; the peer is not yet connecting."""
     chosen = settings or WebRtc(host="::" if "//[" in url else "0.0.0.0", port=0)
-    peers = await Peers.open(chosen)
+    peers = await Peers.open(chosen, calling=True)
     http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT))
     offering = Offering(peers, send=send, audio=audio)
     link = _Link(http, peers, Resource(http, url, token, ssl), offering.peer)

@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any, Final
 
 from relay.protocols.webrtc import native_library
-from relay.protocols.webrtc.datagrams import packed
+from relay.protocols.webrtc.datagrams import ours, sockaddr
 from relay.protocols.webrtc.dtls import SrtpError, protect_pointer
 from relay.protocols.webrtc.fanout import (
     MAX_PAYLOAD,
@@ -241,7 +241,7 @@ class NativeTrack(OutgoingTrack):
         """
         Args:
             keys: what ``Srtp.sending`` is, held as long as the native part may use it.
-            address: as a socket names it; None: nowhere.
+            address: as the port names it; None: nowhere.
         """
         ffi, native = self._sender.ffi, self.native
         streamed = keys is not None and address is not None and is_stream(address)
@@ -250,9 +250,11 @@ class NativeTrack(OutgoingTrack):
             native.srtp = ffi.NULL
             self._keys = None
             return
-        raw = packed(address)
+        raw, own = sockaddr(address), ours(address)
         native.address[0 : len(raw)] = raw
         native.address_length = len(raw)
+        native.ours[0 : len(own)] = own
+        native.ours_length = len(own)
         self._keys = keys
         native.srtp = ffi.cast("void *", keys.pointer)
 

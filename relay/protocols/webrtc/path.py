@@ -24,7 +24,8 @@ _MAX_TRANSACTIONS: Final = 64
 
 
 def is_stream(address: Address) -> bool:
-    """Whether it is the far end of a TCP connection: (host, port, "tcp")."""
+    """Whether it is the far end of a TCP connection: (host, port, "tcp"), or in the third place
+    the address of ours, where there are several."""
     return len(address) == 3
 
 
@@ -46,7 +47,7 @@ class Port(Protocol):
 
 @dataclass(eq=False, slots=True)
 class Path:
-    """One remote address of a session.
+    """One remote address of a session, and the address of ours that it writes to.
 
     Attributes:
         ours, theirs: the credentials in use on it. A client that has restarted may go on

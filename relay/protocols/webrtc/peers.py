@@ -47,14 +47,17 @@ class Peers:
         self._renew_certificate()
 
     @classmethod
-    async def open(cls, settings: WebRtc) -> Peers:
+    async def open(cls, settings: WebRtc, *, calling: bool = False) -> Peers:
         """Bind the port and make the certificate.
+
+        Args:
+            calling: it makes offers, and is not offered to; as ``UdpPort.open``.
 
         Raises:
             ConfigError: ``udp_bind``, ``tcp_bind``, ``public_address``, ``aiortc_version``.
         """
         check_hooks()
-        return cls(settings, *await open_ports(settings))
+        return cls(settings, *await open_ports(settings, calling=calling))
 
     def _renew_certificate(self) -> None:
         self.certificate = Certificate.generateCertificate()

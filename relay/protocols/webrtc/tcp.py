@@ -18,10 +18,16 @@ from typing import Final, cast
 
 from relay.config import WebRtc
 from relay.errors import ConfigError, ParseError
+from relay.protocols.webrtc.addresses import (
+    WILDCARDS,
+    candidates_of,
+    local_hosts,
+    told_addresses,
+)
 from relay.protocols.webrtc.framing import Deframer, frame
 from relay.protocols.webrtc.sdp import Candidate
 from relay.protocols.webrtc.stun import Address
-from relay.protocols.webrtc.udp import UdpPort, candidates_of, local_hosts
+from relay.protocols.webrtc.udp import UdpPort
 
 _log = logging.getLogger(__name__)
 
@@ -59,8 +65,8 @@ class _Connection(asyncio.Protocol):
         if not peer:
             self.transport.abort()  # gone before it was here
             return
-        self.address = (peer[0], peer[1], "tcp")
         sock = self.transport.get_extra_info("socket")
+        self.address = (peer[0], peer[1], self._port.name_of(self.transport))
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MAX_UNREAD)
@@ -136,9 +142,10 @@ class _Connection(asyncio.Protocol):
 class TcpPort:
     """A listening TCP socket beside the UDP port, whose sessions it shares."""
 
-    def __init__(self, udp: UdpPort) -> None:
+    def __init__(self, udp: UdpPort, host: str) -> None:
         self.udp = udp
         self.port = 0
+        self._several = host in WILDCARDS
         self._server: asyncio.Server | None = None
         self._connections: set[_Connection] = set()
         self._unknown: dict[_Connection, None] = {}
@@ -151,7 +158,7 @@ class TcpPort:
         Raises:
             ConfigError: ``tcp_bind``, the address cannot be bound.
         """
-        made = cls(udp)
+        made = cls(udp, host)
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
@@ -173,6 +180,12 @@ class TcpPort:
 
     def __len__(self) -> int:
         return len(self._connections)
+
+    def name_of(self, transport: asyncio.Transport) -> str:
+        """The third part of an address of ``path.is_stream``: a router may use one port of its
+        own towards several of our addresses, for peers that have nothing to do with another."""
+        name = transport.get_extra_info("sockname") if self._several else None
+        return str(name[0]) if name else "tcp"
 
     def admit(self, connection: _Connection) -> bool:
         """Whether a new connection may stay."""
@@ -214,14 +227,19 @@ class TcpPort:
             connection.finish()
 
 
-async def open_ports(settings: WebRtc) -> tuple[UdpPort, TcpPort | None, list[Candidate]]:
+async def open_ports(
+    settings: WebRtc, *, calling: bool = False
+) -> tuple[UdpPort, TcpPort | None, list[Candidate]]:
     """All that peers are reached by, and how it is told to them.
+
+    Args:
+        calling: as ``UdpPort.open``.
 
     Raises:
         ConfigError: ``udp_bind``, ``tcp_bind``, ``public_address``.
     """
-    candidates_of(settings.public_addresses, 0)  # so that a wrong one binds nothing
-    udp = await UdpPort.open(settings.host, settings.port)
+    told = told_addresses(settings.public_addresses, settings.host)
+    udp = await UdpPort.open(settings.host, settings.port, calling=calling)
     if settings.native:
         udp.read_natively()
     tcp = None
@@ -231,5 +249,5 @@ async def open_ports(settings: WebRtc) -> tuple[UdpPort, TcpPort | None, list[Ca
         except ConfigError:
             udp.close()
             raise
-    hosts = settings.public_addresses or local_hosts(udp.host)
+    hosts = told or local_hosts(udp.host)
     return udp, tcp, candidates_of(hosts, udp.port, None if tcp is None else tcp.port)

@@ -1,7 +1,9 @@
 """The one UDP socket that all peers share.
 
 STUN requests find their session by our user name, responses by their transaction,
-everything else by its source address (RFC 7983 tells them apart by the first byte).
+everything else by its source address (RFC 7983 tells them apart by the first byte). Where the
+port is bound to all addresses of the machine, a source is named with the one of ours that it
+wrote to (``datagrams.py``), and answers leave from there.
 A datagram of a stranger costs one dictionary lookup and is answered by silence.
 """
 
@@ -19,10 +21,10 @@ from typing import Any, Final, Protocol
 
 from relay.errors import ConfigError, ParseError
 from relay.protocols.webrtc import stun
-from relay.protocols.webrtc.datagrams import DatagramReader
+from relay.protocols.webrtc.addresses import WILDCARDS
+from relay.protocols.webrtc.datagrams import DatagramReader, leaving, names_ours, tell_ours
 from relay.protocols.webrtc.native_receive import NativeReceiver
 from relay.protocols.webrtc.path import SILENCE, Path, is_stream
-from relay.protocols.webrtc.sdp import Candidate
 from relay.protocols.webrtc.sources import Sources
 from relay.protocols.webrtc.stun import Address, Message
 
@@ -105,8 +107,11 @@ class UdpPort:
         self._loop.add_reader(self._watched, self._read)
 
     @classmethod
-    async def open(cls, host: str, port: int) -> UdpPort:
+    async def open(cls, host: str, port: int, *, calling: bool = False) -> UdpPort:
         """Bind; port 0 takes a free one. ``::`` serves IPv4 too.
+
+        Args:
+            calling: we write first, and the kernel chooses each time which address of ours from.
 
         Raises:
             ConfigError: ``udp_bind``, the address cannot be bound.
@@ -120,6 +125,8 @@ class UdpPort:
                     sock.setsockopt(socket.SOL_SOCKET, option, BUFFER)
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            if host in WILDCARDS and not calling:
+                tell_ours(sock)
             sock.bind((host, port))
         except OSError as error:
             sock.close()
@@ -157,7 +164,10 @@ class UdpPort:
             self._stream(data, address)
             return
         try:
-            self._socket.sendto(data, address)
+            if names_ours(address):
+                self._socket.sendmsg([data], *leaving(address))
+            else:
+                self._socket.sendto(data, address)
         except OSError:
             self.statistics.unsent += 1
         else:
@@ -168,6 +178,8 @@ class UdpPort:
         send, statistics = self._socket.sendto, self.statistics
         if is_stream(address):
             return lambda data: self._stream(data, address)
+        if names_ours(address):
+            return lambda data: self.sendto(data, address)
 
         def transmit(data: bytes) -> None:
             try:
@@ -342,54 +354,3 @@ class UdpPort:
             if self.native is not None:
                 self.native.close()
             self._socket.close()
-
-
-def candidates_of(hosts: list[str], port: int, tcp_port: int | None = None) -> list[Candidate]:
-    """Host candidates, in order of preference; IPv4 first, as some clients read one only.
-
-    Those of TCP stand behind all of UDP, and below them (RFC 6544 section 4.2).
-
-    Raises:
-        ConfigError: ``public_address``, one of them is not a literal address.
-    """
-    for host in hosts:
-        try:
-            ipaddress.ip_address(host)
-        except ValueError as error:
-            message = f"webrtc.public_addresses: {host!r} is not an IP address"
-            raise ConfigError(message, code="public_address") from error
-    ordered = sorted(hosts, key=lambda host: ":" in host)
-    found = [
-        Candidate(str(index + 1), (126 << 24) + ((65535 - index) << 8) + 255, host, port)
-        for index, host in enumerate(ordered)
-    ]
-    if tcp_port is None:
-        return found
-    count = len(ordered)
-    return found + [
-        Candidate(str(count + index + 1), _passive(index), host, tcp_port, tcptype="passive")
-        for index, host in enumerate(ordered)
-    ]
-
-
-def _passive(index: int) -> int:
-    """The priority of a passive TCP candidate: type preference 90, direction preference 4."""
-    return (90 << 24) + (((4 << 13) + 8191 - index) << 8) + 255
-
-
-def local_hosts(bound: str) -> list[str]:
-    """What a bound address is to be told as; a wildcard becomes the outward addresses."""
-    if bound not in ("0.0.0.0", "::"):
-        return [bound]
-    hosts: list[str] = []
-    probes = [(socket.AF_INET, "192.0.2.1")]
-    if bound == "::":
-        probes.append((socket.AF_INET6, "2001:db8::1"))
-    for family, target in probes:
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            try:
-                probe.connect((target, 9))  # chooses a route; sends nothing
-            except OSError:
-                continue
-            hosts.append(probe.getsockname()[0])
-    return hosts or ["127.0.0.1"]

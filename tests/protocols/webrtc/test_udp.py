@@ -14,7 +14,7 @@ from relay.errors import ConfigError
 from relay.protocols.webrtc import stun
 from relay.protocols.webrtc.ice import IceSession
 from relay.protocols.webrtc.path import Path
-from relay.protocols.webrtc.udp import BUFFER, UdpPort, candidates_of, local_hosts
+from relay.protocols.webrtc.udp import BUFFER, UdpPort
 
 
 @pytest.fixture
@@ -186,23 +186,3 @@ async def test_any_datagram(port: UdpPort, data: bytes) -> None:
     port._stun(data, path.address, 0.0)
     assert session.selected is None
     session.close()
-
-
-def test_candidates_are_ordered_and_ipv4_comes_first() -> None:
-    made = candidates_of(["2001:db8::1", "198.51.100.1", "10.0.0.1"], 7)
-    assert [c.host for c in made] == ["198.51.100.1", "10.0.0.1", "2001:db8::1"]
-    assert made[0].priority == 2130706431
-    assert made == sorted(made, key=lambda c: -c.priority)
-
-
-def test_a_name_is_no_public_address() -> None:
-    with pytest.raises(ConfigError, match=r"gateway\.example") as caught:
-        candidates_of(["198.51.100.1", "gateway.example"], 7)
-    assert caught.value.code == "public_address"
-
-
-def test_a_wildcard_is_told_as_an_address_that_can_be_reached() -> None:
-    assert local_hosts("127.0.0.1") == ["127.0.0.1"]
-    hosts = local_hosts("0.0.0.0")
-    assert hosts
-    assert "0.0.0.0" not in hosts

@@ -62,7 +62,7 @@ struct fan_out {
     struct mmsghdr headers[MESSAGES];
     struct iovec vectors[MESSAGES];
     union {
-        char bytes[CMSG_SPACE(sizeof(uint16_t))];
+        char bytes[CMSG_SPACE(sizeof(uint16_t)) + CMSG_SPACE(sizeof(struct in6_pktinfo))];
         struct cmsghdr align;
     } controls[MESSAGES];
     uint8_t arena[ARENA];
@@ -102,6 +102,34 @@ static void put32(uint8_t *at, uint32_t value)
     put16(at + 2, (uint16_t)value);
 }
 
+static void put_control(struct msghdr *header, int level, int type, const void *data, size_t length)
+{
+    struct cmsghdr *control =
+        (struct cmsghdr *)((char *)header->msg_control + header->msg_controllen);
+
+    control->cmsg_level = level;
+    control->cmsg_type = type;
+    control->cmsg_len = CMSG_LEN(length);
+    memcpy(CMSG_DATA(control), data, length);
+    header->msg_controllen += CMSG_SPACE(length);
+}
+
+/* Say which of our addresses a message leaves from, where that is not left to the kernel. */
+static void leave_from(struct msghdr *header, const struct fan_track *track)
+{
+    if (track->ours_length == sizeof(struct in_addr)) {
+        struct in_pktinfo four = {0};
+
+        memcpy(&four.ipi_spec_dst, track->ours, sizeof four.ipi_spec_dst);
+        put_control(header, IPPROTO_IP, IP_PKTINFO, &four, sizeof four);
+    } else if (track->ours_length == sizeof(struct in6_addr)) {
+        struct in6_pktinfo six = {0};
+
+        memcpy(&six.ipi6_addr, track->ours, sizeof six.ipi6_addr);
+        put_control(header, IPPROTO_IPV6, IPV6_PKTINFO, &six, sizeof six);
+    }
+}
+
 static void prepare(struct fan_out *out, unsigned index)
 {
     const struct message *message = &out->messages[index];
@@ -114,36 +142,33 @@ static void prepare(struct fan_out *out, unsigned index)
     header->msg_namelen = message->track->address_length;
     header->msg_iov = &out->vectors[index];
     header->msg_iovlen = 1;
-    if (message->segments > 1) {
-        struct cmsghdr *control;
-
+    if (message->segments > 1 || message->track->ours_length > 0) {
         header->msg_control = out->controls[index].bytes;
-        header->msg_controllen = sizeof out->controls[index].bytes;
-        control = CMSG_FIRSTHDR(header);
-        control->cmsg_level = SOL_UDP;
-        control->cmsg_type = UDP_SEGMENT;
-        control->cmsg_len = CMSG_LEN(sizeof(uint16_t));
-        memcpy(CMSG_DATA(control), &message->segment, sizeof(uint16_t));
+        if (message->segments > 1)
+            put_control(header, SOL_UDP, UDP_SEGMENT, &message->segment, sizeof message->segment);
+        leave_from(header, message->track);
     }
 }
 
-/* The packets of a message, each by itself. */
-static void send_singly(struct fan_out *out, const struct message *message, struct fan_counts *counts)
+/* The packets of a prepared message, each by itself. */
+static void send_singly(struct fan_out *out, unsigned index, struct fan_counts *counts)
 {
-    size_t at = 0;
+    const struct message *message = &out->messages[index];
+    struct msghdr *header = &out->headers[index].msg_hdr;
+    struct iovec *part = &out->vectors[index];
 
-    while (at < message->length) {
-        size_t length = message->length - at;
-
-        if (length > message->segment)
-            length = message->segment;
-        if (sendto(out->fd, message->start + at, length, 0,
-                   (const struct sockaddr *)message->track->address,
-                   message->track->address_length) < 0)
+    header->msg_control = out->controls[index].bytes;
+    header->msg_controllen = 0;
+    leave_from(header, message->track);
+    for (size_t at = 0; at < message->length; at += part->iov_len) {
+        part->iov_base = message->start + at;
+        part->iov_len = message->length - at;
+        if (part->iov_len > message->segment)
+            part->iov_len = message->segment;
+        if (sendmsg(out->fd, header, 0) < 0)
             counts->unsent++;
         else
             counts->sent++;
-        at += length;
     }
 }
 
@@ -176,10 +201,14 @@ static void flush(struct fan_out *out, struct fan_counts *counts)
         }
         if (out->messages[done].segments > 1 &&
             (errno == EIO || errno == EINVAL || errno == EMSGSIZE || errno == ENOPROTOOPT)) {
-            /* EMSGSIZE is of one way; the others are of the machine. */
-            if (errno != EMSGSIZE)
+            /* EMSGSIZE is of one way, and EINVAL may be of an address that is ours no more; what
+             * only cutting hinders is of the machine. */
+            int one_way = errno == EMSGSIZE;
+            uint64_t before = counts->sent;
+
+            send_singly(out, done, counts);
+            if (!one_way && counts->sent > before)
                 out->no_segments = 1;
-            send_singly(out, &out->messages[done], counts);
         } else {
             counts->unsent += out->messages[done].segments;
         }

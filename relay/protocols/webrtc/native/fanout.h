@@ -26,6 +26,8 @@ struct fan_track {
                                  * extension begins with its element, two bytes long. */
     uint8_t address[28];        /* struct sockaddr_in or sockaddr_in6 */
     uint32_t address_length;
+    uint32_t ours_length;       /* 4, 16, or 0: the kernel chooses which of our addresses */
+    uint8_t ours[16];           /* that what is sent leaves from */
     uint32_t ssrc;
     uint32_t offset;            /* of this track's timestamps to the rendition's */
     uint32_t timestamp;         /* of the last frame, on the rendition's line */

@@ -36,6 +36,8 @@
 #define CLOCK 90000.0
 #define LONGEST_STEP 5.0       /* seconds; a longer one is a jump of the sender's clock */
 #define KEY sizeof(((struct rx_stream *)0)->key)
+#define HASHED 24              /* bytes of it: all but an IPv6 address of ours */
+#define OURS 16                /* bytes of an address of ours */
 
 struct rx {
     int fd;
@@ -57,7 +59,13 @@ struct rx {
     struct rx_stream *table[ROUTES];
     struct mmsghdr headers[BATCH];
     struct iovec vectors[BATCH];
-    struct sockaddr_in6 addresses[BATCH];
+    size_t told;                /* bytes of ``controls``; 0: the socket does not tell to which
+                                   of our addresses a datagram came */
+    union {
+        char bytes[CMSG_SPACE(sizeof(struct in6_pktinfo))];
+        struct cmsghdr align;
+    } controls[BATCH];
+    _Alignas(8) uint8_t names[BATCH][sizeof(struct sockaddr_in6) + OURS + 4];
     _Alignas(16) uint8_t datagrams[BATCH][DATAGRAM];
 };
 
@@ -82,7 +90,7 @@ static uint32_t get32(const uint8_t *at)
 /* -- where datagrams come from ----------------------------------------------------------- */
 
 /* 0, or -1 for another family. */
-static int make_key(uint8_t *key, const void *address, uint32_t length)
+static int make_key(uint8_t *key, const uint8_t *address, uint32_t length)
 {
     sa_family_t family;
 
@@ -97,6 +105,8 @@ static int make_key(uint8_t *key, const void *address, uint32_t length)
         key[0] = 4;
         memcpy(key + 2, &four.sin_port, 2);
         memcpy(key + 4, &four.sin_addr, 4);
+        if (length >= sizeof four + sizeof four.sin_addr)
+            memcpy(key + 8, address + sizeof four, sizeof four.sin_addr);
         return 0;
     }
     if (family == AF_INET6 && length >= sizeof(struct sockaddr_in6)) {
@@ -107,16 +117,46 @@ static int make_key(uint8_t *key, const void *address, uint32_t length)
         memcpy(key + 2, &six.sin6_port, 2);
         memcpy(key + 4, &six.sin6_addr, 16);
         memcpy(key + 20, &six.sin6_scope_id, 4);
+        if (length >= sizeof six + OURS)
+            memcpy(key + HASHED, address + sizeof six, OURS);
         return 0;
     }
     return -1;
+}
+
+/* The length of a datagram's name, with our address behind it where that is told. */
+static uint32_t name_length(struct rx *rx, uint32_t at)
+{
+    struct msghdr *header = &rx->headers[at].msg_hdr;
+    uint32_t length = header->msg_namelen;
+    const struct cmsghdr *control;
+
+    if (rx->told == 0 || (control = CMSG_FIRSTHDR(header)) == NULL)
+        return length;
+    if (control->cmsg_level == IPPROTO_IP && control->cmsg_type == IP_PKTINFO &&
+        length == sizeof(struct sockaddr_in)) {
+        struct in_pktinfo four;
+
+        memcpy(&four, CMSG_DATA(control), sizeof four);
+        memcpy(rx->names[at] + length, &four.ipi_spec_dst, sizeof four.ipi_spec_dst);
+        return length + (uint32_t)sizeof four.ipi_spec_dst;
+    }
+    if (control->cmsg_level == IPPROTO_IPV6 && control->cmsg_type == IPV6_PKTINFO &&
+        length == sizeof(struct sockaddr_in6)) {
+        struct in6_pktinfo six;
+
+        memcpy(&six, CMSG_DATA(control), sizeof six);
+        memcpy(rx->names[at] + length, &six.ipi6_addr, OURS);
+        return length + OURS;
+    }
+    return length;
 }
 
 static uint32_t slot_of(const struct rx *rx, const uint8_t *key)
 {
     uint64_t hash = rx->seed;
 
-    for (size_t at = 0; at < KEY; at += 8) {
+    for (size_t at = 0; at < HASHED; at += 8) {
         uint64_t word;
 
         memcpy(&word, key + at, 8);
@@ -392,8 +432,10 @@ uint32_t rx_read(struct rx *rx, double now)
 {
     int count;
 
-    for (int at = 0; at < BATCH; at++)
-        rx->headers[at].msg_hdr.msg_namelen = sizeof rx->addresses[at];
+    for (int at = 0; at < BATCH; at++) {
+        rx->headers[at].msg_hdr.msg_namelen = sizeof(struct sockaddr_in6);
+        rx->headers[at].msg_hdr.msg_controllen = rx->told;
+    }
     count = recvmmsg(rx->fd, rx->headers, BATCH, MSG_DONTWAIT, NULL);
     rx->now = now;
     rx->at = 0;
@@ -431,8 +473,8 @@ static int datagram(struct rx *rx, struct rx_event *event, uint32_t length)
 {
     event->data = rx->datagrams[rx->at];
     event->length = length;
-    event->address = (const uint8_t *)&rx->addresses[rx->at];
-    event->address_length = rx->headers[rx->at].msg_hdr.msg_namelen;
+    event->address = rx->names[rx->at];
+    event->address_length = name_length(rx, rx->at);
     rx->at++;
     return RX_DATAGRAM;
 }
@@ -557,8 +599,7 @@ int rx_next(struct rx *rx, struct rx_event *event)
         int told;
 
         if (length < HEADER || length > LARGEST || data[0] < 128 || data[0] > 191 ||
-            make_key(key, &rx->addresses[rx->at],
-                     rx->headers[rx->at].msg_hdr.msg_namelen) != 0 ||
+            make_key(key, rx->names[rx->at], name_length(rx, rx->at)) != 0 ||
             (stream = find(rx, key, &where)) == NULL)
             return datagram(rx, event, length);
         if (!within_budget(rx, stream)) {
@@ -582,6 +623,20 @@ size_t rx_stream_size(void)
     return sizeof(struct rx_stream);
 }
 
+/* Whether the socket says to which of our addresses a datagram came. */
+static int tells(int fd)
+{
+    int four = 0, six = 0;
+    socklen_t length = sizeof four;
+
+    if (getsockopt(fd, IPPROTO_IP, IP_PKTINFO, &four, &length) != 0)
+        four = 0;
+    length = sizeof six;
+    if (getsockopt(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, &six, &length) != 0)
+        six = 0;
+    return four || six;
+}
+
 struct rx *rx_new(int fd, rx_unprotect unprotect, uint64_t seed, double rate, double burst)
 {
     struct rx *rx = calloc(1, sizeof *rx);
@@ -589,6 +644,7 @@ struct rx *rx_new(int fd, rx_unprotect unprotect, uint64_t seed, double rate, do
     if (rx == NULL)
         return NULL;
     rx->fd = fd;
+    rx->told = tells(fd) ? sizeof rx->controls[0].bytes : 0;
     rx->epoll = rx->timer = -1;
     rx->unprotect = unprotect;
     rx->seed = seed;
@@ -601,7 +657,8 @@ struct rx *rx_new(int fd, rx_unprotect unprotect, uint64_t seed, double rate, do
         rx->vectors[at].iov_len = DATAGRAM;
         header->msg_iov = &rx->vectors[at];
         header->msg_iovlen = 1;
-        header->msg_name = &rx->addresses[at];
+        header->msg_name = rx->names[at];
+        header->msg_control = rx->controls[at].bytes;
     }
     return rx;
 }

@@ -51,7 +51,7 @@ struct rx_stream {
     uint8_t active;             /* packets in order stay here; else all go to Python */
     uint8_t routed;
     uint32_t batch;             /* the last one that went on with its picture */
-    uint8_t key[24];            /* where it comes from */
+    uint8_t key[40];            /* where it comes from, and to */
     uint64_t joined;            /* packets of whole access units, since Python last looked */
     uint64_t octets;            /* of their payloads */
     double jitter;              /* in ticks of 90 kHz (RFC 3550 A.8), once a timestamp */
@@ -75,7 +75,8 @@ struct rx_event {
     const uint8_t *data;        /* a datagram, or an access unit in Annex B; good until the
                                    next call */
     uint32_t length;
-    const uint8_t *address;     /* of a datagram: struct sockaddr */
+    const uint8_t *address;     /* of a datagram: struct sockaddr, and behind it the one of our
+                                   addresses that it came to, where the socket tells it */
     uint32_t address_length;
     struct rx_stream *stream;   /* of the others */
     double arrival;             /* of a unit: of its last packet */
@@ -104,7 +105,8 @@ int rx_next(struct rx *rx, struct rx_event *event);
 struct rx_stream *rx_open(struct rx *rx, void *srtp, uint8_t payload_type, uint8_t extension,
                           uint32_t number);
 void rx_close(struct rx *rx, struct rx_stream *stream);
-/* Nothing is missing: from ``next`` on, packets of that address and SSRC stay here. 0, or -1
+/* Addresses are as in an event.
+ * Nothing is missing: from ``next`` on, packets of that address and SSRC stay here. 0, or -1
  * when there is no room for the address. */
 int rx_resume(struct rx *rx, struct rx_stream *stream, const uint8_t *address, uint32_t length,
               uint32_t ssrc, uint16_t next);

@@ -54,7 +54,9 @@ MAX_PAYLOADS: Final = 1 << 15
 _HEAD: Final = struct.Struct("!IB")
 _UNIT: Final = struct.Struct("!IBBqdH")
 _PLACE: Final = struct.Struct("!BHIIB")
-_IPV4, _IPV6, _STREAM = range(3)
+_IPV4, _IPV6, _STREAM, _OURS = range(4)
+_KINDS: Final = {2: _IPV4, 3: _STREAM, 4: _IPV6, 5: _OURS}
+"""By the length of an address; _STREAM and _OURS end in the address of ours."""
 _CODECS: Final = (Codec.H264, Codec.OPUS)
 _KEYFRAME: Final = 1
 _KEPT: Final = 2
@@ -134,16 +136,16 @@ def _whole(kind: int, body: bytes) -> bytes:
 def pack_address(address: Address) -> bytes:
     """
     Raises:
-        ParseError: it is no address of a socket, nor of ``path.is_stream``.
+        ParseError: it is no address as the port names them.
     """
     try:
         host: bytes = address[0].encode("ascii")
-        if len(address) == 2:
-            return _PLACE.pack(_IPV4, address[1], 0, 0, len(host)) + host
-        if len(address) == 3:
-            return _PLACE.pack(_STREAM, address[1], 0, 0, len(host)) + host
-        return _PLACE.pack(_IPV6, address[1], address[2], address[3], len(host)) + host
-    except (AttributeError, IndexError, UnicodeEncodeError, struct.error) as error:
+        kind = _KINDS[len(address)]
+        flow, scope = (0, 0) if kind in (_IPV4, _STREAM) else address[2:4]
+        if kind in (_STREAM, _OURS):
+            host += b" " + address[-1].encode("ascii")
+        return _PLACE.pack(kind, address[1], flow, scope, len(host)) + host
+    except (AttributeError, LookupError, UnicodeEncodeError, struct.error) as error:
         raise ParseError(f"no address: {address!r}") from error
 
 
@@ -230,8 +232,11 @@ def _address(packed: bytes) -> Address:
         return (host, port)
     if kind == _IPV6:
         return (host, port, flow, scope)
+    far, _, ours = host.partition(" ")
     if kind == _STREAM:
-        return (host, port, "tcp")
+        return (far, port, ours)
+    if kind == _OURS:
+        return (far, port, flow, scope, ours)
     raise ParseError(f"an address of kind {kind}")
 
 
