@@ -170,10 +170,14 @@ class Egress:
 
     async def close(self, rendition: str, reason: str) -> None:
         """End a rendition: each viewer is told. Unknown ones are ended already."""
+        self.end(rendition, reason)
+
+    def end(self, rendition: str, reason: str) -> None:
+        """``close`` for callers that cannot wait; nothing in it waits anyway."""
         known = self._renditions.pop(rendition, None)
         if known is not None:
             for session in list(known.sessions.values()):
-                await session.close(reason)
+                session.peer.end(reason)
         if not self._renditions and self._timer is not None:
             self._timer.cancel()
             self._timer = None

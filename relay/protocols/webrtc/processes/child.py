@@ -15,7 +15,6 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Awaitable
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -168,25 +167,21 @@ class Child:
             case Forget():
                 self._egress.forget(str(message.rendition))
             case Shut():
-                self._begin(self._shut(message))
+                self._shut(message)
             case Goodbye():
                 self._finish(message.reason)
             case _:
                 self._finish(f"{type(message).__name__} does not come from a gateway")
-
-    def _begin(self, work: Awaitable[None]) -> None:
-        task: asyncio.Task[None] = asyncio.ensure_future(work)
-        self._calls.add(task)
-        task.add_done_callback(self._calls.discard)
 
     def _open(self, rendition: int) -> None:
         self._egress.open(
             str(rendition), on_keyframe_wanted=lambda: self.link.send(Wanted(rendition))
         )
 
-    async def _shut(self, message: Shut) -> None:
+    def _shut(self, message: Shut) -> None:
+        """At once: the next message may open it again."""
         self._skipping.discard(message.rendition)
-        await self._egress.close(str(message.rendition), message.reason)
+        self._egress.end(str(message.rendition), message.reason)
 
     def _unit(self, unit: Unit) -> None:
         """Send it on; what waited too long is left out up to the next key frame, but sound."""

@@ -15,7 +15,7 @@ from relay.protocols.webrtc.h264_payload import packetize
 from relay.protocols.webrtc.peer import PeerState
 from relay.protocols.webrtc.processes.session import FarSession
 from relay.protocols.webrtc.rtcp import Nack, PictureLoss, compound
-from tests.protocols.webrtc import encoded
+from tests.protocols.webrtc import encoded, offers
 from tests.protocols.webrtc.aiortc_client import connection, offer_of, reach
 from tests.protocols.webrtc.bridge import Bridge, only_tcp
 from tests.protocols.webrtc.processes.hall import SHOW, hall, until
@@ -83,6 +83,20 @@ async def test_a_viewer_elsewhere_asks_restarts_and_leaves() -> None:
         await until(lambda: not process.viewers)
         assert made.egress.count(SHOW) == 0
         assert not process.feeds  # nothing is sent where nobody watches
+
+
+async def test_an_offer_that_comes_as_the_last_viewer_leaves_is_answered_and_begins_anew() -> None:
+    async with hall(egress_processes=1) as made:
+        process = await made.started()
+        for _ in range(20):
+            made.picture(keyframe=True)
+            session = await made.egress.answer(SHOW, offers.viewer())
+            assert isinstance(session, FarSession)
+            await session.close("enough")
+        number = made.picture(keyframe=True)
+        viewer = await made.watcher(1)
+        await until(lambda: number in viewer.pictures)
+        assert [feed.viewers for feed in process.feeds.values()] == [1]
 
 
 async def test_a_restart_is_followed_by_the_viewer() -> None:
