@@ -12,6 +12,7 @@ from relay.protocols.webrtc.dtls import SrtpError
 from relay.protocols.webrtc.fanout import OutgoingTrack, log_identifier
 from relay.protocols.webrtc.link import Link
 from relay.protocols.webrtc.native_fanout import NativeSender, NativeSendLog
+from relay.protocols.webrtc.native_viewer import NativeViewer
 from relay.protocols.webrtc.negotiation import TrackParameters
 from relay.protocols.webrtc.path import is_stream
 from relay.protocols.webrtc.peer import Peer, PeerState
@@ -83,6 +84,44 @@ class EgressSession(Session):
         for track in (self.viewer.video, self.viewer.audio):
             if track is not None:
                 track.route(self.peer.sending, self.peer.address)
+        self._hear()
+
+    def _hear(self) -> None:
+        """Have what it sends read natively, where that is built and it comes by UDP."""
+        peer, path = self.peer, self.peer.ice.selected
+        if peer.receiving is None or path is None or is_stream(path.address):
+            if peer.hearing is not None:
+                peer.hearing.close()
+                peer.hearing = None
+            return
+        if peer.hearing is None and peer.native is not None:
+            tracks = (self.viewer.video, self.viewer.audio)
+            video, audio = (0 if track is None else track.ssrc for track in tracks)
+            peer.hearing = NativeViewer(
+                peer.native, peer.receiving, peer.rtcp_trailer, (video, audio), peer.on_rtcp
+            )
+        if peer.hearing is not None:
+            peer.hearing.hear(path)
+            self.attend()
+
+    def attend(self) -> None:
+        """To be called now and then: what was read natively is looked at."""
+        hearing, ice = self.peer.hearing, self.peer.ice
+        if hearing is not None:
+            self._take_reports()
+            ice.statistics.answered += hearing.count(self.peer.statistics)
+            hearing.settle(moving=ice.controlling or ice.credentials.several)
+            self._expect()
+
+    def _take_reports(self) -> None:
+        if self.peer.hearing is not None:
+            for at, block in self.peer.hearing.reports():
+                self.viewer.note_report(block, at)
+
+    def _expect(self) -> None:
+        link = self.viewer.link
+        if self.peer.hearing is not None:
+            self.peer.hearing.expect(calm=link.calm, look_at=link.look_at)
 
     @property
     def streamed(self) -> bool:
@@ -99,6 +138,7 @@ class EgressSession(Session):
             self._audience.drop(self)
 
     def statistics(self, now: float) -> ViewerStatistics:
+        self.attend()
         viewer, counters = self.viewer, self.viewer.counters
         tracks = [track for track in (viewer.video, viewer.audio) if track is not None]
         at, link = viewer.connected_at, viewer.link
@@ -132,6 +172,11 @@ class EgressSession(Session):
             self.peer.send_rtcp(compound([*reports, names]))
 
     def _on_rtcp(self, data: bytes, now: float) -> None:
+        self._take_reports()  # they came before it
+        self._take_rtcp(data, now)
+        self._expect()
+
+    def _take_rtcp(self, data: bytes, now: float) -> None:
         viewer = self.viewer
         block = lone_report(data)
         if block is not None:

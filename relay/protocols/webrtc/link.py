@@ -82,6 +82,7 @@ class Link:
         stopped_at: since when the video is stopped; None: it is not.
         stops: how often it was.
         known: whether anything was ever heard of what the path carries.
+        look_at: until then feedback need not be read, all being well.
     """
 
     def __init__(self, log: SendLog | None) -> None:
@@ -93,7 +94,7 @@ class Link:
         self.known = False
         self._newest: tuple[int, float, int] | None = None  # number, sent, octets until it
         self._reference: int | None = None
-        self._look_at = -inf
+        self.look_at = -inf
         self._told_until: int | None = None  # the number behind all that was told
         self._reported: tuple[int, float] | None = None
         self._bad_since = inf
@@ -104,11 +105,16 @@ class Link:
         self._train_times: list[float] = []
         self._carries = 0.0  # bits a second, by the last train
 
+    @property
+    def calm(self) -> bool:
+        """Whether a report that tells of no loss would change nothing at once."""
+        return self.stopped_at is None and self._bad_since == inf
+
     # -- what is heard
 
     def passes_over(self, data: bytes, now: float) -> bool:
         """Whether this RTCP is feedback that need not be read now, all being well."""
-        if now >= self._look_at:
+        if now >= self.look_at:
             return False
         told = told_range(data)
         if told is None:
@@ -119,7 +125,7 @@ class Link:
     def leaves(self, data: bytes, now: float) -> bool:
         """The same of SRTCP as it came: the first header is in clear, and whether there is a
         second one its length tells. Nobody has vouched for it; it is lost like any other."""
-        if now >= self._look_at or data[1] != TRANSPORT_FEEDBACK or data[0] & 31 != TWCC_FORMAT:
+        if now >= self.look_at or data[1] != TRANSPORT_FEEDBACK or data[0] & 31 != TWCC_FORMAT:
             return False
         return len(data) - 4 - 4 * (data[2] << 8 | data[3]) in _SEALS
 
@@ -134,7 +140,7 @@ class Link:
         told = summarise(body)
         whole = told.received >= CALM_SHARE * (told.last + 1)
         calm = whole and self.stopped_at is None and self.estimator.queue < CALM_QUEUE
-        self._look_at = now + LOOK if calm else now
+        self.look_at = now + LOOK if calm else now
         reference = self._unwrap(told.reference)
         if self._train is not None:
             self._look_at_train(TransportFeedback.parse(body), reference * _REFERENCE)

@@ -17,6 +17,7 @@ from relay.protocols.webrtc.budget import BURST, RATE
 from relay.protocols.webrtc.datagrams import packed, unpacked
 from relay.protocols.webrtc.dtls import NativeKeys, protect_pointer
 from relay.protocols.webrtc.h264_payload import Assembled
+from relay.protocols.webrtc.native_viewer import NativeViewer
 from relay.protocols.webrtc.path import Path
 from relay.protocols.webrtc.peer_state import PeerStatistics
 from relay.protocols.webrtc.picture import Run
@@ -83,23 +84,35 @@ class NativeReceiver:
 
     Args:
         fd: of the socket; it stays the caller's, and open until ``close``.
-        unprotect: address of a function like libsrtp's ``srtp_unprotect``; that by default.
+        unprotect, unprotect_rtcp: addresses of functions like libsrtp's ``srtp_unprotect`` and
+            ``srtp_unprotect_rtcp``; those by default.
 
     Raises:
         MemoryError.
     """
 
-    def __init__(self, library: tuple[Any, Any], fd: int, unprotect: int | None = None) -> None:
+    def __init__(
+        self,
+        library: tuple[Any, Any],
+        fd: int,
+        unprotect: int | None = None,
+        unprotect_rtcp: int | None = None,
+    ) -> None:
         self.ffi, self.lib = library
         self._fd = fd
-        door = protect_pointer("srtp_unprotect") if unprotect is None else unprotect
-        opening = self.ffi.cast("rx_unprotect", door)
-        made = self.lib.rx_new(fd, opening, secrets.randbits(64), RATE, BURST)
+        rtp = protect_pointer("srtp_unprotect") if unprotect is None else unprotect
+        rtcp = protect_pointer("srtp_unprotect_rtcp") if unprotect_rtcp is None else unprotect_rtcp
+        doors = self.ffi.new("struct rx_doors *")
+        doors.rtp = self.ffi.cast("rx_unprotect", rtp)
+        doors.rtcp = self.ffi.cast("rx_unprotect", rtcp)
+        made = self.lib.rx_new(fd, doors[0], secrets.randbits(64), RATE, BURST)
         if made == self.ffi.NULL:
             raise MemoryError("no memory for the native receiver")
         self.rx = self.ffi.gc(made, self.lib.rx_free)
         self._event = self.ffi.new("struct rx_event *")
+        self._counts = self.lib.rx_count(self.rx)
         self._lanes: dict[int, Lane] = {}
+        self._viewers: dict[int, NativeViewer] = {}
         self._number = 0
         self._names: dict[bytes, Address] = {}
         self._open = True
@@ -122,13 +135,32 @@ class NativeReceiver:
         Returns:
             How many datagrams there were.
         """
+        count: int = self.lib.rx_read(self.rx, now)
+        self._deal(datagram)
+        return count
+
+    def put(
+        self,
+        data: bytes,
+        address: Address,
+        datagram: Callable[[bytes, Address, float], None],
+        now: float,
+    ) -> None:
+        """Deal with one that somebody else has read."""
+        raw = packed(address)
+        self.lib.rx_put(self.rx, data, len(data), raw, len(raw), now)
+        self._deal(datagram)
+
+    def _deal(self, datagram: Callable[[bytes, Address, float], None]) -> None:
         ffi, lib, rx, event = self.ffi, self.lib, self.rx, self._event
-        count: int = lib.rx_read(rx, now)
         kind = lib.rx_next(rx, event)
         while kind:
             if kind == 1:
                 data = bytes(ffi.buffer(event.data, event.length))
                 datagram(data, self._name(event), event.arrival)
+            elif kind == 5:
+                packet = ffi.buffer(event.data, event.length)[:]
+                self._viewers[event.viewer.number].said(packet, event.arrival)
             else:
                 lane = self._lanes[event.stream.number]
                 if kind == 3:
@@ -140,10 +172,18 @@ class NativeReceiver:
             if not self._open:
                 break
             kind = lib.rx_next(rx, event)
-        return count
+
+    def answers(self) -> tuple[int, int]:
+        """Answers to viewers' checks since the last call: sent, and that could not be."""
+        counts = self._counts
+        if not counts.sent and not counts.unsent:
+            return 0, 0
+        found = (counts.sent, counts.unsent)
+        counts.sent = counts.unsent = 0
+        return found
 
     def _name(self, event: Any) -> Address:
-        """The source of a datagram, as Python's sockets name it."""
+        """The source of a datagram, as ``DatagramReader`` names it."""
         raw = bytes(self.ffi.buffer(event.address, event.address_length))
         name = self._names.get(raw)
         if name is None:
@@ -167,8 +207,15 @@ class NativeReceiver:
         self._lanes[self._number] = lane
         return lane
 
+    def admit(self, viewer: NativeViewer) -> int:
+        """Have a number for it; ``dropped`` ends that."""
+        self._number += 1
+        self._viewers[self._number] = viewer
+        return self._number
+
     def dropped(self, number: int) -> None:
         self._lanes.pop(number, None)
+        self._viewers.pop(number, None)
 
     def forget(self, address: Address) -> None:
         """Nothing from that address is the common case any more."""
@@ -275,8 +322,8 @@ class Lane:
         """Add what came to nothing since the last call."""
         if (stream := self._stream) is not None:
             statistics.refused += stream.refused
-            statistics.limited += stream.limited
-            stream.refused = stream.limited = 0
+            statistics.limited += stream.route.limited
+            stream.refused = stream.route.limited = 0
 
     def _heard(self, now: float) -> None:
         if self.path is not None:

@@ -19,6 +19,7 @@ from relay.protocols.webrtc.budget import Budget
 from relay.protocols.webrtc.dtls import Dtls, NativeKeys, SrtpError
 from relay.protocols.webrtc.ice import IceSession
 from relay.protocols.webrtc.native_receive import NativeReceiver
+from relay.protocols.webrtc.native_viewer import NativeViewer
 from relay.protocols.webrtc.negotiation import Negotiated, TrackParameters
 from relay.protocols.webrtc.path import Path, ignore
 from relay.protocols.webrtc.peer_state import PEER_STATES, PeerState, PeerStatistics
@@ -68,6 +69,7 @@ class Peer:
         sending: the keys of ``srtp_protect`` for native code; None unless CONNECTED.
         receiving: the keys that open what comes, likewise.
         heard: the path of the last datagram.
+        hearing: what native code hears of it, where it does.
         close_reason: why it is CLOSED.
     """
 
@@ -88,7 +90,8 @@ class Peer:
         self.sending: NativeKeys | None = None
         self.receiving: NativeKeys | None = None
         self.heard: Path | None = None
-        self.heard_ssrc = self.heard_rtcp = b""
+        self.heard_ssrc = self._heard_rtcp = b""
+        self.hearing: NativeViewer | None = None
         self.rtcp_trailer = 0
         self.statistics = PeerStatistics()
         self.agreed: Negotiated | None = None
@@ -131,6 +134,12 @@ class Peer:
     def address(self) -> Address | None:
         """Where the peer is now."""
         return self.ice.selected.address if self.ice.selected is not None else None
+
+    @property
+    def heard_rtcp(self) -> bytes:
+        """The last RTCP packet that was authentic, as it came: its head and its end at least."""
+        native = self.hearing.last_rtcp if self.hearing is not None else b""
+        return native or self._heard_rtcp
 
     @property
     def native(self) -> NativeReceiver | None:
@@ -258,7 +267,7 @@ class Peer:
             return False
         self.statistics.unprotected += 1
         if is_rtcp:
-            self.heard_rtcp = data
+            self._heard_rtcp = data
             self.on_rtcp(packet, now)
         else:
             self.heard_ssrc = data[8:12]
@@ -272,6 +281,8 @@ class Peer:
         reports once, if at all: that is taken at once.
         """
         path, is_rtcp = self.ice.selected, 191 < data[1] < 224
+        if path is not None:
+            path.refresh()
         if path is None or not (is_rtcp or now - path.seen > _DOUBT):
             return False
         if not self._media(data, now):

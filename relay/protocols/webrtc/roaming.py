@@ -34,13 +34,16 @@ class Roamer(Protocol):
 
     Attributes:
         heard_ssrc: of the last media packet that was authentic, 4 bytes.
-        heard_rtcp: the last RTCP packet that was authentic, as it came: protected.
+        heard_rtcp: the last RTCP packet that was authentic, as it came: protected; its head and
+            its end at least.
         rtcp_trailer: the bytes of it from the index on.
     """
 
     heard_ssrc: bytes
-    heard_rtcp: bytes
     rtcp_trailer: int
+
+    @property
+    def heard_rtcp(self) -> bytes: ...
 
     def roam(self, data: bytes, address: Address, now: float) -> bool:
         """Something under its SSRC has come from an unknown address: whether it is its own."""

@@ -243,6 +243,8 @@ class UdpPort:
         holder = self._by_address.get(address)
         if holder is path:
             return True
+        if isinstance(holder, Path):
+            holder.refresh()
         foreign = holder is not None and holder.session is not path.session
         if foreign and holder is not None and now - holder.seen < SILENCE:
             return False
@@ -280,6 +282,7 @@ class UdpPort:
     def _read(self) -> None:
         if self.native is not None:
             self.statistics.received += self.native.read(self._datagram, time.monotonic())
+            self.count(*self.native.answers())
             return
         now = time.monotonic()
         for data, address in self._datagrams.read():

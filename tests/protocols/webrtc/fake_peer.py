@@ -30,6 +30,8 @@ class FakePeer:
         self.video = video
         self.audio = audio
         self.native: NativeReceiver | None = None  # as where it is not built
+        self.hearing = None  # likewise
+        self.ice = SimpleNamespace(selected=None)
         self.receiving = SimpleNamespace(pointer=0)
         self.heard: Path | None = None
         self.heard_ssrc = b""

@@ -13,6 +13,8 @@
 #define _GNU_SOURCE
 #include "receive.h"
 
+#include "viewers.h"
+
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,8 +28,8 @@
 #define LARGEST 1500           /* bytes of a media packet */
 #define HEADER 12
 #define ONE_BYTE 0xBEDE
-#define ROUTES 4096            /* slots; a power of two */
-#define MOST_ROUTES 2048
+#define ROUTES 16384           /* slots; a power of two */
+#define MOST_ROUTES 8192
 #define TRAIN_PACKETS 2048
 #define TRAIN_BYTES (1u << 20)
 #define TELL_AT 200
@@ -35,7 +37,7 @@
 #define REST_NS 300000         /* until the rest of a picture that has begun is read */
 #define CLOCK 90000.0
 #define LONGEST_STEP 5.0       /* seconds; a longer one is a jump of the sender's clock */
-#define KEY sizeof(((struct rx_stream *)0)->key)
+#define KEY sizeof(((struct rx_route *)0)->key)
 #define HASHED 24              /* bytes of it: all but an IPv6 address of ours */
 #define OURS 16                /* bytes of an address of ours */
 
@@ -46,7 +48,8 @@ struct rx {
     uint8_t resting;            /* only the timer wakes now */
     uint32_t batch;             /* number of this one */
     uint32_t begun;             /* pictures that this batch went on with and did not end */
-    rx_unprotect unprotect;
+    struct rx_doors doors;
+    struct rx_counts counts;
     uint64_t seed;
     double rate;                /* packets a second of one publisher */
     double burst;
@@ -56,7 +59,7 @@ struct rx {
     double now;
     uint8_t *unit;
     size_t unit_room;
-    struct rx_stream *table[ROUTES];
+    struct rx_route *table[ROUTES];
     struct mmsghdr headers[BATCH];
     struct iovec vectors[BATCH];
     size_t told;                /* bytes of ``controls``; 0: the socket does not tell to which
@@ -166,7 +169,7 @@ static uint32_t slot_of(const struct rx *rx, const uint8_t *key)
     return (uint32_t)(hash >> 16) & (ROUTES - 1);
 }
 
-static struct rx_stream *find(const struct rx *rx, const uint8_t *key, uint32_t *where)
+static struct rx_route *find(const struct rx *rx, const uint8_t *key, uint32_t *where)
 {
     uint32_t slot = slot_of(rx, key);
 
@@ -177,13 +180,13 @@ static struct rx_stream *find(const struct rx *rx, const uint8_t *key, uint32_t 
 }
 
 /* Empty a slot, and move those behind it up that would not be found any more. */
-static void unroute(struct rx *rx, struct rx_stream *stream)
+static void unroute(struct rx *rx, struct rx_route *route)
 {
     uint32_t slot, hole;
 
-    if (!stream->routed || find(rx, stream->key, &hole) != stream)
+    if (!route->routed || find(rx, route->key, &hole) != route)
         return;
-    stream->routed = 0;
+    route->routed = 0;
     rx->routes--;
     rx->table[hole] = NULL;
     for (slot = (hole + 1) & (ROUTES - 1); rx->table[slot] != NULL;
@@ -445,20 +448,38 @@ uint32_t rx_read(struct rx *rx, double now)
     return rx->count;
 }
 
-/* As budget.py has it. */
-static int within_budget(const struct rx *rx, struct rx_stream *stream)
+void rx_put(struct rx *rx, const uint8_t *data, uint32_t length, const uint8_t *address,
+            uint32_t address_length, double now)
 {
-    if (stream->tokens < 1) {
-        stream->tokens += (rx->now - stream->refilled) * rx->rate;
-        if (stream->tokens > rx->burst)
-            stream->tokens = rx->burst;
-        stream->refilled = rx->now;
+    struct msghdr *header = &rx->headers[0].msg_hdr;
+
+    rx->now = now;
+    rx->at = 0;
+    rx->begun = 0;
+    rx->count = length <= DATAGRAM && address_length <= sizeof rx->names[0];
+    if (rx->count == 0)
+        return;
+    memcpy(rx->datagrams[0], data, length);
+    memcpy(rx->names[0], address, address_length);
+    header->msg_namelen = address_length;
+    header->msg_controllen = 0;
+    rx->headers[0].msg_len = length;
+}
+
+/* As budget.py has it. */
+static int within_budget(const struct rx *rx, struct rx_route *route)
+{
+    if (route->tokens < 1) {
+        route->tokens += (rx->now - route->refilled) * rx->rate;
+        if (route->tokens > rx->burst)
+            route->tokens = rx->burst;
+        route->refilled = rx->now;
     }
-    if (stream->tokens < 1) {
-        stream->limited++;
+    if (route->tokens < 1) {
+        route->limited++;
         return 0;
     }
-    stream->tokens -= 1;
+    route->tokens -= 1;
     return 1;
 }
 
@@ -495,7 +516,7 @@ static int media(struct rx *rx, struct rx_stream *stream, struct rx_event *event
         stream->packets == TRAIN_PACKETS || stream->used + received > TRAIN_BYTES)
         return yield(stream, event); /* and then this one, as it came */
     rx->at++;
-    if (rx->unprotect(stream->srtp, data, &length) != 0 || length < HEADER ||
+    if (rx->doors.rtp(stream->srtp, data, &length) != 0 || length < HEADER ||
         length > (int)received) {
         stream->refused++;
         return RX_IDLE;
@@ -588,27 +609,132 @@ void rx_unwatch(struct rx *rx)
 
 /* -- the next thing to tell -------------------------------------------------------------------- */
 
+static void put_control(struct msghdr *header, int level, int type, const void *data,
+                        size_t length)
+{
+    struct cmsghdr *control = CMSG_FIRSTHDR(header);
+
+    control->cmsg_level = level;
+    control->cmsg_type = type;
+    control->cmsg_len = CMSG_LEN(length);
+    memcpy(CMSG_DATA(control), data, length);
+    header->msg_controllen = CMSG_SPACE(length);
+}
+
+/* Answer the check that is looked at, from the address of ours that it came to. */
+static void answer(struct rx *rx, const uint8_t *data, uint32_t length)
+{
+    uint8_t *name = rx->names[rx->at];
+    uint32_t named = name_length(rx, rx->at);
+    struct iovec part = {(void *)data, length};
+    struct msghdr header = {.msg_name = name, .msg_iov = &part, .msg_iovlen = 1};
+    union {
+        char bytes[CMSG_SPACE(sizeof(struct in6_pktinfo))];
+        struct cmsghdr align;
+    } control = {{0}};
+    sa_family_t family;
+
+    memcpy(&family, name, sizeof family);
+    header.msg_namelen = family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
+    if (named > header.msg_namelen) {
+        const uint8_t *ours = name + header.msg_namelen;
+
+        header.msg_control = control.bytes;
+        header.msg_controllen = sizeof control.bytes;
+        if (family == AF_INET) {
+            struct in_pktinfo four = {0};
+
+            memcpy(&four.ipi_spec_dst, ours, sizeof four.ipi_spec_dst);
+            put_control(&header, IPPROTO_IP, IP_PKTINFO, &four, sizeof four);
+        } else {
+            struct in6_pktinfo six = {0};
+
+            memcpy(&six.ipi6_addr, ours, OURS);
+            put_control(&header, IPPROTO_IPV6, IPV6_PKTINFO, &six, sizeof six);
+        }
+    }
+    if (sendmsg(rx->fd, &header, MSG_DONTWAIT) < 0)
+        rx->counts.unsent++;
+    else
+        rx->counts.sent++;
+}
+
+/* Where a checking viewer is: 4 or 16 bytes, one of IPv4 behind a socket of both told as such. */
+static uint32_t host_of(const uint8_t *key, const uint8_t **host)
+{
+    static const uint8_t mapped[12] = {[10] = 0xFF, [11] = 0xFF};
+
+    *host = key + 4;
+    if (key[0] == 4)
+        return 4;
+    if (memcmp(*host, mapped, sizeof mapped) != 0)
+        return 16;
+    *host += sizeof mapped;
+    return 4;
+}
+
+/* A datagram of a viewer; RX_IDLE when there is nothing to tell of it. */
+static int viewer_said(struct rx *rx, struct rx_viewer *viewer, struct rx_event *event,
+                       uint32_t received)
+{
+    uint8_t *data = rx->datagrams[rx->at], reply[STUN_LONGEST_ANSWER];
+    int length = (int)received, told;
+    uint32_t replied = 0;
+    const uint8_t *host;
+
+    if (data[0] <= 3) {
+        uint32_t host_length = host_of(viewer->route.key, &host);
+
+        told = vw_check(viewer, data, received, host, host_length, viewer->route.key + 2,
+                        rx->now, reply, &replied);
+        if (replied > 0)
+            answer(rx, reply, replied);
+    } else if (data[1] < 192 || data[1] > 223) {
+        told = VW_PASS;
+    } else if (within_budget(rx, &viewer->route)) {
+        told = vw_hear(viewer, rx->doors.rtcp, data, &length, rx->now);
+    } else {
+        told = VW_DONE;
+    }
+    if (told == VW_PASS)
+        return datagram(rx, event, received);
+    rx->at++;
+    if (told == VW_DONE)
+        return RX_IDLE;
+    event->viewer = viewer;
+    event->data = data;
+    event->length = (uint32_t)length;
+    return RX_SAID;
+}
+
 int rx_next(struct rx *rx, struct rx_event *event)
 {
     event->arrival = rx->now;
     while (rx->at < rx->count) {
         uint32_t length = rx->headers[rx->at].msg_len, where;
         const uint8_t *data = rx->datagrams[rx->at];
-        struct rx_stream *stream;
+        struct rx_route *route;
         uint8_t key[KEY];
         int told;
 
-        if (length < HEADER || length > LARGEST || data[0] < 128 || data[0] > 191 ||
+        if (length < HEADER || length > LARGEST || data[0] > 191 ||
+            (data[0] > 3 && data[0] < 128) ||
             make_key(key, rx->names[rx->at], name_length(rx, rx->at)) != 0 ||
-            (stream = find(rx, key, &where)) == NULL)
+            (route = find(rx, key, &where)) == NULL || (!route->viewer && data[0] <= 3))
             return datagram(rx, event, length);
-        if (!within_budget(rx, stream)) {
-            rx->at++;
-            continue;
+        if (route->viewer) {
+            told = viewer_said(rx, (struct rx_viewer *)route, event, length);
+        } else {
+            struct rx_stream *stream = (struct rx_stream *)route;
+
+            if (!within_budget(rx, route)) {
+                rx->at++;
+                continue;
+            }
+            if (!stream->active || (data[1] >= 192 && data[1] <= 223))
+                return datagram(rx, event, length);
+            told = media(rx, stream, event, length);
         }
-        if (!stream->active || (data[1] >= 192 && data[1] <= 223))
-            return datagram(rx, event, length);
-        told = media(rx, stream, event, length);
         if (told != RX_IDLE)
             return told;
     }
@@ -637,7 +763,12 @@ static int tells(int fd)
     return four || six;
 }
 
-struct rx *rx_new(int fd, rx_unprotect unprotect, uint64_t seed, double rate, double burst)
+struct rx_counts *rx_count(struct rx *rx)
+{
+    return &rx->counts;
+}
+
+struct rx *rx_new(int fd, struct rx_doors doors, uint64_t seed, double rate, double burst)
 {
     struct rx *rx = calloc(1, sizeof *rx);
 
@@ -646,7 +777,7 @@ struct rx *rx_new(int fd, rx_unprotect unprotect, uint64_t seed, double rate, do
     rx->fd = fd;
     rx->told = tells(fd) ? sizeof rx->controls[0].bytes : 0;
     rx->epoll = rx->timer = -1;
-    rx->unprotect = unprotect;
+    rx->doors = doors;
     rx->seed = seed;
     rx->rate = rate;
     rx->burst = burst;
@@ -683,49 +814,96 @@ struct rx_stream *rx_open(struct rx *rx, void *srtp, uint8_t payload_type, uint8
     stream->payload_type = payload_type;
     stream->extension = extension;
     stream->number = number;
-    stream->tokens = rx->burst;
-    stream->refilled = rx->now;
+    stream->route.tokens = rx->burst;
+    stream->route.refilled = rx->now;
     return stream;
 }
 
 void rx_close(struct rx *rx, struct rx_stream *stream)
 {
-    unroute(rx, stream);
+    unroute(rx, &stream->route);
     free(stream->train);
     free(stream->bytes);
     free(stream);
 }
 
-int rx_resume(struct rx *rx, struct rx_stream *stream, const uint8_t *address, uint32_t length,
-              uint32_t ssrc, uint16_t next)
+/* Have an address led to ``route``, in place of whoever has it; 0, or -1. */
+static int lead(struct rx *rx, struct rx_route *route, const uint8_t *address, uint32_t length)
 {
     uint8_t key[KEY];
     uint32_t where;
+    struct rx_route *holder;
 
     if (make_key(key, address, length) != 0)
         return -1;
-    if (!stream->routed || memcmp(key, stream->key, KEY) != 0) {
-        struct rx_stream *holder;
-
-        unroute(rx, stream);
-        holder = find(rx, key, &where);
-        if (holder != NULL) {
-            holder->active = 0;
-            unroute(rx, holder);
-            find(rx, key, &where);
-        }
-        if (rx->routes >= MOST_ROUTES)
-            return -1;
-        memcpy(stream->key, key, KEY);
-        rx->table[where] = stream;
-        rx->routes++;
-        stream->routed = 1;
+    if (route->routed && memcmp(key, route->key, KEY) == 0)
+        return 0;
+    unroute(rx, route);
+    holder = find(rx, key, &where);
+    if (holder != NULL) {
+        if (!holder->viewer)
+            ((struct rx_stream *)holder)->active = 0;
+        unroute(rx, holder);
+        find(rx, key, &where);
     }
+    if (rx->routes >= MOST_ROUTES)
+        return -1;
+    memcpy(route->key, key, KEY);
+    rx->table[where] = route;
+    rx->routes++;
+    route->routed = 1;
+    return 0;
+}
+
+int rx_resume(struct rx *rx, struct rx_stream *stream, const uint8_t *address, uint32_t length,
+              uint32_t ssrc, uint16_t next)
+{
+    if (lead(rx, &stream->route, address, length) != 0)
+        return -1;
     stream->ssrc = ssrc;
     stream->next = next;
     stream->packets = 0;
     stream->used = 0;
     stream->active = 1;
+    return 0;
+}
+
+struct rx_viewer *rx_admit(struct rx *rx, void *srtp, uint32_t number)
+{
+    struct rx_viewer *viewer = calloc(1, sizeof *viewer);
+
+    if (viewer == NULL)
+        return NULL;
+    viewer->srtp = srtp;
+    viewer->number = number;
+    viewer->route.viewer = 1;
+    viewer->route.tokens = rx->burst;
+    viewer->route.refilled = rx->now;
+    return viewer;
+}
+
+void rx_dismiss(struct rx *rx, struct rx_viewer *viewer)
+{
+    unroute(rx, &viewer->route);
+    free(viewer);
+}
+
+int rx_hear(struct rx *rx, struct rx_viewer *viewer, const uint8_t *address, uint32_t length)
+{
+    return lead(rx, &viewer->route, address, length);
+}
+
+int rx_agree(struct rx_viewer *viewer, const uint8_t *name, uint32_t name_length,
+             const uint8_t *ours, uint32_t ours_length, const uint8_t *theirs,
+             uint32_t theirs_length)
+{
+    if (name_length > sizeof viewer->name)
+        return -1;
+    memcpy(viewer->name, name, name_length);
+    viewer->name_length = name_length;
+    stun_make_key(&viewer->ours, ours, ours_length);
+    stun_make_key(&viewer->theirs, theirs, theirs_length);
+    viewer->asked = 0;
     return 0;
 }
 
@@ -744,8 +922,8 @@ void rx_forget(struct rx *rx, const uint8_t *address, uint32_t length)
 {
     uint8_t key[KEY];
     uint32_t where;
-    struct rx_stream *stream;
+    struct rx_route *route;
 
-    if (make_key(key, address, length) == 0 && (stream = find(rx, key, &where)) != NULL)
-        unroute(rx, stream);
+    if (make_key(key, address, length) == 0 && (route = find(rx, key, &where)) != NULL)
+        unroute(rx, route);
 }

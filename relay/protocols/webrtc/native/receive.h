@@ -6,9 +6,15 @@
 #include <stdint.h>
 
 #define RX_LOG 256              /* arrivals of one publisher that wait to be told */
+#define RX_TRACKS 2             /* of a viewer: picture and sound */
 
 /* -- begin */
 typedef int (*rx_unprotect)(void *context, void *packet, int *length);
+
+struct rx_doors {
+    rx_unprotect rtp;
+    rx_unprotect rtcp;
+};
 
 /* What rx_next returns. */
 enum {
@@ -16,7 +22,8 @@ enum {
     RX_DATAGRAM,                /* not the common case: as it came */
     RX_YIELD,                   /* the train of a stream goes to Python; it is active no more */
     RX_UNIT,                    /* a whole access unit */
-    RX_NOTED                    /* arrivals wait to be told: for long, or many */
+    RX_NOTED,                   /* arrivals wait to be told: for long, or many */
+    RX_SAID                     /* RTCP of a viewer, opened: not the common case */
 };
 
 /* What an access unit holds; see h264_payload.Assembled. */
@@ -39,8 +46,19 @@ struct rx_packet {              /* one of a train: opened, in order, of one time
     uint32_t length;
 };
 
+/* Where something comes from: a publisher's video, or a viewer. Only native code writes it. */
+struct rx_route {
+    uint8_t key[40];            /* their address, and ours */
+    uint8_t routed;
+    uint8_t viewer;
+    uint64_t limited;           /* dropped unread: too many a second */
+    double tokens;
+    double refilled;
+};
+
 /* One publisher's video. Python reads it; only native code writes it. */
 struct rx_stream {
+    struct rx_route route;
     void *srtp;                 /* srtp_t */
     uint32_t number;            /* Python's own */
     uint32_t ssrc;
@@ -49,18 +67,13 @@ struct rx_stream {
     uint8_t payload_type;
     uint8_t extension;          /* of the transport-wide sequence number; 0: none */
     uint8_t active;             /* packets in order stay here; else all go to Python */
-    uint8_t routed;
     uint32_t batch;             /* the last one that went on with its picture */
-    uint8_t key[40];            /* where it comes from, and to */
     uint64_t joined;            /* packets of whole access units, since Python last looked */
     uint64_t octets;            /* of their payloads */
     double jitter;              /* in ticks of 90 kHz (RFC 3550 A.8), once a timestamp */
     double measured_at;         /* arrival of the first packet of the last timestamp */
     uint32_t measured;          /* that timestamp */
     uint64_t refused;           /* SRTP failed */
-    uint64_t limited;           /* dropped unread: too many a second */
-    double tokens;
-    double refilled;
     uint8_t *bytes;
     uint32_t used;
     uint32_t room;
@@ -71,6 +84,57 @@ struct rx_stream {
     struct rx_arrival log[256];
 };
 
+struct rx_key {                 /* HMAC-SHA1: the two states behind the padded key */
+    uint32_t inner[5];
+    uint32_t outer[5];
+};
+
+/* The last receiver report about a track, of those that tell of no loss. */
+struct rx_report {
+    double at;
+    uint32_t count;             /* since Python last looked */
+    uint32_t highest;           /* sequence number, extended */
+    uint32_t jitter;
+    uint32_t last_report;
+    uint32_t delay;
+};
+
+/* A connected viewer. What Python sets stands first, what it reads behind it. */
+struct rx_viewer {
+    struct rx_route route;
+    void *srtp;                 /* srtp_t */
+    uint32_t number;            /* Python's own */
+    uint32_t ssrcs[2];          /* of its tracks; 0: none */
+    int32_t seal;               /* bytes that SRTCP adds */
+    uint32_t trailer;           /* of these, from the index on */
+    double look_at;             /* until then transport-wide feedback is passed over */
+    uint8_t calm;               /* reports without a loss are kept */
+    uint8_t asked;              /* a check of ours is under way: the one below */
+    uint8_t transaction[12];
+    uint32_t priority;          /* of its path */
+    uint32_t name_length;       /* 0: checks go to Python */
+    uint8_t name[280];          /* USERNAME of its checks */
+    struct rx_key ours;
+    struct rx_key theirs;
+    double answered;            /* when it last answered a check of ours; 0: never */
+    double seen;                /* the last sign of life; 0: none */
+    double checked;             /* its last check; 0: none */
+    double nominated;           /* its last one that nominates; 0: none */
+    double answers;             /* tokens */
+    double answers_at;
+    uint64_t checks;            /* answered */
+    uint64_t limited;           /* checks that were not: too many a second */
+    uint64_t opened;            /* packets that passed SRTP */
+    uint64_t refused;           /* packets that did not */
+    uint8_t heard[24];          /* the last that passed: 8 bytes of its head, and its trailer */
+    struct rx_report reports[2];
+};
+
+struct rx_counts {
+    uint64_t sent;              /* answers to checks */
+    uint64_t unsent;
+};
+
 struct rx_event {
     const uint8_t *data;        /* a datagram, or an access unit in Annex B; good until the
                                    next call */
@@ -79,6 +143,7 @@ struct rx_event {
                                    addresses that it came to, where the socket tells it */
     uint32_t address_length;
     struct rx_stream *stream;   /* of the others */
+    struct rx_viewer *viewer;   /* of RX_SAID */
     double arrival;             /* of a unit: of its last packet */
     uint32_t timestamp;
     uint32_t flags;
@@ -87,9 +152,11 @@ struct rx_event {
 struct rx;
 
 /* ``rate`` and ``burst``: packets of one publisher, see budget.py. NULL: no memory. */
-struct rx *rx_new(int fd, rx_unprotect unprotect, uint64_t seed, double rate, double burst);
+struct rx *rx_new(int fd, struct rx_doors doors, uint64_t seed, double rate, double burst);
 void rx_free(struct rx *rx);
 size_t rx_stream_size(void);
+/* Since Python last set them to nothing. */
+struct rx_counts *rx_count(struct rx *rx);
 
 /* A descriptor that is readable when rx_read is to be called, or -1: the socket itself is to be
  * waited for. Until rx_unwatch the rest of a picture that has begun is waited for a little. */
@@ -98,6 +165,9 @@ void rx_unwatch(struct rx *rx);
 
 /* Read a batch from the socket: how many datagrams came. ``now``: CLOCK_MONOTONIC, seconds. */
 uint32_t rx_read(struct rx *rx, double now);
+/* Take one datagram that somebody else has read; ``rx_next`` deals with it. */
+void rx_put(struct rx *rx, const uint8_t *data, uint32_t length, const uint8_t *address,
+            uint32_t address_length, double now);
 /* Deal with the next of them. */
 int rx_next(struct rx *rx, struct rx_event *event);
 
@@ -113,7 +183,18 @@ int rx_resume(struct rx *rx, struct rx_stream *stream, const uint8_t *address, u
 /* Python has dealt with the train, or takes it now. */
 void rx_pause(struct rx_stream *stream);
 void rx_clear(struct rx_stream *stream);
-/* That address is not this stream's any more. */
+
+/* NULL: no memory. */
+struct rx_viewer *rx_admit(struct rx *rx, void *srtp, uint32_t number);
+void rx_dismiss(struct rx *rx, struct rx_viewer *viewer);
+/* From now on it is heard at that address; 0, or -1 when there is no room for one. */
+int rx_hear(struct rx *rx, struct rx_viewer *viewer, const uint8_t *address, uint32_t length);
+/* The credentials in use there: the USERNAME of its checks, both passwords. 0, or -1: too long. */
+int rx_agree(struct rx_viewer *viewer, const uint8_t *name, uint32_t name_length,
+             const uint8_t *ours, uint32_t ours_length, const uint8_t *theirs,
+             uint32_t theirs_length);
+
+/* That address is nobody's any more. */
 void rx_forget(struct rx *rx, const uint8_t *address, uint32_t length);
 /* -- end */
 

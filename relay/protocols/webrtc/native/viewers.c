@@ -1,0 +1,139 @@
+/*
+ * The common case of a connected viewer: what it sends keeps it alive and says that all is well.
+ *
+ * A check that names the credentials in use is answered; an answer to the last check of ours is
+ * noted; reports that tell of no loss are kept until Python looks at them; transport-wide
+ * feedback that need not be read yet is dropped unopened, as link.py has it. All else goes up.
+ */
+
+#include "viewers.h"
+
+#include <string.h>
+
+#define RECEIVER_REPORT 201
+#define TRANSPORT_FEEDBACK 205
+#define TWCC_FORMAT 15
+#define LONE_REPORT 32          /* bytes of a receiver report of one block */
+#define ANSWERS_A_SECOND 50.0   /* as path.py has it */
+
+static uint32_t get32(const uint8_t *at)
+{
+    return (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 | at[3];
+}
+
+/* -- RTCP ----------------------------------------------------------------------------------- */
+
+/* Whether it is one transport-wide feedback and nothing behind it: the first header is in the
+ * clear, and the length tells. Nobody has vouched for it; it is lost like any other. */
+static int is_lone_feedback(const struct rx_viewer *viewer, const uint8_t *data, int length)
+{
+    int own = 4 + 4 * (data[2] << 8 | data[3]);
+
+    return data[1] == TRANSPORT_FEEDBACK && (data[0] & 31) == TWCC_FORMAT &&
+           length - own == viewer->seal;
+}
+
+/* Enough to know it again at another address; see roaming.py. Opening leaves both the head and
+ * what stands behind the packet, its index, as they came. */
+static void remember(struct rx_viewer *viewer, const uint8_t *data, int length)
+{
+    int tail = (int)viewer->trailer;
+
+    memcpy(viewer->heard, data, 8);
+    if (tail <= (int)sizeof viewer->heard - 8 && tail <= length)
+        memcpy(viewer->heard + 8, data + length - tail, (size_t)tail);
+}
+
+/* A report of one block about a track of ours that tells of no loss: whether it was kept. */
+static int keep_report(struct rx_viewer *viewer, const uint8_t *data, int length, double now)
+{
+    if (length != LONE_REPORT || data[0] != 0x81 || data[1] != RECEIVER_REPORT ||
+        data[2] != 0 || data[3] != LONE_REPORT / 4 - 1 || data[12] != 0)
+        return 0;
+    for (unsigned at = 0; at < RX_TRACKS; at++) {
+        struct rx_report *report = &viewer->reports[at];
+
+        if (viewer->ssrcs[at] == 0 || viewer->ssrcs[at] != get32(data + 8))
+            continue;
+        report->at = now;
+        report->count++;
+        report->highest = get32(data + 16);
+        report->jitter = get32(data + 20);
+        report->last_report = get32(data + 24);
+        report->delay = get32(data + 28);
+        return 1;
+    }
+    return 0;
+}
+
+int vw_hear(struct rx_viewer *viewer, rx_unprotect unprotect, uint8_t *data, int *length,
+            double now)
+{
+    int received = *length;
+
+    if (now < viewer->look_at && is_lone_feedback(viewer, data, received))
+        return VW_DONE;
+    if (unprotect(viewer->srtp, data, length) != 0 || *length < 8 || *length > received) {
+        viewer->refused++;
+        return VW_DONE;
+    }
+    viewer->opened++;
+    viewer->seen = now;
+    remember(viewer, data, received);
+    if (viewer->calm && keep_report(viewer, data, *length, now))
+        return VW_DONE;
+    return VW_SAID;
+}
+
+/* -- STUN ----------------------------------------------------------------------------------- */
+
+static int may_answer(struct rx_viewer *viewer, double now)
+{
+    viewer->answers += (now - viewer->answers_at) * ANSWERS_A_SECOND;
+    if (viewer->answers > ANSWERS_A_SECOND)
+        viewer->answers = ANSWERS_A_SECOND;
+    viewer->answers_at = now;
+    if (viewer->answers < 1)
+        return 0;
+    viewer->answers -= 1;
+    return 1;
+}
+
+int vw_check(struct rx_viewer *viewer, const uint8_t *data, uint32_t length, const uint8_t *host,
+             uint32_t host_length, const uint8_t *port, double now, uint8_t *answer,
+             uint32_t *answer_length)
+{
+    struct stun_message message;
+
+    *answer_length = 0;
+    /* Until a check of ours was answered from there, what goes there is held to a bound, and
+     * without a name the credentials are on the move. */
+    if (viewer->answered == 0 || viewer->name_length == 0 ||
+        stun_read(&message, data, length) != 0)
+        return VW_PASS;
+    if (message.kind == STUN_SUCCESS) {
+        if (!viewer->asked ||
+            memcmp(data + 8, viewer->transaction, STUN_TRANSACTION) != 0 ||
+            !stun_holds(&message, data, &viewer->theirs))
+            return VW_PASS;
+        viewer->asked = 0;
+        viewer->seen = viewer->answered = now;
+        return VW_DONE;
+    }
+    if (message.kind != STUN_REQUEST || message.name == 0 ||
+        message.name_length != viewer->name_length ||
+        memcmp(data + message.name, viewer->name, viewer->name_length) != 0 ||
+        message.controlled || (message.priority != 0 && message.priority != viewer->priority) ||
+        !stun_holds(&message, data, &viewer->ours))
+        return VW_PASS;
+    if (!may_answer(viewer, now)) {
+        viewer->limited++;
+        return VW_DONE;
+    }
+    viewer->checks++;
+    viewer->seen = viewer->checked = now;
+    if (message.nominates)
+        viewer->nominated = now;
+    *answer_length = stun_answer(answer, data, host, host_length, port, &viewer->ours);
+    return VW_DONE;
+}

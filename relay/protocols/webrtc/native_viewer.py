@@ -1,0 +1,158 @@
+"""The native part of hearing a viewer: consent checks and reports (``native/viewers.c``).
+
+As long as all is well nothing of it comes to Python: checks are answered, the answers to ours
+are noted, reports that tell of no loss are kept until they are looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from relay.protocols.webrtc.datagrams import packed
+from relay.protocols.webrtc.path import Path
+from relay.protocols.webrtc.peer_state import PeerStatistics
+from relay.protocols.webrtc.rtcp import ReportBlock
+
+if TYPE_CHECKING:
+    from relay.protocols.webrtc.dtls import NativeKeys
+    from relay.protocols.webrtc.native_receive import NativeReceiver
+
+_HEAD: Final = 8
+_INDEX_AND_TAG: Final = {4: 20, 14: 14}
+"""Bytes that SRTCP adds, by what it has from the index on: in GCM the tag stands before it."""
+
+
+class NativeViewer:
+    """One viewer, while it is connected.
+
+    Args:
+        trailer: as ``Srtp.rtcp_trailer``.
+        ssrcs: of what it is sent; 0: no such track.
+        on_rtcp: called with what is not the common case, opened; see ``Peer.on_rtcp``.
+
+    Raises:
+        MemoryError.
+    """
+
+    def __init__(
+        self,
+        receiver: NativeReceiver,
+        keys: NativeKeys,
+        trailer: int,
+        ssrcs: tuple[int, int],
+        on_rtcp: Callable[[bytes, float], None],
+    ) -> None:
+        self._receiver = receiver
+        self._keys = keys  # held as long as the native part may use them
+        self._trailer = trailer
+        self._on_rtcp = on_rtcp
+        self._path: Path | None = None
+        self._number = receiver.admit(self)
+        srtp = receiver.ffi.cast("void *", keys.pointer)
+        made = receiver.lib.rx_admit(receiver.rx, srtp, self._number)
+        if made == receiver.ffi.NULL:
+            receiver.dropped(self._number)
+            raise MemoryError("no memory for a native viewer")
+        self._viewer: Any = made
+        made.ssrcs = ssrcs
+        made.trailer = trailer
+        made.seal = _INDEX_AND_TAG.get(trailer, -1)
+
+    def hear(self, path: Path) -> None:
+        """From now on it is at ``path``."""
+        viewer, receiver = self._viewer, self._receiver
+        if viewer is None:
+            return
+        self._leave()
+        raw = packed(path.address)
+        if receiver.lib.rx_hear(receiver.rx, viewer, raw, len(raw)):
+            return
+        viewer.name_length = 0
+        viewer.seen = viewer.checked = viewer.nominated = viewer.answered = 0
+        viewer.asked = 0
+        path.native = viewer
+        self._path = path
+        path.refresh()
+
+    def settle(self, *, moving: bool) -> None:
+        """To be called now and then: have checks answered natively, if they are not.
+
+        Args:
+            moving: whether roles or credentials are.
+        """
+        viewer, path, receiver = self._viewer, self._path, self._receiver
+        if viewer is None or path is None or viewer.name_length or moving:
+            return
+        if path.answered is None or not path.theirs.pwd:
+            return
+        path.refresh()
+        name = f"{path.ours.ufrag}:{path.theirs.ufrag}".encode()
+        ours, theirs = path.ours.pwd.encode(), path.theirs.pwd.encode()
+        receiver.lib.rx_agree(viewer, name, len(name), ours, len(ours), theirs, len(theirs))
+
+    def expect(self, *, calm: bool, look_at: float) -> None:
+        """
+        Args:
+            calm: whether a report without a loss may wait until ``reports`` is asked for.
+            look_at: when transport-wide feedback is to be read again.
+        """
+        if self._viewer is not None:
+            self._viewer.calm, self._viewer.look_at = calm, look_at
+
+    def said(self, packet: bytes, now: float) -> None:
+        self._on_rtcp(packet, now)
+
+    def reports(self) -> list[tuple[float, ReportBlock]]:
+        """The last one about each track since the last call, and when it came."""
+        viewer = self._viewer
+        if viewer is None:
+            return []
+        found = []
+        for at in range(2):
+            report = viewer.reports[at]
+            if report.count:
+                report.count = 0
+                told = (report.highest, report.jitter, report.last_report, report.delay)
+                found.append((report.at, ReportBlock(viewer.ssrcs[at], 0, 0, *told)))
+        return found
+
+    def count(self, statistics: PeerStatistics) -> int:
+        """Add what was heard since the last call; returns the checks that were answered."""
+        viewer = self._viewer
+        if viewer is None:
+            return 0
+        statistics.unprotected += viewer.opened
+        statistics.refused += viewer.refused
+        statistics.limited += viewer.route.limited
+        answered: int = viewer.checks
+        viewer.opened = viewer.refused = viewer.route.limited = viewer.checks = 0
+        return answered
+
+    @property
+    def last_rtcp(self) -> bytes:
+        """Of the last packet that was authentic its head and, as it came, its trailer; b"" before
+        the first."""
+        viewer = self._viewer
+        if viewer is None or not viewer.heard[0]:
+            return b""
+        return bytes(viewer.heard[0 : _HEAD + self._trailer])
+
+    def _leave(self) -> None:
+        if self._path is not None:
+            self._path.refresh()
+            self._path.native = None
+            self._path = None
+
+    def close(self) -> None:
+        """A second call does nothing."""
+        viewer, self._viewer = self._viewer, None
+        if viewer is not None:
+            self._leave()
+            self._receiver.lib.rx_dismiss(self._receiver.rx, viewer)
+            self._receiver.dropped(self._number)
+            self._on_rtcp = _nobody
+
+
+def _nobody(packet: bytes, now: float) -> None:
+    """Who hears of a viewer that is gone."""
