@@ -13,6 +13,8 @@ from relay.config import WebRtc
 from relay.protocols.webrtc import dtls, stun
 from relay.protocols.webrtc.dtls import Certificate, Dtls
 from relay.protocols.webrtc.half_open import HalfOpen
+from relay.protocols.webrtc.offering import Offering
+from relay.protocols.webrtc.path import TOLD
 from relay.protocols.webrtc.peer import Peer, PeerState
 from relay.protocols.webrtc.peers import Peers
 from relay.protocols.webrtc.sources import CHECKS_A_SECOND
@@ -158,6 +160,39 @@ async def test_a_handshake_is_not_led_to_an_address_that_has_answered_nothing(
         await asyncio.sleep(0.05)
         assert all(data[0] < 2 for data in all_of(victim))  # checks and their answers
     await peer.close("test over")
+
+
+@pytest.mark.parametrize("setup", ["active", "passive"])
+@pytest.mark.parametrize("ufrag", [4, 256])
+@pytest.mark.parametrize("checks", [0, 5])
+async def test_an_address_that_an_answer_has_made_up_gets_a_few_checks_and_no_more(
+    peers: Peers, sock: socket.socket, checks: int, ufrag: int, setup: str
+) -> None:
+    # Whoever answers our offer names a victim, and speaks to us in its name.
+    offering = Offering(peers, send=False)
+    there = (peers.udp.host, peers.udp.port)
+    host, port = sock.getsockname()
+    theirs = await peers.answer(offering.text, receive=False)
+    answer = theirs.answer.replace(theirs.ice.ufrag, "u" * ufrag)
+    answer = answer.replace(f"{there[0]} {there[1]} typ", f"{host} {port} typ")
+    for word in ("active", "passive"):
+        answer = answer.replace(f"a=setup:{word}", f"a=setup:{setup}")
+    ours = offering.peer
+    offering.accept(answer)
+    said = 0
+    for number in range(checks):
+        role = (stun.ICE_CONTROLLED, bytes(8)) if number % 2 else UNKNOWN
+        said += sock.sendto(check(ours), there)
+        said += sock.sendto(check(ours, role), there)
+        await asyncio.sleep(0.1)
+    await asyncio.sleep(2.5)
+    heard = all_of(sock)
+    asked = [data for data in heard if data[0] != 1]
+    assert 1 < len(asked) <= 20
+    assert sum(map(len, asked)) <= TOLD + 3 * said
+    assert sum(map(len, heard)) <= TOLD + 4 * said
+    ours.end("test over")
+    theirs.end("test over")
 
 
 async def test_a_check_is_answered_by_less_than_it_asked_with(
