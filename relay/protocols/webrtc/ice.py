@@ -188,10 +188,9 @@ class IceSession:
     def _evict(self, now: float) -> bool:
         """Make room by forgetting the idle path that was heard longest ago."""
         idle = [p for p in self._paths.values() if p is not self.selected and now - p.seen > 1]
-        if not idle:
-            return False
-        self._forget(min(idle, key=lambda path: path.seen))
-        return True
+        if idle:
+            self._forget(min(idle, key=lambda path: path.seen))
+        return bool(idle)
 
     def _forget(self, path: Path) -> None:
         del self._paths[path.address]
@@ -204,10 +203,9 @@ class IceSession:
         if theirs is None:
             return False
         stays = (self._tie_breaker >= theirs) is self.controlling
-        if stays:
-            return True
-        self.controlling = not self.controlling
-        return False
+        if not stays:
+            self.controlling = not self.controlling
+        return stays
 
     def _heard(
         self, path: Path, ours: Credentials, theirs: Credentials, message: Message, now: float
@@ -312,8 +310,9 @@ class IceSession:
             return
         for old in overdue(self._transactions, now):
             self._end_transaction(old)
-        self._transactions[transaction] = Transaction(path, key, now)
-        self.port.add_transaction(transaction, self)
+        if (asked := path.asks(transaction)) is not None:
+            self._transactions[asked] = Transaction(path, key, now)
+            self.port.add_transaction(asked, self)
         path.checked = now
         if path.answered is not None:
             path.next_check = now + _CONSENT_RETRY
@@ -347,7 +346,7 @@ class IceSession:
             idle = path is not self.selected and now - path.seen > _CONSENT_LIFE
             if idle:
                 self._forget(path)
-            elif path.next_check <= now:
+            elif path.due(now):
                 wanted = path.answered is None or path is self.selected
                 if wanted and not self.quiet:
                     self._check(path, now)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from relay.protocols.webrtc.credentials import Credentials
 from relay.protocols.webrtc.stun import Address
@@ -62,6 +62,7 @@ class Path:
         answered: the last answer to a check of ours, None before the first. Only a path
             that has answered gets media after a move: its address is not made up.
         lost: it was a connection, and that has ended; or media has come from elsewhere since.
+        native: what native code hears from there, where it does (``native_viewer.py``).
         credit: bytes that may yet go there, as long as it has not answered.
     """
 
@@ -74,6 +75,7 @@ class Path:
     answered: float | None = None
     nominated: float | None = None
     lost: bool = False
+    native: Any = None
     credit: int = 0
     checked: float = -1e9
     tries: int = 0
@@ -88,10 +90,55 @@ class Path:
         if older or not newer:
             return False
         self.ours, self.theirs, self.tries = ours, theirs, 0
+        self.unsettle()
         return True
+
+    def unsettle(self) -> None:
+        """Credentials or roles are on the move: no check is answered natively for now."""
+        if self.native is not None:
+            self.native.name_length = 0
+
+    def refresh(self) -> None:
+        """Take over what native code has heard meanwhile, and tell it what it is to know."""
+        native = self.native
+        if native is None:
+            return
+        native.priority = self.priority
+        if native.seen > self.seen:
+            self.seen, self.lost = native.seen, False
+        if native.checked > self.ours.used:
+            self.ours.used = native.checked
+        if native.nominated > (self.nominated or 0.0):
+            self.nominated = native.nominated
+        if self.session.controlling:
+            self.unsettle()  # who leads is another question than the one that it answers
+        if native.answered > (self.answered or 0.0):
+            self.answered, self.tries = native.answered, 0
+            self.next_check = self.answered + consent_wait(self.session.consent_timeout)
+        elif self.answered is not None:
+            native.answered = self.answered
+
+    def due(self, now: float) -> bool:
+        """Whether a check of ours is to leave."""
+        self.refresh()
+        return self.next_check <= now
+
+    def asks(self, transaction: bytes) -> bytes | None:
+        """A check of ours leaves: native code is to know its answer.
+
+        Returns:
+            The one before it, which has no answer yet and is not looked for natively any more.
+        """
+        native = self.native
+        if native is None or not native.name_length:
+            return transaction
+        before = bytes(native.transaction) if native.asked else None
+        native.transaction, native.asked = transaction, 1
+        return before
 
     def silent(self, now: float) -> bool:
         """Whether it may be left for one that lives."""
+        self.refresh()
         return self.lost or now - self.seen > SILENCE
 
     def grant(self, received: int) -> None:
