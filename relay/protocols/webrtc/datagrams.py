@@ -11,10 +11,12 @@ each is a way of its own.
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import socket
 import struct
 import sys
+import termios
 from collections.abc import Iterator
 from functools import cache, lru_cache
 from typing import Any, Final
@@ -154,6 +156,13 @@ class DatagramReader:
             except OSError as error:
                 _log.debug("UDP receive: %s", error)
                 return
+
+
+def waits(sock: socket.socket) -> bool:
+    """Whether a datagram is there to be read."""
+    size = bytearray(4)
+    fcntl.ioctl(sock, termios.FIONREAD, size)
+    return any(size)
 
 
 def _unpacked_place(place: bytes) -> Address:

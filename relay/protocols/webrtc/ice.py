@@ -22,6 +22,7 @@ from relay.protocols.webrtc import stun
 from relay.protocols.webrtc.credentials import GENERATION_LIFE, Credentials, Generations
 from relay.protocols.webrtc.path import (
     CONSENT_INTERVAL,
+    CONSENT_LIFE,
     NEVER,
     SILENCE,
     TOLD,
@@ -32,6 +33,7 @@ from relay.protocols.webrtc.path import (
     consent_wait,
     ignore,
     overdue,
+    retry_wait,
 )
 from relay.protocols.webrtc.stun import Address, Message
 
@@ -40,8 +42,6 @@ _NOMINATION_HOLD: Final = 1.0
 _CHECK_DELAYS: Final = (0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0)
 _CHECK_SPACING: Final = 0.05
 _CANDIDATE_SPACING: Final = 0.02
-_CONSENT_RETRY: Final = 1.0
-_CONSENT_LIFE: Final = 30.0
 _PRFLX_PRIORITY: Final = (110 << 24) + (65535 << 8) + 255
 
 
@@ -310,12 +310,13 @@ class IceSession:
             return
         for old in overdue(self._transactions, now):
             self._end_transaction(old)
-        if (asked := path.asks(transaction)) is not None:
+        sent = self.port.sendto(data, path.address)
+        if sent and (asked := path.asks(transaction)) is not None:
             self._transactions[asked] = Transaction(path, key, now)
             self.port.add_transaction(asked, self)
         path.checked = now
         if path.answered is not None:
-            path.next_check = now + _CONSENT_RETRY
+            path.next_check = now + retry_wait(now - path.answered, sent=sent)
         elif path.tries < len(_CHECK_DELAYS):
             path.next_check = now + _CHECK_DELAYS[path.tries]
             path.tries += 1
@@ -323,7 +324,6 @@ class IceSession:
             path.next_check = NEVER
         if path.next_check != NEVER:
             self.on_schedule(path.next_check)
-        self.port.sendto(data, path.address)
 
     def _answer(self, path: Path, request: Message, data: bytes) -> None:
         # What is no longer than its request gains nothing for who asks in another's name.
@@ -343,7 +343,7 @@ class IceSession:
             When to be called next.
         """
         for path in list(self._paths.values()):
-            idle = path is not self.selected and now - path.seen > _CONSENT_LIFE
+            idle = path is not self.selected and now - path.seen > CONSENT_LIFE
             if idle:
                 self._forget(path)
             elif path.due(now):
@@ -380,7 +380,7 @@ class IceSession:
             return None
         if now - path.seen > self.consent_timeout:
             return "no sign of life"
-        if path.answered is not None and now - path.answered > _CONSENT_LIFE:
+        if path.answered is not None and now - path.answered > CONSENT_LIFE:
             return "consent expired"
         return None
 

@@ -24,8 +24,18 @@ Whoever wrote that answer may have written a victim's address into it."""
 
 NEVER: Final = float("inf")
 _ANSWERS_A_SECOND: Final = 50.0
-_TRANSACTION_LIFE: Final = 5.0
 _MAX_TRANSACTIONS: Final = 64
+
+CONSENT_LIFE: Final = 30.0
+"""Seconds from an answer to a check until there must be another one (RFC 7675 section 5.1).
+
+Each check may be answered for as long. Where a crowded machine lets datagrams wait for many
+seconds, an answer is late each time: a shorter wait would take none of them.
+"""
+_UNSENT_RETRY: Final = 0.1
+_RETRY: Final = 1.0
+_LAST_RETRIES: Final = 0.5
+"""Some forty tries in all, fewer than there may be transactions."""
 
 
 def is_stream(address: Address) -> bool:
@@ -41,7 +51,7 @@ def ignore(*args: object) -> None:
 class Port(Protocol):
     """What a session needs of the socket it shares."""
 
-    def sendto(self, data: bytes, address: Address) -> None: ...
+    def sendto(self, data: bytes, address: Address) -> bool: ...
     def add_ufrag(self, ufrag: bytes, session: IceSession) -> None: ...
     def drop_ufrag(self, ufrag: bytes) -> None: ...
     def add_transaction(self, transaction: bytes, session: IceSession) -> None: ...
@@ -192,9 +202,23 @@ class Transaction:
 
 def overdue(transactions: Mapping[bytes, Transaction], now: float) -> list[bytes]:
     """Those that nobody will answer any more, and the oldest where there are too many."""
-    late = [key for key, entry in transactions.items() if now - entry.sent > _TRANSACTION_LIFE]
+    late = [key for key, entry in transactions.items() if now - entry.sent > CONSENT_LIFE]
     surplus = len(transactions) - len(late) - _MAX_TRANSACTIONS
     return late + [key for key in transactions if key not in late][: max(0, surplus)]
+
+
+def retry_wait(unanswered: float, *, sent: bool) -> float:
+    """Seconds to the next check of a path that has answered before.
+
+    Args:
+        unanswered: seconds since it last did.
+        sent: whether the one before left. If not, the socket was full: it has room again soon.
+    """
+    if not sent:
+        return _UNSENT_RETRY
+    # Never in step with what fills the sockets: pictures, or a process that runs by turns.
+    retry = _RETRY if unanswered < CONSENT_LIFE / 2 else _LAST_RETRIES
+    return retry * random.uniform(0.7, 1.1)
 
 
 def consent_wait(timeout: float) -> float:

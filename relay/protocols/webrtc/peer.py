@@ -38,6 +38,8 @@ _log = logging.getLogger(__name__)
 _MAX_EARLY: Final = 64
 _MAX_PACKET: Final = 1500
 _DOUBT: Final = 0.1
+_DEAF: Final = 10.0
+"""Seconds that a peer gets at most, beyond its time, while the socket is not read empty."""
 _PATIENT: Final = 0.5
 _TOGETHER: Final = 0.05
 """Seconds: what may wait for long is done for many peers at the same moment. A loop that
@@ -108,7 +110,7 @@ class Peer:
         self._protect_rtcp: Callable[[bytes], bytes] = _unchanged
         self._timer: asyncio.TimerHandle | None = None
         self._budget = Budget(time.monotonic())
-        self._doubted = False
+        self._doubted = inf  # since when
         # uvloop's handle of a timer that is due already does not tell when it was for.
         self._timer_at = 0.0
         self._machine = StateMachine(
@@ -371,11 +373,14 @@ class Peer:
             self._send(dtls.poll(now))
         at = self.ice.tick(now)
         reason = self.ice.expired(now)
-        if reason is not None and self._doubted:
+        if reason is None:
+            self._doubted = inf
+        elif now - self._doubted > (_DEAF if self._peers.udp.unread else 0):
             self.end(reason)
             return None
-        # After a stall of ours its signs of life may still wait in the socket: look twice.
-        self._doubted = reason is not None
-        if self._doubted:
+        else:
+            # After a stall of ours, or with more to do than we can, its signs of life may
+            # still wait in the socket: look again, until all that came has been heard.
+            self._doubted = min(self._doubted, now)
             at = now + _DOUBT
         return min(at, self._deadline) if connecting else at

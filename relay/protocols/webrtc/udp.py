@@ -22,7 +22,7 @@ from typing import Any, Final, Protocol
 from relay.errors import ConfigError, ParseError
 from relay.protocols.webrtc import stun
 from relay.protocols.webrtc.addresses import WILDCARDS
-from relay.protocols.webrtc.datagrams import DatagramReader, leaving, names_ours, tell_ours
+from relay.protocols.webrtc.datagrams import DatagramReader, leaving, names_ours, tell_ours, waits
 from relay.protocols.webrtc.native_receive import NativeReceiver
 from relay.protocols.webrtc.path import SILENCE, Path, is_stream
 from relay.protocols.webrtc.sources import Sources
@@ -158,11 +158,10 @@ class UdpPort:
 
     # -- ice.Port ------------------------------------------------------------------------
 
-    def sendto(self, data: bytes, address: Address) -> None:
-        """Send one datagram; when the socket is full it is dropped and counted."""
+    def sendto(self, data: bytes, address: Address) -> bool:
+        """Send one datagram; when the socket is full it is dropped and counted. Whether it left."""
         if is_stream(address):
-            self._stream(data, address)
-            return
+            return self._stream(data, address)
         try:
             if names_ours(address):
                 self._socket.sendmsg([data], *leaving(address))
@@ -170,10 +169,11 @@ class UdpPort:
                 self._socket.sendto(data, address)
         except OSError:
             self.statistics.unsent += 1
-        else:
-            self.statistics.sent += 1
+            return False
+        self.statistics.sent += 1
+        return True
 
-    def sender(self, address: Address) -> Callable[[bytes], None]:
+    def sender(self, address: Address) -> Callable[[bytes], Any]:
         """``sendto`` of one address, with as little in between as can be."""
         send, statistics = self._socket.sendto, self.statistics
         if is_stream(address):
@@ -189,12 +189,16 @@ class UdpPort:
 
         return transmit
 
-    def _stream(self, data: bytes, address: Address) -> None:
+    def _stream(self, data: bytes, address: Address) -> bool:
         stream = self._streams.get(address)
-        if stream is not None and stream.send(data):
-            self.statistics.sent += 1
-        else:
-            self.statistics.unsent += 1
+        taken = stream is not None and stream.send(data)
+        self.count(int(taken), int(not taken))
+        return taken
+
+    @property
+    def unread(self) -> bool:
+        """Whether something waits in the socket."""
+        return waits(self._socket)
 
     def add_stream(self, address: Address, stream: Stream) -> None:
         """From now on ``stream`` is what sends to an address of ``path.is_stream``."""

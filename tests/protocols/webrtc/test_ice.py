@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import random
 from collections.abc import Callable
 
 import pytest
@@ -19,12 +20,13 @@ MOVED: Address = ("203.0.113.9", 50000)
 
 
 class Network:
-    """Datagrams between ports, 10 ms each way, with a clock that the test turns."""
+    """Datagrams between ports, 10 ms each way at first, with a clock that the test turns."""
 
     def __init__(self) -> None:
         self.now = 1000.0
         self.ports: dict[Address, FakePort] = {}
         self.deaf: set[Address] = set()  # what goes to or comes from these is lost
+        self.delay = 0.01
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
 
@@ -36,7 +38,7 @@ class Network:
             if source not in self.deaf and target not in self.deaf and target in self.ports:
                 self.ports[target].receive(data, source)
 
-        self.at(self.now + 0.01, arrive)
+        self.at(self.now + self.delay, arrive)
 
     def run(self, seconds: float) -> None:
         end = self.now + seconds
@@ -57,6 +59,7 @@ class FakePort:
         self.transactions: dict[bytes, IceSession] = {}
         self.paths: dict[Address, Path] = {}
         self.refuse_claims = False
+        self.full = False  # sends nothing
         self.sent: list[tuple[Message, Address]] = []
         network.ports[address] = self
 
@@ -75,9 +78,12 @@ class FakePort:
         elif message.transaction in self.transactions:
             self.transactions[message.transaction].response(message, source, self.network.now)
 
-    def sendto(self, data: bytes, address: Address) -> None:
+    def sendto(self, data: bytes, address: Address) -> bool:
+        if self.full:
+            return False
         self.sent.append((stun.parse(data), address))
         self.network.send(data, self.address, address)
+        return True
 
     def add_ufrag(self, ufrag: bytes, session: IceSession) -> None:
         self.ufrags[ufrag] = session
@@ -312,6 +318,49 @@ def test_a_peer_that_no_longer_answers_loses_its_consent_although_it_talks() -> 
         path.seen = pair.network.now  # its media still passes SRTP
         pair.network.run(1)
     assert pair.server.reason == "consent expired"
+
+
+def test_answers_that_wait_for_seconds_in_full_sockets_count() -> None:
+    pair = Pair()
+    pair.connect()
+    pair.network.delay = 6.0  # each way
+    path = pair.server.ice.selected
+    assert path is not None
+    for _ in range(120):
+        path.seen = pair.network.now  # its reports go on
+        pair.network.run(1)
+    assert pair.server.reason is None
+    assert len(pair.server.ice._transactions) <= 64
+
+
+def test_most_checks_may_be_lost() -> None:
+    random.seed(5)  # of when checks are made
+    pair = Pair()
+    pair.connect()
+    path = pair.server.ice.selected
+    assert path is not None
+    for tenth in range(900):
+        path.seen = pair.network.now
+        # One tenth of a second in ten there is room in the sockets.
+        pair.network.deaf = set() if tenth % 10 == 7 else {CLIENT}
+        pair.network.run(0.1)
+    assert pair.server.reason is None
+
+
+def test_a_check_that_did_not_leave_is_made_up_for_as_soon_as_there_is_room() -> None:
+    pair = Pair()
+    pair.connect()
+    path = pair.server.ice.selected
+    assert path is not None
+    pair.server.port.full = True
+    for _ in range(29):
+        path.seen = pair.network.now
+        pair.network.run(1)
+    assert not pair.server.ice._transactions  # what did not leave is not waited for
+    pair.server.port.full = False
+    pair.network.run(0.2)
+    assert path.answered is not None
+    assert pair.network.now - path.answered < 0.2
 
 
 def test_a_peer_that_never_answered_lives_by_its_media() -> None:

@@ -208,6 +208,49 @@ async def test_a_peer_that_falls_silent_is_given_up(peers: Peers, mine: Peers) -
     assert theirs.close_reason == "no sign of life"
 
 
+async def test_nobody_is_given_up_whose_packets_still_wait_in_the_socket(
+    peers: Peers, mine: Peers
+) -> None:
+    async with nat.between(peers, mine) as (_, ours, theirs):
+        await reach(ours, PeerState.CONNECTED)
+        await flows(ours, theirs, 0)
+        loop, path = asyncio.get_running_loop(), theirs.ice.selected
+        assert path is not None
+        loop.remove_reader(peers.udp._watched)  # with more to do than it can
+        ours.send_rtp(packet(100))
+        await until(lambda: peers.udp.unread)
+        late = path.seen = time.monotonic() - 100
+        assert [theirs._tick(late + 100 + turn) and theirs.state for turn in range(8)] == (
+            [PeerState.CONNECTED] * 8
+        )
+        while peers.udp.unread:
+            peers.udp._read()
+        assert path.seen > late
+        assert theirs._tick(time.monotonic())
+        assert theirs.state is PeerState.CONNECTED
+        # Nothing waits, and nothing comes: that is the end.
+        path.seen = late
+        assert theirs._tick(late + 100)
+        assert theirs._tick(late + 100.2) is None
+        assert theirs.close_reason == "no sign of life"
+
+
+async def test_a_socket_that_is_never_read_empty_keeps_nobody_for_ever(
+    peers: Peers, mine: Peers
+) -> None:
+    async with nat.between(peers, mine) as (_, ours, theirs):
+        await reach(ours, PeerState.CONNECTED)
+        asyncio.get_running_loop().remove_reader(peers.udp._watched)
+        ours.send_rtp(packet(100))
+        await until(lambda: peers.udp.unread)
+        assert theirs.ice.selected is not None
+        theirs.ice.selected.seen = now = time.monotonic() - 100
+        assert theirs._tick(now + 90)
+        assert theirs._tick(now + 99)
+        assert theirs._tick(now + 101) is None
+        assert theirs.close_reason == "no sign of life"
+
+
 async def test_a_quiet_peer_that_answers_stays(peers: Peers, mine: Peers) -> None:
     async with nat.between(peers, mine) as (_, ours, theirs):
         await reach(ours, PeerState.CONNECTED)

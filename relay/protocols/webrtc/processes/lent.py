@@ -56,14 +56,15 @@ class LentPort(UdpPort):
         else:
             self.datagram(data, address, now)
 
-    def sendto(self, data: bytes, address: Address) -> None:
+    def sendto(self, data: bytes, address: Address) -> bool:
         if data[:2] == _CHECK and address not in self._by_address:
             self._tell(Expect(address))
-        super().sendto(data, address)
+        return super().sendto(data, address)
 
-    def _stream(self, data: bytes, address: Address) -> None:
+    def _stream(self, data: bytes, address: Address) -> bool:
         self.statistics.sent += 1
         self._tell(Datagram(address, data))
+        return True
 
     def add_ufrag(self, ufrag: bytes, session: Listener) -> None:
         super().add_ufrag(ufrag, session)
