@@ -105,19 +105,6 @@ class TransportFeedback:
         return pack_packet(TRANSPORT_FEEDBACK, TWCC_FORMAT, body + bytes(-len(body) % 4))
 
 
-def told_range(data: bytes) -> tuple[int, int] | None:
-    """What an RTCP compound that is one feedback, and nothing else, tells of.
-
-    Returns:
-        The first number and how many; None of all other compounds.
-    """
-    if len(data) < 20 or data[1] != TRANSPORT_FEEDBACK or data[0] & 31 != TWCC_FORMAT:
-        return None
-    if (data[2] << 8 | data[3]) * 4 + 4 != len(data):
-        return None
-    return data[12] << 8 | data[13], data[14] << 8 | data[15]
-
-
 class Summary(NamedTuple):
     """What most feedback is read for.
 

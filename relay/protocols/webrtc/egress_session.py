@@ -109,8 +109,8 @@ class EgressSession(Session):
         hearing, ice = self.peer.hearing, self.peer.ice
         if hearing is not None:
             self._take_reports()
-            ice.statistics.answered += hearing.count(self.peer.statistics)
-            hearing.settle(moving=ice.controlling or ice.credentials.several)
+            if not hearing.settled:
+                hearing.settle(moving=ice.controlling or ice.credentials.several)
             self._expect()
 
     def _take_reports(self) -> None:
@@ -139,6 +139,8 @@ class EgressSession(Session):
 
     def statistics(self, now: float) -> ViewerStatistics:
         self.attend()
+        if self.peer.hearing is not None:
+            self.peer.ice.statistics.answered += self.peer.hearing.count(self.peer.statistics)
         viewer, counters = self.viewer, self.viewer.counters
         tracks = [track for track in (viewer.video, viewer.audio) if track is not None]
         at, link = viewer.connected_at, viewer.link
@@ -183,8 +185,6 @@ class EgressSession(Session):
             viewer.note_report(block, now)
             if viewer.weigh(now):
                 self._audience.pause(self)
-            return
-        if viewer.link.passes_over(data, now):
             return
         try:
             packets = parse_compound(data)

@@ -18,7 +18,6 @@ from relay.protocols.webrtc.congestion import (
     Summary,
     TransportFeedback,
     summarise,
-    told_range,
 )
 from relay.protocols.webrtc.estimate import MOST, Estimator
 from relay.protocols.webrtc.rtcp import TRANSPORT_FEEDBACK, TWCC_FORMAT
@@ -112,19 +111,10 @@ class Link:
 
     # -- what is heard
 
-    def passes_over(self, data: bytes, now: float) -> bool:
-        """Whether this RTCP is feedback that need not be read now, all being well."""
-        if now >= self.look_at:
-            return False
-        told = told_range(data)
-        if told is None:
-            return False
-        self._told_until = (told[0] + told[1]) & 0xFFFF
-        return True
-
     def leaves(self, data: bytes, now: float) -> bool:
-        """The same of SRTCP as it came: the first header is in clear, and whether there is a
-        second one its length tells. Nobody has vouched for it; it is lost like any other."""
+        """Whether this SRTCP, as it came, is feedback that need not be read now, all being well:
+        its first header is in clear, and whether there is a second one its length tells. Nobody
+        has vouched for it; it is lost like any other. Native code does the same."""
         if now >= self.look_at or data[1] != TRANSPORT_FEEDBACK or data[0] & 31 != TWCC_FORMAT:
             return False
         return len(data) - 4 - 4 * (data[2] << 8 | data[3]) in _SEALS

@@ -75,14 +75,19 @@ class NativeViewer:
         self._path = path
         path.refresh()
 
+    @property
+    def settled(self) -> bool:
+        """Whether checks are answered natively."""
+        return self._viewer is not None and bool(self._viewer.name_length)
+
     def settle(self, *, moving: bool) -> None:
-        """To be called now and then: have checks answered natively, if they are not.
+        """To be called now and then while they are not.
 
         Args:
             moving: whether roles or credentials are.
         """
         viewer, path, receiver = self._viewer, self._path, self._receiver
-        if viewer is None or path is None or viewer.name_length or moving:
+        if viewer is None or path is None or moving:
             return
         if path.answered is None or not path.theirs.pwd:
             return

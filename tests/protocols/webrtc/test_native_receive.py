@@ -17,11 +17,12 @@ import pytest
 from relay.media.unit import AccessUnit
 from relay.protocols.webrtc import native_library, native_receive
 from relay.protocols.webrtc.budget import BURST
-from relay.protocols.webrtc.congestion import TransportFeedback, told_range
+from relay.protocols.webrtc.congestion import TransportFeedback
 from relay.protocols.webrtc.ingest import IngestSession
 from relay.protocols.webrtc.native_receive import NativeReceiver
 from relay.protocols.webrtc.negotiation import TRANSPORT_CC
 from relay.protocols.webrtc.peer import Peer
+from relay.protocols.webrtc.rtcp import TRANSPORT_FEEDBACK, TWCC_FORMAT
 from relay.protocols.webrtc.rtp import RtpPacket, pack_elements
 from tests.protocols.webrtc.fake_peer import FakePeer
 from tests.protocols.webrtc.inlet import Inlet, NativeInlet
@@ -98,7 +99,7 @@ def told_by(publisher: Publisher) -> tuple[dict[int, int], list[bytes]]:
     came: dict[int, int] = {}
     others = []
     for data in publisher.peer.rtcp:
-        if told_range(data) is None:
+        if (data[1], data[0] & 31) != (TRANSPORT_FEEDBACK, TWCC_FORMAT):
             others.append(data)
             continue
         feedback = TransportFeedback.parse(data[4:])

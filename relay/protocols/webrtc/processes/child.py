@@ -142,6 +142,7 @@ class Child:
         native = None
         if settings.native:
             native = NativeSender.over(self._port.fileno(), self._port.count)
+            self._port.read_natively()
         self._egress = Egress(self._peers, native)
         self.link.on_message = self._take
         # As in the gateway (relay/cli/role.py): what start-up made stays to the end.

@@ -9,6 +9,7 @@ import asyncio
 import socket
 from collections.abc import Callable
 
+from relay.protocols.webrtc.native_receive import NativeReceiver
 from relay.protocols.webrtc.path import is_stream
 from relay.protocols.webrtc.processes.messages import (
     Claim,
@@ -44,13 +45,20 @@ class LentPort(UdpPort):
     def _begin(self) -> None:
         return  # the gateway reads
 
+    def read_natively(self) -> None:
+        """Have native code deal with what the gateway has read, where it is built."""
+        self.native = NativeReceiver.over(self.fileno())
+
     def receive(self, message: Datagram, now: float) -> None:
         """Take what the gateway has read."""
         data, address = message.data, message.address
         if not data:
             return
         self._foreign = address if message.foreign else None
-        if data[0] > 3 and address not in self._by_address and not is_stream(address):
+        if self.native is not None and address in self._by_address and not is_stream(address):
+            self.native.put(data, address, self.datagram, now)
+            self.count(*self.native.answers())
+        elif data[0] > 3 and address not in self._by_address and not is_stream(address):
             self.statistics.strangers += 1
             self.on_stray(data, address, now)
         else:
