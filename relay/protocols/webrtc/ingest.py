@@ -200,6 +200,8 @@ class IngestSession(Session):
                 self._sink.unit(AccessUnit(Codec.OPUS, sound.payload, pts, sound.arrival))
             wake_at = min(wake_at, audio.wake_at)
         elif video is not None:
+            if packet.ssrc != video.ssrc and video.ssrc is not None:  # see roaming.py
+                self.peer.heard_ssrc = video.ssrc.to_bytes(4, "big")
             if self._estimate is not None and packet.ssrc == video.ssrc:
                 self._tell_estimate(self._estimate, packet, now)
             lane = self._lane

@@ -54,6 +54,32 @@ async def test_of_a_publisher_no_picture_is_lost_and_the_next_comes_within_a_sec
         await session.close("test over")
 
 
+async def test_so_it_does_when_the_last_that_came_was_sent_again(
+    either: Peers, mine: Peers
+) -> None:
+    """Retransmissions have an SSRC of their own, and none may follow for long."""
+    sink = Sink()
+    async with nat.between(either, mine) as (router, ours, theirs):
+        session = IngestSession(theirs, sink)
+        await reach(ours, PeerState.CONNECTED)
+        publisher = Publisher(ours, session, sink)
+        await publisher.show(keyframe=True)
+        await publisher.show()
+        again = publisher.sender.retransmission(publisher.sender.sequence - 1)
+        assert publisher.rtx_ssrc is not None
+        again.ssrc = publisher.rtx_ssrc
+        before = theirs.statistics.unprotected
+        await publisher.send([publisher.seal(again)])
+        await until(lambda: theirs.statistics.unprotected > before)
+        router.hold = is_check
+        outward = await router.rebind()
+        async with asyncio.timeout(2):
+            while theirs.address != outward:
+                await publisher.send(publisher.sealed())
+                await asyncio.sleep(0.03)
+        await session.close("test over")
+
+
 @pytest.fixture(params=[False, True], ids=["python", "native"])
 async def egress(request: pytest.FixtureRequest, peers: Peers) -> AsyncIterator[Egress]:
     native = NativeSender.over(peers.udp.fileno(), peers.udp.count) if request.param else None
