@@ -132,16 +132,19 @@ def _number(annexb: bytes) -> int:
 
 @asynccontextmanager
 async def publishing(
-    server: Peers, mine: Peers, *, sequence: int = 100
+    server: Peers, mine: Peers, *, sequence: int = 100, profile: str = "42e01f"
 ) -> AsyncIterator[Publisher]:
     """Two pictures are through; the native part has the stream where there is one.
 
     Args:
         sequence: number of the first packet.
+        profile: of H.264, as the offer has it.
     """
     sink = Sink()
     offering = Offering(mine, send=True, audio=False)
-    session = await Ingest(server).answer(offering.text, sink)
+    offer = offering.text.replace("profile-level-id=42e01f", f"profile-level-id={profile}")
+    session = await Ingest(server).answer(offer, sink)
+    assert f"profile-level-id={profile}" in session.answer
     offering.accept(session.answer)
     await reach(offering.peer, PeerState.CONNECTED)
     made = Publisher(offering.peer, session, sink)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from fractions import Fraction
 
+import av
 import pytest
 
 from relay.protocols.webrtc.peer import PeerState
@@ -305,6 +307,36 @@ async def test_a_megabyte_of_side_information_goes_through(either: Peers, mine: 
             await publisher.seen(publisher.sender.number - 1)
             assert publisher.sink.units[-1].payload == side + unit
         assert publisher.asked == []
+        await publisher.goes_on()
+
+
+def full_colour(count: int) -> list[bytes]:
+    """Pictures of 4:4:4, 321x181, as an encoder makes them."""
+    context = av.CodecContext.create("libx264", "w")
+    assert isinstance(context, av.VideoCodecContext)
+    context.width, context.height, context.pix_fmt = 321, 181, "yuv444p"
+    context.time_base = Fraction(1, 30)
+    context.options = {"preset": "ultrafast", "tune": "zerolatency", "profile": "high444"}
+    frame = av.VideoFrame(321, 181, "yuv444p")
+    made: list[bytes] = []
+    for number in range(count):
+        frame.pts = number
+        made += [bytes(packet) for packet in context.encode(frame)]
+    return made
+
+
+async def test_pictures_of_another_colour_format_go_through_as_they_are(
+    either: Peers, mine: Peers
+) -> None:
+    async with publishing(either, mine, profile="f4001f") as publisher:
+        count = len(publisher.sink.units)
+        for annexb in full_colour(5):
+            packets = publisher.sender.packets(annexb)
+            await publisher.send([publisher.seal(packet) for packet in packets])
+        await until(lambda: len(publisher.sink.units) == count + 5)
+        seen = publisher.session.statistics()
+        assert (seen.width, seen.height) == (321, 181)
+        assert (seen.malformed, publisher.asked) == (0, [])
         await publisher.goes_on()
 
 
