@@ -1,6 +1,7 @@
 /*
- * Coverage-guided fuzzing (libFuzzer) of native/receive.c: datagrams of three publishers and
- * a stranger, with what Python does between them. SRTP is a stand-in that opens or refuses.
+ * Coverage-guided fuzzing (libFuzzer) of native/receive.c: datagrams of three publishers, two
+ * viewers and a stranger, with what Python does between them. SRTP is a stand-in that opens or
+ * refuses. The viewers' part is in viewers.h.
  *
  * ``make fuzz`` builds it so. With REPLAY it is a program of its own for any compiler, which
  * runs the files that it is given, each as it is and changed at random some hundred times.
@@ -14,9 +15,23 @@
 struct mmsghdr;
 static int fake_recvmmsg(int fd, struct mmsghdr *headers, unsigned count, int flags,
                          struct timespec *timeout);
+static ssize_t fake_sendmsg(int fd, const struct msghdr *header, int flags);
 #define recvmmsg fake_recvmmsg
+#define sendmsg fake_sendmsg
 #include "../../../relay/protocols/webrtc/native/receive.c"
 #undef recvmmsg
+#undef sendmsg
+/* All in one, so that what is static in them can be used to make what is right. */
+#define get16 stun_get16
+#define get32 stun_get32
+#define note stun_note
+#include "../../../relay/protocols/webrtc/native/stun.c"
+#undef get16
+#undef get32
+#undef note
+#define get32 viewers_get32
+#include "../../../relay/protocols/webrtc/native/viewers.c"
+#undef get32
 
 static const uint8_t *input;
 static size_t left;
@@ -30,17 +45,44 @@ static uint8_t take(void)
     return *input++;
 }
 
-static void address_of(struct sockaddr_in6 *six, uint8_t who)
+static void check(int condition)
 {
-    memset(six, 0, sizeof *six);
-    if (who & 1) {
-        struct sockaddr_in four = {.sin_family = AF_INET, .sin_port = htons(1000 + who)};
+    if (!condition)
+        __builtin_trap();
+}
 
-        memcpy(six, &four, sizeof four);
-    } else {
-        six->sin6_family = AF_INET6;
-        six->sin6_port = htons(1000 + who);
+#include "viewers.h"
+
+/* What the stream waits for, to get deeper. */
+static size_t begin_media(uint8_t *data, const struct rx_stream *stream, uint8_t shape)
+{
+    data[0] = (uint8_t)(0x80 | (shape & 0x10));
+    data[1] = (uint8_t)(stream->payload_type | (shape & 1 ? 0x80 : 0));
+    put16(data + 2, (uint16_t)(stream->next + (shape & 2 ? 1 : 0)));
+    put32(data + 4, (stream->timestamp & ~0xFFu) |
+                        (uint8_t)(stream->timestamp + (shape & 4 ? 1 : 0)));
+    put32(data + 8, stream->ssrc);
+    return 12;
+}
+
+/* The next datagram: its length. ``place``: where it comes from. ``ends``: the batch. */
+static size_t compose(uint8_t *data, size_t room, uint8_t *place, int *ends)
+{
+    uint8_t first = take(), shape = take();
+    struct rx_stream *stream = (first & 3) < 3 ? streams[first & 3] : NULL;
+    size_t size = take() * (shape & 0x40 ? 8u : 1u), at = 0;
+
+    *ends = (shape & 8) != 0;
+    *place = first & 3;
+    if ((first & 0xF0) == OF_A_VIEWER) {
+        *place = 4 + (first & 3);
+        return compose_viewers(data, room, *place, first >> 2 & 3, shape, size);
     }
+    if (shape & 0x80 && stream != NULL)
+        at = begin_media(data, stream, shape);
+    for (size_t end = at + size; at < end && at < room; at++)
+        data[at] = take();
+    return at;
 }
 
 static int fake_recvmmsg(int fd, struct mmsghdr *headers, unsigned count, int flags,
@@ -50,37 +92,18 @@ static int fake_recvmmsg(int fd, struct mmsghdr *headers, unsigned count, int fl
 
     (void)fd, (void)flags, (void)timeout;
     while (number < count && left > 0) {
-        uint8_t *data = headers[number].msg_hdr.msg_iov->iov_base;
-        uint8_t who = take() & 3, shape = take();
-        struct rx_stream *stream = who < 3 ? streams[who] : NULL;
-        size_t size = take() * (shape & 0x40 ? 8u : 1u), at = 0;
-        size_t room = headers[number].msg_hdr.msg_iov->iov_len;
+        struct msghdr *header = &headers[number].msg_hdr;
+        uint8_t *data = header->msg_iov->iov_base, place;
+        size_t room = header->msg_iov->iov_len, size;
+        int ends;
 
         ASAN_UNPOISON_MEMORY_REGION(data, room);
-        if (shape & 0x80 && stream != NULL) { /* what the stream waits for, to get deeper */
-            uint8_t head[12] = {(uint8_t)(0x80 | (shape & 0x10)), 0};
-
-            head[1] = (uint8_t)(stream->payload_type | (shape & 1 ? 0x80 : 0));
-            head[2] = (uint8_t)(stream->next >> 8);
-            head[3] = (uint8_t)(stream->next + (shape & 2 ? 1 : 0));
-            head[4] = (uint8_t)(stream->timestamp >> 24);
-            head[5] = (uint8_t)(stream->timestamp >> 16);
-            head[6] = (uint8_t)(stream->timestamp >> 8);
-            head[7] = (uint8_t)(stream->timestamp + (shape & 4 ? 1 : 0));
-            head[8] = (uint8_t)(stream->ssrc >> 24), head[9] = (uint8_t)(stream->ssrc >> 16);
-            head[10] = (uint8_t)(stream->ssrc >> 8), head[11] = (uint8_t)stream->ssrc;
-            memcpy(data, head, sizeof head);
-            at = sizeof head;
-        }
-        for (size_t end = at + size; at < end && at < room; at++)
-            data[at] = take();
-        ASAN_POISON_MEMORY_REGION(data + at, room - at); /* to see reads beyond the end */
-        headers[number].msg_len = (unsigned)at;
-        address_of(headers[number].msg_hdr.msg_name, who);
-        headers[number].msg_hdr.msg_namelen =
-            who & 1 ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
+        size = compose(data, room, &place, &ends);
+        ASAN_POISON_MEMORY_REGION(data + size, room - size); /* to see reads beyond the end */
+        headers[number].msg_len = (unsigned)size;
+        write_name(header, place);
         number++;
-        if (shape & 8)
+        if (ends)
             break;
     }
     return (int)number;
@@ -97,27 +120,104 @@ static int unprotect(void *context, void *packet, int *length)
     return 0;
 }
 
-static void check(int condition)
-{
-    if (!condition)
-        __builtin_trap();
-}
-
 static void resume(struct rx *rx, struct rx_stream *stream, uint8_t who)
 {
-    struct sockaddr_in6 six;
-    socklen_t size = who & 1 ? sizeof(struct sockaddr_in) : sizeof six;
+    uint8_t name[NAME];
+    uint32_t size = name_of(name, who, 0);
 
-    address_of(&six, who);
-    rx_resume(rx, stream, (uint8_t *)&six, size, 0x01020304u + stream->number,
-              (uint16_t)(0xFFF0 + take()));
+    rx_resume(rx, stream, name, size, 0x01020304u + stream->number, (uint16_t)(0xFFF0 + take()));
+}
+
+/* One that somebody else has read, of whatever length. */
+static void put(struct rx *rx, double now)
+{
+    static uint8_t data[4096];
+    uint8_t place, name[NAME], beyond = take();
+    int ends;
+    uint32_t size = (uint32_t)compose(data, DATAGRAM, &place, &ends), named;
+
+    named = name_of(name, place, beyond & 4);
+    if (beyond & 1)
+        size = DATAGRAM - 100 + take();
+    if (beyond & 2)
+        named = take() % (NAME + 1);
+    ASAN_UNPOISON_MEMORY_REGION(rx->datagrams, sizeof rx->datagrams);
+    rx_put(rx, data, size, name, named, now);
+    check(rx->count == (size <= DATAGRAM && named <= sizeof rx->names[0]));
+    if (rx->count)
+        ASAN_POISON_MEMORY_REGION(rx->datagrams[0] + size, DATAGRAM - size);
+}
+
+static void on_datagram(struct rx *rx, const struct rx_event *event)
+{
+    uint8_t act = take();
+    struct rx_stream *other = streams[act % 3];
+
+    check(event->length <= DATAGRAM && event->address_length <= sizeof rx->names[0]);
+    if (act & 0x20)
+        resume(rx, other, act & 3);
+    if (act & 0x40)
+        rx_forget(rx, event->address, event->address_length);
+    if ((act & 0x9C) == 0x9C)
+        rule(rx, take());
+}
+
+static void on_yield(struct rx *rx, struct rx_stream *stream, volatile uint8_t *seen)
+{
+    uint8_t act = take();
+
+    check(!stream->active);
+    for (uint32_t at = 0; at < stream->packets; at++) {
+        const struct rx_packet *packet = &stream->train[at];
+
+        check(packet->start + packet->length <= stream->used);
+        for (uint32_t byte = 0; byte < packet->length; byte++)
+            *seen ^= stream->bytes[packet->start + byte];
+    }
+    rx_clear(stream);
+    if (act & 1)
+        resume(rx, stream, (uint8_t)stream->number);
+    if (act == 0x77) {
+        uint32_t number = stream->number;
+
+        rx_close(rx, streams[number]);
+        streams[number] = rx_open(rx, NULL, 96, 3, number);
+        check(streams[number] != NULL);
+    }
+}
+
+static void deal(struct rx *rx)
+{
+    volatile uint8_t seen = 0;
+    struct rx_event event;
+    int kind;
+
+    while ((kind = rx_next(rx, &event)) != RX_IDLE) {
+        if (kind == RX_DATAGRAM || kind == RX_UNIT || kind == RX_SAID)
+            for (uint32_t at = 0; at < event.length; at++)
+                seen ^= event.data[at];
+        if (kind == RX_DATAGRAM) {
+            on_datagram(rx, &event);
+        } else if (kind == RX_SAID) {
+            on_said(rx, &event);
+        } else {
+            check(event.stream->arrivals <= RX_LOG);
+            if (kind == RX_YIELD) {
+                on_yield(rx, event.stream, &seen);
+            } else {
+                check(kind != RX_UNIT || (event.stream->joined > 0 && event.stream->packets == 0));
+                if (take() & 1)
+                    event.stream->arrivals = 0;
+            }
+        }
+        check_routes(rx);
+    }
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct rx *rx = rx_new(-1, unprotect, 42, 100, 400);
-    struct rx_event event;
-    volatile uint8_t seen = 0;
+    struct rx_doors doors = {unprotect, unprotect_rtcp};
+    struct rx *rx = rx_new(-1, doors, 42, 100, 400);
     double now = 0;
 
     input = data, left = size;
@@ -127,57 +227,23 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         check(streams[at] != NULL);
         resume(rx, streams[at], (uint8_t)at);
     }
+    begin_viewers(rx);
     while (left > 0) {
-        int kind;
+        uint8_t step = take();
 
-        now += 0.001 * take();
-        rx_read(rx, now);
-        while ((kind = rx_next(rx, &event)) != RX_IDLE) {
-            uint8_t act = take();
-
-            if (kind == RX_DATAGRAM || kind == RX_UNIT)
-                for (uint32_t at = 0; at < event.length; at++)
-                    seen ^= event.data[at];
-            if (kind == RX_DATAGRAM) {
-                struct rx_stream *other = streams[act % 3];
-
-                if (act & 0x20)
-                    resume(rx, other, act & 3);
-                if (act & 0x40)
-                    rx_forget(rx, event.address, event.address_length);
-                continue;
-            }
-            check(event.stream->arrivals <= RX_LOG);
-            if (kind == RX_UNIT) {
-                check(event.stream->joined > 0 && event.stream->packets == 0);
-                if (act & 1)
-                    event.stream->arrivals = 0;
-            } else if (kind == RX_YIELD) {
-                check(!event.stream->active);
-                for (uint32_t at = 0; at < event.stream->packets; at++) {
-                    const struct rx_packet *packet = &event.stream->train[at];
-
-                    check(packet->start + packet->length <= event.stream->used);
-                    for (uint32_t byte = 0; byte < packet->length; byte++)
-                        seen ^= event.stream->bytes[packet->start + byte];
-                }
-                rx_clear(event.stream);
-                if (act & 1)
-                    resume(rx, event.stream, (uint8_t)event.stream->number);
-                if (act == 0x77) {
-                    uint32_t number = event.stream->number;
-
-                    rx_close(rx, streams[number]);
-                    streams[number] = rx_open(rx, NULL, 96, 3, number);
-                    check(streams[number] != NULL);
-                }
-            } else if (act & 1) {
-                event.stream->arrivals = 0;
-            }
-        }
+        now += 0.001 * step;
+        if (step == 0xFD)
+            put(rx, now);
+        else
+            rx_read(rx, now);
+        if (step == 0xFC)
+            rule(rx, take());
+        deal(rx);
+        check_viewers(rx);
     }
     for (uint32_t at = 0; at < 3; at++)
         rx_close(rx, streams[at]);
+    end_viewers(rx);
     check(rx->routes == 0);
     ASAN_UNPOISON_MEMORY_REGION(rx->datagrams, sizeof rx->datagrams);
     rx_free(rx);

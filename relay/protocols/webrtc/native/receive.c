@@ -636,7 +636,7 @@ static void answer(struct rx *rx, const uint8_t *data, uint32_t length)
 
     memcpy(&family, name, sizeof family);
     header.msg_namelen = family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
-    if (named > header.msg_namelen) {
+    if (named >= header.msg_namelen + (family == AF_INET ? sizeof(struct in_addr) : OURS)) {
         const uint8_t *ours = name + header.msg_namelen;
 
         header.msg_control = control.bytes;

@@ -1,0 +1,420 @@
+/*
+ * Two viewers for fuzz_receive.c: checks, reports and feedback built around the bytes of the
+ * input, what Python does with a viewer, and what must hold of each answer.
+ */
+
+#define OF_A_VIEWER 0xA0        /* first byte of such a datagram, and what it is made of */
+#define NAME 64
+#define SEAL 14                 /* as SRTCP adds it here */
+#define LARGE 1200
+
+struct watcher {
+    struct rx_viewer *native;
+    double since;
+    uint64_t answered;
+};
+
+static struct watcher watchers[2];
+static struct rx *ours;         /* whose answers are looked at */
+static uint64_t answers;
+static uint64_t gone;           /* answers of viewers that were dismissed */
+static int refuses;             /* the socket */
+
+/* -- places: 0 to 3 of the publishers and the stranger, 4 to 7 of viewers --------------------- */
+
+/* A name, with the address of ours behind it that it wrote to, if ``tells``: its length. */
+static uint32_t name_of(uint8_t *name, uint8_t place, int tells)
+{
+    struct sockaddr_in four = {.sin_family = AF_INET, .sin_port = htons(1000 + place)};
+    struct sockaddr_in6 six = {.sin6_family = AF_INET6, .sin6_port = htons(1000 + place)};
+
+    memset(name, 0x5A, NAME);
+    if (place < 4 ? place & 1 : place == 4 || place == 7) {
+        if (place >= 4)
+            four.sin_addr.s_addr = htonl(0x0A000000u + place);
+        memcpy(name, &four, sizeof four);
+        return (uint32_t)(sizeof four + (tells ? sizeof four.sin_addr : 0));
+    }
+    if (place >= 4)
+        six.sin6_addr.s6_addr[15] = place;
+    if (place == 5) {
+        six.sin6_addr.s6_addr[0] = 0xFE;
+        six.sin6_addr.s6_addr[1] = 0x80;
+        six.sin6_scope_id = 2;
+    }
+    if (place == 6)
+        six.sin6_addr.s6_addr[10] = six.sin6_addr.s6_addr[11] = 0xFF;
+    memcpy(name, &six, sizeof six);
+    return (uint32_t)(sizeof six + (tells ? OURS : 0));
+}
+
+/* As the kernel does it. */
+static void write_name(struct msghdr *header, uint8_t place)
+{
+    uint8_t name[NAME];
+    size_t room = header->msg_controllen;
+    struct in_pktinfo four = {0};
+    struct in6_pktinfo six = {0};
+
+    header->msg_namelen = name_of(name, place, 0);
+    memcpy(header->msg_name, name, header->msg_namelen);
+    header->msg_controllen = 0;
+    if (room == 0)
+        return;
+    header->msg_controllen = room;
+    memset(&four.ipi_spec_dst, 0x5A, sizeof four.ipi_spec_dst);
+    memset(&six.ipi6_addr, 0x5A, sizeof six.ipi6_addr);
+    if (header->msg_namelen == sizeof(struct sockaddr_in))
+        put_control(header, IPPROTO_IP, IP_PKTINFO, &four, sizeof four);
+    else
+        put_control(header, IPPROTO_IPV6, IPV6_PKTINFO, &six, sizeof six);
+}
+
+/* -- what they send --------------------------------------------------------------------------- */
+
+static struct rx_viewer *viewer_at(uint8_t place)
+{
+    for (unsigned at = 0; at < 2; at++) {
+        uint8_t key[KEY], name[NAME];
+
+        make_key(key, name, name_of(name, place, ours->told != 0));
+        if (memcmp(key, watchers[at].native->route.key, KEY) == 0)
+            return watchers[at].native;
+    }
+    return watchers[place & 1].native;
+}
+
+static size_t attribute(uint8_t *at, uint32_t kind, const void *value, uint32_t size)
+{
+    put16(at, kind);
+    put16(at + 2, size);
+    memset(at + 4, 0, (size + 3) & ~3u);
+    if (size > 0)
+        memcpy(at + 4, value, size);
+    return 4 + ((size + 3) & ~3u);
+}
+
+/* A request, or the response to a check of ours, as right as ``shape`` asks for. */
+static size_t compose_stun(uint8_t *data, const struct rx_viewer *viewer, uint8_t shape,
+                           size_t size)
+{
+    int response = shape & 1;
+    const struct rx_key *key = response ? &viewer->theirs : &viewer->ours;
+    size_t at = STUN_HEADER;
+
+    put16(data, response ? STUN_SUCCESS : STUN_REQUEST);
+    put32(data + 4, COOKIE);
+    for (unsigned byte = 0; byte < STUN_TRANSACTION; byte++)
+        data[8 + byte] = shape & 2 ? viewer->transaction[byte] : take();
+    if (shape & 4)
+        at += attribute(data + at, USERNAME, viewer->name, viewer->name_length);
+    if (shape & 0x80) {
+        uint8_t priority[4];
+
+        put32(priority, viewer->priority);
+        at += attribute(data + at, PRIORITY, priority, sizeof priority);
+    }
+    size &= ~(size_t)3;
+    for (size_t end = at + size; at < end; at++)
+        data[at] = take();
+    if (shape & 0x10) {
+        put16(data + 2, (uint32_t)at + INTEGRITY_SIZE - STUN_HEADER);
+        put16(data + at, MESSAGE_INTEGRITY);
+        put16(data + at + 2, DIGEST);
+        authenticate(key, data, data + 4, (uint32_t)at - 4, data + at + 4);
+        at += INTEGRITY_SIZE;
+    }
+    put16(data + 2, (uint32_t)at - STUN_HEADER);
+    if (shape & 0x20) {
+        uint8_t sum[4];
+
+        put16(data + 2, (uint32_t)at + 8 - STUN_HEADER);
+        put32(sum, checksum(data, (uint32_t)at) ^ XOR_FINGERPRINT);
+        at += attribute(data + at, FINGERPRINT, sum, sizeof sum);
+    }
+    return at;
+}
+
+static size_t compose_report(uint8_t *data, const struct rx_viewer *viewer, uint8_t shape,
+                             size_t size)
+{
+    size_t at = 12;
+
+    data[0] = 0x81, data[1] = RECEIVER_REPORT;
+    put16(data + 2, LONE_REPORT / 4 - 1);
+    put32(data + 4, 7);
+    put32(data + 8, viewer->ssrcs[shape & 1]);
+    if (shape & 0x80)
+        size = LONE_REPORT - 12 + SEAL;
+    if (shape & 2)
+        data[at++] = 0; /* nothing lost */
+    for (size_t end = 12 + size; at < end; at++)
+        data[at] = take();
+    return at;
+}
+
+static size_t compose_feedback(uint8_t *data, uint8_t shape, size_t size)
+{
+    size_t at = 4, own = 4 + (size & ~(size_t)3);
+
+    data[0] = (uint8_t)(0x80 | (shape & 1 ? TWCC_FORMAT : shape & 31));
+    data[1] = (uint8_t)(shape & 2 ? 200 + (shape >> 4 & 7) : TRANSPORT_FEEDBACK);
+    put16(data + 2, (uint32_t)own / 4 - 1);
+    for (; at < own + (shape & 0x80 ? SEAL : 0); at++)
+        data[at] = take();
+    return at;
+}
+
+static size_t compose_viewers(uint8_t *data, size_t room, uint8_t place, unsigned form,
+                              uint8_t shape, size_t size)
+{
+    const struct rx_viewer *viewer = viewer_at(place);
+    size_t at = 0;
+
+    if (form == 0 && size > room)
+        size = room;
+    else if (form != 0 && size > LARGE)
+        size = LARGE;
+    if (form == 1)
+        return compose_stun(data, viewer, shape, size);
+    if (form == 2)
+        return compose_report(data, viewer, shape, size);
+    if (form == 3)
+        return compose_feedback(data, shape, size);
+    for (; at < size; at++)
+        data[at] = take();
+    return at;
+}
+
+static int unprotect_rtcp(void *context, void *packet, int *length)
+{
+    const uint8_t *data = packet;
+    uint8_t last = data[*length - 1];
+
+    (void)context;
+    if (*length < 8 + SEAL || last == 0xEE)
+        return 7;
+    *length += last == 0xED ? 1 : last == 0xEC ? 4 - *length : -SEAL;
+    return 0;
+}
+
+/* -- what Python does ------------------------------------------------------------------------- */
+
+static void agree(struct rx_viewer *viewer, uint32_t name_length, uint32_t password_length)
+{
+    uint8_t name[512], password[256];
+    uint32_t before = viewer->name_length;
+    int told;
+
+    memset(name, 'a' + (int)viewer->number, sizeof name);
+    memset(password, 'A' + (int)viewer->number, sizeof password);
+    told = rx_agree(viewer, name, name_length, password, password_length, password,
+                    password_length / 2);
+    check(told == (name_length <= sizeof viewer->name ? 0 : -1));
+    check(viewer->name_length == (told == 0 ? name_length : before));
+}
+
+static void hear(struct rx *rx, struct rx_viewer *viewer, uint8_t place)
+{
+    uint8_t name[NAME];
+
+    check(rx_hear(rx, viewer, name, name_of(name, place, rx->told != 0)) == 0);
+}
+
+static void admit(struct rx *rx, unsigned at)
+{
+    struct rx_viewer *viewer = rx_admit(rx, NULL, at);
+
+    check(viewer != NULL);
+    watchers[at] = (struct watcher){viewer, rx->now, 0};
+    viewer->ssrcs[0] = 0x11111111u + at;
+    viewer->ssrcs[1] = at == 0 ? 0x22222222u : 0;
+    viewer->seal = at == 0 ? SEAL : -1;
+    viewer->trailer = at == 0 ? SEAL : 20;
+    viewer->priority = 0x7E0000FFu;
+    hear(rx, viewer, at == 0 ? 4 : 6);
+    agree(viewer, 9, 24);
+    viewer->answered = 1;
+    viewer->calm = 1;
+}
+
+static void dismiss(struct rx *rx, unsigned at)
+{
+    gone += watchers[at].answered;
+    rx_dismiss(rx, watchers[at].native);
+}
+
+static void begin_viewers(struct rx *rx)
+{
+    ours = rx;
+    answers = gone = 0;
+    refuses = 0;
+    for (unsigned at = 0; at < 2; at++)
+        admit(rx, at);
+}
+
+static void end_viewers(struct rx *rx)
+{
+    for (unsigned at = 0; at < 2; at++)
+        dismiss(rx, at);
+}
+
+/* Something is done to one of them. */
+static void rule(struct rx *rx, uint8_t what)
+{
+    unsigned number = what >> 7;
+    struct rx_viewer *viewer = watchers[number].native;
+    uint8_t name[NAME];
+
+    switch (what & 7) {
+    case 0:
+        dismiss(rx, number);
+        admit(rx, number);
+        break;
+    case 1:
+        hear(rx, viewer, what >> 4 & 7);
+        break;
+    case 2:
+        agree(viewer, 2u * take(), take());
+        break;
+    case 3:
+        for (unsigned byte = 0; byte < STUN_TRANSACTION; byte++)
+            viewer->transaction[byte] = (uint8_t)(what + byte);
+        viewer->asked = 1;
+        viewer->look_at = rx->now + 0.01 * take();
+        break;
+    case 4:
+        viewer->calm = what >> 4 & 1;
+        viewer->priority = what >> 5 & 1 ? 0 : 0x7E0000FFu;
+        viewer->answered = what >> 6 & 1;
+        break;
+    case 5:
+        rx->told = rx->told ? 0 : sizeof rx->controls[0].bytes;
+        break;
+    case 6:
+        refuses = !refuses;
+        break;
+    default:
+        rx_forget(rx, name, name_of(name, what >> 4 & 7, rx->told != 0));
+    }
+}
+
+static void on_said(struct rx *rx, const struct rx_event *event)
+{
+    struct rx_viewer *viewer = event->viewer;
+    uint8_t act = take();
+
+    check(viewer->number < 2 && watchers[viewer->number].native == viewer);
+    check(event->length >= 8 && event->length < LARGEST && event->data[1] >= 192);
+    check(viewer->opened > 0 && viewer->seen == event->arrival && viewer->heard[0] != 0);
+    for (unsigned at = 0; at < RX_TRACKS; at++)
+        if (act & 0x40)
+            viewer->reports[at].count = 0;
+    if (act & 0x80)
+        rule(rx, take());
+}
+
+/* -- what must hold --------------------------------------------------------------------------- */
+
+/* Who is at the address that an answer goes to, and leaves from. */
+static unsigned whose(const struct msghdr *header)
+{
+    const struct cmsghdr *control = CMSG_FIRSTHDR(header);
+    uint8_t name[NAME], key[KEY];
+    uint32_t length = header->msg_namelen;
+    unsigned who = 0;
+
+    memcpy(name, header->msg_name, length);
+    if (control != NULL) {
+        struct in_pktinfo four;
+        struct in6_pktinfo six;
+
+        if (length == sizeof(struct sockaddr_in)) {
+            check(control->cmsg_level == IPPROTO_IP && control->cmsg_type == IP_PKTINFO);
+            check(header->msg_controllen == CMSG_SPACE(sizeof four));
+            memcpy(&four, CMSG_DATA(control), sizeof four);
+            memcpy(name + length, &four.ipi_spec_dst, sizeof four.ipi_spec_dst);
+            length += (uint32_t)sizeof four.ipi_spec_dst;
+        } else {
+            check(control->cmsg_level == IPPROTO_IPV6 && control->cmsg_type == IPV6_PKTINFO);
+            check(header->msg_controllen == CMSG_SPACE(sizeof six));
+            memcpy(&six, CMSG_DATA(control), sizeof six);
+            memcpy(name + length, &six.ipi6_addr, OURS);
+            length += OURS;
+        }
+    }
+    check(make_key(key, name, length) == 0);
+    while (who < 2 && (!watchers[who].native->route.routed ||
+                       memcmp(key, watchers[who].native->route.key, KEY) != 0))
+        who++;
+    check(who < 2);
+    return who;
+}
+
+static void check_mapped(const uint8_t *data, const uint8_t *key)
+{
+    const uint8_t *host, *value = data + STUN_HEADER + 4;
+    uint32_t length = host_of(key, &host);
+
+    check(get16(data + STUN_HEADER) == XOR_MAPPED_ADDRESS);
+    check(get16(data + STUN_HEADER + 2) == 4 + length && value[1] == 1 + (length > 4));
+    check(length == 4 || key[0] == 6);
+    for (unsigned byte = 0; byte < 2; byte++)
+        check((value[2 + byte] ^ data[4 + byte]) == key[2 + byte]);
+    for (unsigned byte = 0; byte < length; byte++)
+        check((value[4 + byte] ^ data[4 + byte]) == host[byte]);
+}
+
+static ssize_t fake_sendmsg(int fd, const struct msghdr *header, int flags)
+{
+    const uint8_t *data = header->msg_iov->iov_base;
+    uint32_t length = (uint32_t)header->msg_iov->iov_len;
+    unsigned who = whose(header);
+    const struct rx_viewer *viewer = watchers[who].native;
+    struct stun_message message;
+
+    (void)fd, (void)flags;
+    check(header->msg_iovlen == 1 && length <= STUN_LONGEST_ANSWER);
+    check(stun_read(&message, data, length) == 0 && message.kind == STUN_SUCCESS);
+    check(stun_holds(&message, data, &viewer->ours));
+    check(viewer->answered > 0 && viewer->name_length > 0);
+    check_mapped(data, viewer->route.key);
+    answers++;
+    watchers[who].answered++;
+    errno = EAGAIN;
+    return refuses ? -1 : (ssize_t)length;
+}
+
+static void check_routes(const struct rx *rx)
+{
+    uint32_t routed = 0, where;
+
+    for (unsigned at = 0; at < 5; at++) {
+        struct rx_route *route = at < 3 ? &streams[at]->route : &watchers[at - 3].native->route;
+
+        if (route->routed)
+            check(find(rx, route->key, &where) == route);
+        check(route->viewer == (at >= 3));
+        routed += route->routed;
+    }
+    check(routed == rx->routes);
+}
+
+static void check_viewers(const struct rx *rx)
+{
+    uint64_t answered = gone;
+
+    for (unsigned at = 0; at < 2; at++) {
+        const struct watcher *watcher = &watchers[at];
+        const struct rx_viewer *viewer = watcher->native;
+
+        check(viewer->checks == watcher->answered);
+        check((double)watcher->answered <= 50.001 * (1 + rx->now - watcher->since));
+        check(viewer->name_length <= sizeof viewer->name);
+        check(viewer->answers >= 0 && viewer->answers <= ANSWERS_A_SECOND);
+        check(viewer->seen <= rx->now && viewer->checked <= rx->now);
+        answered += watcher->answered;
+    }
+    check(answered == answers && rx->counts.sent + rx->counts.unsent == answers);
+    check_routes(rx);
+}
