@@ -21,7 +21,7 @@ from bench.source import make_clip, pictures
 from relay.cli import allocator
 from relay.cli.pace import pace
 from relay.media.mpegts import Demuxer
-from relay.media.segmenter import MAX_AGE, Chunk, Cut, Segmenter
+from relay.media.segmenter import MAX_AGE, Cut, Segmenter
 from relay.media.unit import AccessUnit
 from relay.protocols.trickle.client import open_session
 from relay.protocols.trickle.publisher import TricklePublisher
@@ -76,7 +76,7 @@ class Leg:
                     if self._writer is not None:
                         self._writer.end()
                     self._writer = self._publisher.begin()
-                case Chunk(data) if self._writer is not None:
+                case bytes(data) if self._writer is not None:
                     self._writer.write(data, 1)
 
     async def _receive(self) -> None:

@@ -74,7 +74,7 @@ class Repeats:
         if payload != before:
             if unit.keyframe:
                 return 0  # the same picture makes another key frame each time
-            size, last = len(unit.payload), self._size
+            size, last = len(payload), self._size
             self._size = size
             if size > SKIPPED and abs(size - last) > ALIKE:
                 self._run = 0
@@ -127,6 +127,7 @@ class Comparison:
         self._newest = 0
         self._began: float | None = None
         self._number = 0
+        self._turns_at = 0.0  # when the next second begins
         self._sent_repeats, self._back_repeats = Repeats(), Repeats()
         self._now = Second()
         self._past: deque[Second] = deque(maxlen=WINDOW)
@@ -138,18 +139,21 @@ class Comparison:
             if len(self._known) > KNOWN:
                 self._known.popitem(last=False)
         if self._began is not None:
-            self._turn(unit.arrival)
+            if unit.arrival >= self._turns_at:
+                self._turn(unit.arrival)
             self._now.sent.add(unit, self._sent_repeats)
 
     def back(self, unit: AccessUnit) -> None:
         """A unit of output, with the timestamp that the worker gave it."""
         if unit.is_video and self._began is None:
             self._began = unit.arrival
+            self._turns_at = unit.arrival + 1
             before = self._oldest is not None and unit.pts < self._oldest - CLOSE
             self._own_clock = before or abs(self._newest - unit.pts) > FAR
         if self._began is None:
             return
-        self._turn(unit.arrival)
+        if unit.arrival >= self._turns_at:
+            self._turn(unit.arrival)
         self._now.back.add(unit, self._back_repeats)
         if unit.is_video:
             strange = self._own_clock or not self._was_sent(unit.pts)
@@ -194,6 +198,7 @@ class Comparison:
             self._past.append(self._now)
             self._now = Second()
         self._number = number
+        self._turns_at = self._began + number + 1
 
 
 def _low(past: list[Second]) -> bool:

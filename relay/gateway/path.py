@@ -44,9 +44,6 @@ SILENT: Final = 1.0
 CLOSE_TIMEOUT: Final = 6.0
 """Seconds for a job to end: longer than its channels take to close by themselves."""
 
-INPUT_BYTES: Final = metrics.MEDIA_BYTES.labels("ingest")
-INPUT_FRAMES: Final = metrics.MEDIA_FRAMES.labels("ingest")
-
 S = StreamState
 TABLE: Final = {
     S.WAITING: frozenset({S.CONNECTING, S.ENDED}),
@@ -95,7 +92,7 @@ class Path:
         self._live: Live | None = None
         self._task: asyncio.Task[None] | None = None
         self._stream = Stream()
-        self._meter = Meter()
+        self._meter = Meter("ingest")
         # A path that ends must not take the rendition of its name's next one along.
         self._key = f"{name}/{secrets.token_hex(4)}"
         self.rendition = Rendition(
@@ -194,6 +191,7 @@ class Path:
             self._task.add_done_callback(self._closing.discard)
             self._task = None
         self._stream.close()
+        self._meter.tell()
         self._egress.forget(self._key)
 
     # --- media ---------------------------------------------------------------------------
@@ -211,8 +209,6 @@ class Path:
         if unit.is_video:
             self._last_pts = unit.pts
             self._meter.add(len(unit.payload), unit.arrival)
-            INPUT_BYTES.inc(len(unit.payload))
-            INPUT_FRAMES.inc()
             if self._live is None:
                 self._go_live(publisher)
         self._stream.publish(unit)

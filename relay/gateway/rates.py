@@ -5,18 +5,31 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
+from relay import metrics
 from relay.gateway.status import Delay
 
 WINDOW: Final = 2.0
 MAX_SAMPLES: Final = 1000
+TELL: Final = 1.0
+"""Seconds between two looks of the process's counters."""
 
 
 class Meter:
-    """Counts units and octets over the last ``WINDOW`` seconds, and octets over all time."""
+    """Counts units and octets over the last ``WINDOW`` seconds, and octets over all time.
 
-    __slots__ = ("_samples", "_sum", "total")
+    Args:
+        path: the label under which the process counts the same, a little later: a counter of
+            it costs more than all else here.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_bytes", "_frames", "_samples", "_sum", "_tell_at", "_told", "_units", "total")
+
+    def __init__(self, path: str) -> None:
+        self._bytes = metrics.MEDIA_BYTES.labels(path)
+        self._frames = metrics.MEDIA_FRAMES.labels(path)
+        self._units = 0
+        self._told = 0
+        self._tell_at = 0.0
         self.total = 0
         self._samples: deque[tuple[float, int]] = deque()
         self._sum = 0
@@ -26,9 +39,19 @@ class Meter:
         samples.append((now, octets))
         self._sum += octets
         self.total += octets
+        self._units += 1
+        if now >= self._tell_at:
+            self._tell_at = now + TELL
+            self.tell()
         oldest = now - WINDOW
         while samples[0][0] < oldest or len(samples) > MAX_SAMPLES:
             self._sum -= samples.popleft()[1]
+
+    def tell(self) -> None:
+        """Bring the counters of the process up to date: to be called at the end."""
+        self._bytes.inc(self.total - self._told)
+        self._frames.inc(self._units)
+        self._told, self._units = self.total, 0
 
     def fps(self, now: float) -> float:
         self._forget(now)

@@ -37,9 +37,6 @@ input of ours; to wait for it would hide all that the next orchestrator sends.""
 FRAME: Final = VIDEO_CLOCK // 30
 WRAP: Final = 1 << 33
 
-OUTPUT_BYTES: Final = metrics.MEDIA_BYTES.labels("job_output")
-OUTPUT_FRAMES: Final = metrics.MEDIA_FRAMES.labels("job_output")
-
 
 def lift(pts: int, near: int) -> int:
     """The 33-bit timestamp ``pts`` as the unwrapped one that is nearest to ``near``."""
@@ -80,7 +77,7 @@ class Rendition:
         self._source_audio: deque[AccessUnit] = deque(maxlen=AUDIO_KEPT)
         self._parameters = ParameterSets()
         self._sps: Sps | None = None
-        self._meter = Meter()
+        self._meter = Meter("job_output")
         self._delays = Delays()
         self.last_output: float | None = None
         self.compare = Comparison()
@@ -110,6 +107,7 @@ class Rendition:
     def close(self) -> None:
         """Nothing is sent on from here: the viewers are gone, a job may still be ending."""
         self._closed = True
+        self._meter.tell()
         self._source_audio.clear()
 
     def source(self, unit: AccessUnit) -> None:
@@ -204,8 +202,6 @@ class Rendition:
         self._last_video = unit.pts
         self.last_output = unit.arrival
         self._meter.add(len(payload), unit.arrival)
-        OUTPUT_BYTES.inc(len(payload))
-        OUTPUT_FRAMES.inc()
         self._egress.frame(
             self._name, Codec.H264, packetize(payload), unit.pts, keyframe=unit.keyframe
         )

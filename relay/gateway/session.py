@@ -19,7 +19,7 @@ import aiohttp
 from relay.errors import BadInput, ChannelClosed, PeerError, RelayError
 from relay.gateway.dispatcher import INPUT_FLOWS, Observation
 from relay.media.mpegts import Demuxer
-from relay.media.segmenter import MAX_AGE, Chunk, Cut, Segmenter
+from relay.media.segmenter import MAX_AGE, Cut, Segmenter
 from relay.media.unit import AccessUnit
 from relay.protocols.trickle.publisher import TricklePublisher, send_whole
 from relay.protocols.trickle.subscriber import TrickleSubscriber
@@ -155,7 +155,7 @@ class OrchestratorSession:
                 case Cut():
                     if not self._begin_segment():
                         return
-                case Chunk(data):
+                case bytes(data):
                     writer = self._writer
                     if writer is not None and not writer.write(data, int(unit.is_video)):
                         self._dropped += unit.is_video

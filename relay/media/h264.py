@@ -30,7 +30,7 @@ MAX_MACROBLOCKS: Final = 1024
 _SHORT_CODE: Final = b"\x00\x00\x01"
 _split: Final = re.compile(_SHORT_CODE).split
 """As ``bytes.split``, in half the time."""
-_TYPE_MASK: Final = 0x1F
+TYPE_MASK: Final = 0x1F
 _SLICES: Final = frozenset(range(SLICE, IDR + 1))  # 2 to 4 are data partitions
 _SLICES_AND_SETS: Final = _SLICES | {SPS, PPS}
 _HIGH_PROFILES: Final = frozenset((44, 83, 86, 100, 110, 118, 122, 128, 134, 135, 138, 139, 244))
@@ -44,7 +44,7 @@ def nal_type(nal: bytes) -> int:
     """
     if not nal:
         raise ParseError("an empty NAL unit")
-    return nal[0] & _TYPE_MASK
+    return nal[0] & TYPE_MASK
 
 
 def split_annexb(data: bytes) -> list[bytes]:
@@ -83,7 +83,7 @@ def _first_of(annexb: bytes, kinds: frozenset[int]) -> int | None:
     last = len(annexb) - len(_SHORT_CODE)
     at = annexb.find(_SHORT_CODE)
     while 0 <= at < last:
-        kind = annexb[at + 3] & _TYPE_MASK
+        kind = annexb[at + 3] & TYPE_MASK
         if kind in kinds:
             return kind
         at = annexb.find(_SHORT_CODE, at + 3)
@@ -242,7 +242,7 @@ class ParameterSets:
         present: set[tuple[int, int]] = set()
         slice_at: bytes | None = None
         for nal in nals:
-            kind = nal[0] & _TYPE_MASK
+            kind = nal[0] & TYPE_MASK
             if kind in (SPS, PPS):
                 self._remember(kind, nal, present)
             elif kind == IDR:
@@ -285,6 +285,6 @@ class ParameterSets:
             front = [sps_nal] if (PPS, pps_id) in present else [sps_nal, pps]
             return join_annexb(front + nals), sps
         if (PPS, pps_id) not in present:
-            behind = max(i for i, nal in enumerate(nals) if nal[0] & _TYPE_MASK == SPS) + 1
+            behind = max(i for i, nal in enumerate(nals) if nal[0] & TYPE_MASK == SPS) + 1
             return join_annexb([*nals[:behind], pps, *nals[behind:]]), sps
         return annexb, sps

@@ -10,7 +10,7 @@ from typing import Final
 
 from relay.errors import ParseError
 from relay.media.audio import OPUS_CLOCK, opus_duration
-from relay.media.h264 import AUD, IDR, join_annexb, nal_type, split_annexb
+from relay.media.h264 import AUD, IDR, TYPE_MASK, join_annexb, split_annexb
 from relay.media.pes import (
     BODY,
     PACKET,
@@ -83,21 +83,26 @@ class Muxer:
             out.append(PADDING[: BODY - 1 - len(section)])
         return b"".join(out)
 
-    def write(self, unit: AccessUnit) -> bytes:
-        """One PES in whole packets of 188 bytes; the PTS is the unit's modulo 2**33."""
+    def write(self, unit: AccessUnit, head: bytes = b"") -> bytes:
+        """One PES in whole packets of 188 bytes; the PTS is the unit's modulo 2**33.
+
+        Args:
+            head: packets to stand in front of it.
+        """
         if unit.is_video:
-            pid, stream_id, data = VIDEO_PID, 0xE0, _AUD_NAL + unit.payload
+            pid, stream_id, begin = VIDEO_PID, 0xE0, _AUD_NAL
         else:
             full, rest = divmod(len(unit.payload), 255)
             # 11 bits of prefix 0x3ff, no trims, no extension; then the size in 255s.
-            header = b"\x7f\xe0" + b"\xff" * full + bytes((rest,))
-            pid, stream_id, data = AUDIO_PID, 0xBD, header + unit.payload
+            begin = b"\x7f\xe0" + b"\xff" * full + bytes((rest,))
+            pid, stream_id = AUDIO_PID, 0xBD
         adaptation = b""
         if pid == self._pcr_pid:
             adaptation = self._adaptation(unit.pts, unit.keyframe or not unit.is_video)
         room = BODY - len(adaptation)
-        header = pes_header(stream_id, unit.pts & _CLOCK_MASK, len(data), room)
-        return self._packets(pid, adaptation, header + data)
+        size = len(begin) + len(unit.payload)
+        header = pes_header(stream_id, unit.pts & _CLOCK_MASK, size, room)
+        return self._packets(head, pid, adaptation, b"".join((header, begin, unit.payload)))
 
     def _adaptation(self, pts: int, random_access: bool) -> bytes:
         """The adaptation field with a PCR, its length byte included (2.4.3.4)."""
@@ -108,12 +113,12 @@ class Muxer:
         base = (pcr & _CLOCK_MASK) << 15 | 0x7E00  # reserved bits set, extension 0
         return bytes((7, 0x50 if random_access else 0x10)) + base.to_bytes(6, "big")
 
-    def _packets(self, pid: int, adaptation: bytes, pes: bytes) -> bytes:
+    def _packets(self, head: bytes, pid: int, adaptation: bytes, pes: bytes) -> bytes:
         counter = self._counters[pid]
         room = BODY - len(adaptation)
         field = stuffed(adaptation, max(0, room - len(pes)))
         control = (0x30 if field else 0x10) | counter
-        out = [bytes((SYNC, 0x40 | pid >> 8, pid & 0xFF, control)), field, pes[:room]]
+        out = [head, bytes((SYNC, 0x40 | pid >> 8, pid & 0xFF, control)), field, pes[:room]]
         counter = (counter + 1) & 15
         headers = self._headers[pid]
         full, rest = divmod(max(0, len(pes) - room), BODY)
@@ -319,10 +324,14 @@ class Demuxer:
 
 def _picture(data: bytes, pts: int, arrival: float) -> AccessUnit:
     """The access unit in our form: 4-byte start codes, no delimiter."""
-    nals = [nal for nal in split_annexb(data) if nal_type(nal) != AUD]
+    nals, keyframe = [], False
+    for nal in split_annexb(data):
+        kind = nal[0] & TYPE_MASK
+        if kind != AUD:
+            nals.append(nal)
+            keyframe |= kind == IDR
     if not nals:
         raise ParseError("a PES without NAL units")
-    keyframe = any(nal_type(nal) == IDR for nal in nals)
     return AccessUnit(Codec.H264, join_annexb(nals), pts, arrival, keyframe)
 
 

@@ -28,13 +28,6 @@ class Cut:
     sequence: int
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """Bytes of the segment that the last Cut began: whole packets, to be sent at once."""
-
-    data: bytes
-
-
 class Segmenter:
     """Cuts at a key frame once the segment is long enough, by wall clock and by pts.
 
@@ -66,13 +59,14 @@ class Segmenter:
         self._last_keyframe: float | None = None
         self._asked: float | None = None
 
-    def push(self, unit: AccessUnit, now: float) -> list[Cut | Chunk]:
-        """Take one access unit and give what is to be sent for it."""
+    def push(self, unit: AccessUnit, now: float) -> list[Cut | bytes]:
+        """Take one access unit and give what is to be sent for it, at once: bytes are whole
+        packets of the segment that the last Cut began."""
         if unit.keyframe:
             self._last_keyframe = now
         if not unit.is_video and not self._audio:
             return []
-        out: list[Cut | Chunk] = []
+        out: list[Cut | bytes] = []
         head = b""
         if self._cut_here(unit, now):
             out.append(Cut(self._next_sequence))
@@ -82,9 +76,9 @@ class Segmenter:
             head = self._muxer.tables()
         elif self._cut is None:
             return []
-        data = head + self._muxer.write(unit)
+        data = self._muxer.write(unit, head)
         self._size += len(data)
-        out.append(Chunk(data))
+        out.append(data)
         return out
 
     def give_up(self, now: float) -> None:

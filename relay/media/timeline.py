@@ -20,27 +20,33 @@ SYNC_TOLERANCE: Final = VIDEO_CLOCK // 50
 MAX_SYNC: Final = VIDEO_CLOCK
 """Sender reports that contradict the arrival by more than 1 s do not share one NTP clock."""
 
+_MASK: Final = (1 << 32) - 1
+
 
 class Unwrapper:
-    """Makes a counter of so many bits run on: each value is taken nearest to the last."""
+    """Makes a counter of so many bits run on: each value is taken nearest to the last.
 
-    __slots__ = ("_half", "_last", "_mask")
+    Attributes:
+        last: what it was taken as; None before the first.
+    """
+
+    __slots__ = ("_half", "_mask", "last")
 
     def __init__(self, bits: int) -> None:
         self._mask = (1 << bits) - 1
         self._half = 1 << (bits - 1)
-        self._last: int | None = None
+        self.last: int | None = None
 
     def unwrap(self, value: int) -> int:
         """The first value is given back as it is; one may go back below zero after it."""
-        self._last = self.near(value)
-        return self._last
+        self.last = self.near(value)
+        return self.last
 
     def near(self, value: int) -> int:
         """What unwrap() would give, without remembering it."""
-        if self._last is None:
+        if self.last is None:
             return value & self._mask
-        return self._last + ((value - self._last + self._half) & self._mask) - self._half
+        return self.last + ((value - self.last + self._half) & self._mask) - self._half
 
 
 class _Track:
@@ -75,6 +81,14 @@ class Timeline:
 
     def video(self, rtp_timestamp: int, arrival: float) -> int:
         """The pts of a picture; ``arrival`` in monotonic seconds."""
+        track = self._video
+        step = (rtp_timestamp - track.ticks) & _MASK  # the track's clock is the line's
+        if track.pts is not None and step <= MAX_JUMP:
+            # One of most: a little later than the one before.
+            track.ticks = track.counter.last = track.ticks + step
+            track.arrival = arrival
+            track.pts = pts = track.ticks + track.offset
+            return pts
         return self._place(self._video, self._audio, rtp_timestamp, arrival)
 
     def audio(self, rtp_timestamp: int, arrival: float) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
@@ -15,7 +15,10 @@ class Codec(StrEnum):
     OPUS = "opus"
 
 
-@dataclass(frozen=True, slots=True)
+_H264: Final = Codec.H264
+
+
+@dataclass(init=False, slots=True)
 class AccessUnit:
     """One encoded picture, or one encoded audio packet.
 
@@ -27,18 +30,30 @@ class AccessUnit:
             never runs over, and may start anywhere.
         arrival: ``time.monotonic()`` seconds when its last byte reached this process.
         keyframe: H.264: it holds an IDR slice. Audio: always False.
+        is_video: the codec is H.264.
     """
 
-    codec: Codec
-    payload: bytes
-    pts: int
-    arrival: float
-    keyframe: bool = False
+    codec: Final[Codec]
+    payload: Final[bytes]
+    pts: Final[int]
+    arrival: Final[float]
+    keyframe: Final[bool]
+    is_video: bool = field(init=False, repr=False, compare=False)
 
-    @property
-    def is_video(self) -> bool:
-        return self.codec is Codec.H264
+    # Made, and asked, several times a picture: ``frozen`` would make it four times as dear to
+    # make, a property twelve times to ask.
+    def __init__(
+        self, codec: Codec, payload: bytes, pts: int, arrival: float, keyframe: bool = False
+    ) -> None:
+        self.codec = codec
+        self.payload = payload
+        self.pts = pts
+        self.arrival = arrival
+        self.keyframe = keyframe
+        self.is_video = codec is _H264
 
     def at(self, pts: int) -> AccessUnit:
-        """The same at another time: once a picture and more, so without ``replace``."""
+        """The same at another time."""
+        if pts == self.pts:
+            return self
         return AccessUnit(self.codec, self.payload, pts, self.arrival, self.keyframe)

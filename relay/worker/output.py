@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from relay.media.segmenter import Chunk, Cut, Segmenter
+from relay.media.segmenter import Cut, Segmenter
 from relay.media.unit import AccessUnit
 from relay.protocols.trickle.publisher import TricklePublisher
 from relay.protocols.trickle.upload import SegmentWriter
@@ -49,7 +49,7 @@ class Output:
                 case Cut():
                     self._finish()
                     self._writer = self._publisher.begin()
-                case Chunk(data) if self._writer is not None:
+                case bytes(data) if self._writer is not None:
                     if not self._writer.write(data):
                         self._writer = None
                         self._segmenter.give_up(now)

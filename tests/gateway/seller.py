@@ -18,7 +18,7 @@ from aiohttp import web
 
 from relay.errors import PeerRefused
 from relay.media.mpegts import Demuxer
-from relay.media.segmenter import Chunk, Cut, Segmenter
+from relay.media.segmenter import Cut, Segmenter
 from relay.media.unit import AccessUnit
 from relay.protocols.trickle.client import open_session
 from relay.protocols.trickle.publisher import TricklePublisher, send_whole
@@ -107,7 +107,7 @@ class Job:
                     if self._writer is not None:
                         self._writer.end()
                     self._writer = self.output.begin()
-                case Chunk(data):
+                case bytes(data):
                     assert self._writer is not None
                     self._writer.write(data)
 

@@ -15,7 +15,7 @@ import pytest
 
 from relay.media.h264 import AUD, is_keyframe, join_annexb, nal_type, split_annexb
 from relay.media.mpegts import Demuxer, Muxer
-from relay.media.segmenter import Chunk, Cut, Segmenter
+from relay.media.segmenter import Cut, Segmenter
 from relay.media.unit import AccessUnit, Codec
 
 PICTURES = 45
@@ -151,8 +151,8 @@ def test_ffmpeg_decodes_segments_one_after_another_and_each_alone() -> None:
             if isinstance(item, Cut):
                 assert item.sequence == len(segments)
                 segments.append(b"")
-            elif isinstance(item, Chunk):
-                segments[-1] += item.data
+            elif isinstance(item, bytes):
+                segments[-1] += item
     assert len(segments) == 3
     for segment in segments:
         with opened(segment) as container:

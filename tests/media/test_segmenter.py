@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from relay.media import segmenter as module
 from relay.media.mpegts import Demuxer
-from relay.media.segmenter import Chunk, Cut, Segmenter
+from relay.media.segmenter import Cut, Segmenter
 from relay.media.unit import AccessUnit, Codec
 from tests.media.samples import picture, sound
 from tests.media.transport import key, packets
@@ -30,16 +30,16 @@ def test_nothing_comes_out_before_the_first_key_frame() -> None:
     assert segmenter.push(second(0.0, is_key=False), 0.0) == []
     cut, chunk = segmenter.push(second(0.1), 0.1)
     assert cut == Cut(0)
-    assert isinstance(chunk, Chunk)
-    assert [type(item) for item in segmenter.push(sound(9000), 0.1)] == [Chunk]
+    assert isinstance(chunk, bytes)
+    assert [type(item) for item in segmenter.push(sound(9000), 0.1)] == [bytes]
 
 
 def test_a_cut_has_its_tables_and_its_key_frame_in_one_chunk() -> None:
     segmenter = Segmenter(audio=False, first_sequence=7)
     cut, chunk = segmenter.push(second(0.0), 0.0)
     assert cut == Cut(7)
-    assert isinstance(chunk, Chunk)
-    pids = [(p[1] & 0x1F) << 8 | p[2] for p in packets(chunk.data)]
+    assert isinstance(chunk, bytes)
+    pids = [(p[1] & 0x1F) << 8 | p[2] for p in packets(chunk)]
     assert pids[:3] == [0, 0x1000, 0x100]
     assert segmenter.push(second(1.0), 1.0)[0] == Cut(8)
 
@@ -130,7 +130,7 @@ def test_segments_hold_everything_from_the_first_key_frame(
                 assert item.sequence == len(segments)
                 segments.append((now, b""))
             else:
-                segments[-1] = (segments[-1][0], segments[-1][1] + item.data)
+                segments[-1] = (segments[-1][0], segments[-1][1] + item)
     found = []
     demuxer = Demuxer()
     for _, data in segments:
@@ -155,9 +155,9 @@ def test_after_giving_up_the_next_key_frame_cuts_at_once_and_counters_go_on() ->
     after = segmenter.push(second(0.3), 0.8)
     assert after[0] == Cut(1)
     last, first = before[-1], after[-1]
-    assert isinstance(last, Chunk)
-    assert isinstance(first, Chunk)
-    ends = packets(last.data)[-1]
+    assert isinstance(last, bytes)
+    assert isinstance(first, bytes)
+    ends = packets(last)[-1]
     pid = (ends[1] & 0x1F) << 8 | ends[2]
-    begins = next(p for p in packets(first.data) if (p[1] & 0x1F) << 8 | p[2] == pid)
+    begins = next(p for p in packets(first) if (p[1] & 0x1F) << 8 | p[2] == pid)
     assert begins[3] & 15 == (ends[3] + 1) & 15

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from aiohttp import web
 
 from relay.media.mpegts import Demuxer
-from relay.media.segmenter import Chunk, Cut, Segmenter
+from relay.media.segmenter import Cut, Segmenter
 from relay.media.unit import AccessUnit
 from relay.protocols.trickle.client import open_session
 from relay.protocols.trickle.publisher import TricklePublisher, send_whole
@@ -87,7 +87,7 @@ class Desk:
                     if self._writer is not None:
                         self._writer.end()
                     self._writer = self._input.begin()
-                case Chunk(data):
+                case bytes(data):
                     assert self._writer is not None
                     assert self._writer.write(data)
 

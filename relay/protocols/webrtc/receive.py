@@ -60,6 +60,7 @@ class VideoReceiver(Received):
 
     Attributes:
         wake_at: when to call ``poll``.
+        waiting_for_keyframe: nothing can be shown before the next one.
         packets, octets: all that came for it, retransmissions and probes included.
         frames, broken, undecodable: pictures passed on; dropped since parts of them were
             wrong or lost; dropped since the key frame before them was missing.
@@ -96,7 +97,7 @@ class VideoReceiver(Received):
         self._top = 0  # never seen yet; equal to _next exactly when nothing is missing
         self._timestamp: int | None = None
         self._out: list[Picture] = []
-        self._waiting = True  # for a key frame
+        self.waiting_for_keyframe = True
         self._ask_at = inf
         self._asked_at = -inf
         self._arrived_at = -inf
@@ -140,7 +141,7 @@ class VideoReceiver(Received):
             self._accept(packet, now)
         else:
             self._insert(packet, extended, now, retransmitted)
-        if self._waiting or self._held:
+        if self.waiting_for_keyframe or self._held:
             self._plan(now)
         if not self._out:
             return ()
@@ -171,7 +172,7 @@ class VideoReceiver(Received):
         """
         self._timestamp = timestamp
         self._finish(now, unit)
-        if self._waiting:
+        if self.waiting_for_keyframe:
             self._plan(now)
         pictures = self._out
         self._out = []
@@ -193,7 +194,7 @@ class VideoReceiver(Received):
         while self._repair.expired(now):
             self._give_up(now)
         nack = tuple(extended & 0xFFFF for extended in self._repair.due(now))
-        if self._waiting:
+        if self.waiting_for_keyframe:
             keyframe = now >= self._ask_at
         else:
             keyframe = doubtful and now >= self._asked_at + ASK_EARLIEST
@@ -209,10 +210,6 @@ class VideoReceiver(Received):
     def requested(self) -> int:
         """Packets asked for, each time counted."""
         return self._repair.requests
-
-    @property
-    def waiting_for_keyframe(self) -> bool:
-        return self._waiting
 
     # -- which stream a packet belongs to
 
@@ -244,7 +241,7 @@ class VideoReceiver(Received):
         self._depacketizer.reset()
         self._timestamp = None
         self._next = self._top = extended
-        self._waiting = True
+        self.waiting_for_keyframe = True
         self._ask_at = ask_at
 
     def _unwrap(self, packet: RtpPacket) -> RtpPacket | None:
@@ -285,7 +282,7 @@ class VideoReceiver(Received):
         self._drain(now)
         if len(self._held) > MAX_HELD:
             self._give_up(now)
-        if self._waiting and (packet.marker or fills) and extended in self._held:
+        if self.waiting_for_keyframe and (packet.marker or fills) and extended in self._held:
             self._seek_keyframe(extended, now)
 
     def _drain(self, now: float) -> None:
@@ -307,7 +304,7 @@ class VideoReceiver(Received):
         self._repair.forget(self._next)
         self._drain(now)
         for extended in sorted(at for at, packet in self._held.items() if packet.marker):
-            if self._waiting and extended in self._held:
+            if self.waiting_for_keyframe and extended in self._held:
                 self._seek_keyframe(extended, now)
 
     def _seek_keyframe(self, at: int, now: float) -> None:
@@ -365,24 +362,24 @@ class VideoReceiver(Received):
             annexb, sps = self._sets.apply(annexb)
         if not picture:
             return
-        if self._waiting:
+        if self.waiting_for_keyframe:
             # Without any parameter set no decoder can begin here.
             if not (keyframe and starts and (parameters or sps is not None)):
                 self.undecodable += 1
                 self._ask_at = min(self._ask_at, max(now, self._asked_at + ASK_AGAIN))
                 return
-            self._waiting = False
+            self.waiting_for_keyframe = False
             self._ask_at = inf
         self.frames += 1
         assert self._timestamp is not None
         self._out.append(Picture(annexb, self._timestamp, now, keyframe, sps))
 
     def _lose(self, now: float) -> None:
-        if not self._waiting:
-            self._waiting = True
+        if not self.waiting_for_keyframe:
+            self.waiting_for_keyframe = True
             self._ask_at = max(now, self._asked_at + ASK_EARLIEST)
 
     def _plan(self, now: float) -> None:
-        if self._waiting and self._ask_at == inf:
+        if self.waiting_for_keyframe and self._ask_at == inf:
             self._ask_at = self._asked_at + ASK_AGAIN
         self.wake_at = min(self._repair.wake_at, self._ask_at)
