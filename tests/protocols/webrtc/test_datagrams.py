@@ -9,7 +9,16 @@ from contextlib import ExitStack
 import pytest
 
 from relay.protocols.webrtc import datagrams
-from relay.protocols.webrtc.datagrams import BATCH, MAX_DATAGRAM, DatagramReader
+from relay.protocols.webrtc.datagrams import (
+    BATCH,
+    MAX_DATAGRAM,
+    DatagramReader,
+    leaving,
+    names_ours,
+    packed,
+    tell_ours,
+    unpacked,
+)
 
 
 @pytest.fixture(params=["together", "one by one"])
@@ -85,3 +94,52 @@ def test_a_closed_socket_gives_nothing(way: str, receiving: socket.socket) -> No
     reader = DatagramReader(receiving)
     receiving.close()
     assert list(reader.read()) == []
+
+
+@pytest.mark.parametrize(
+    ("bound", "asked"),
+    [
+        ("0.0.0.0", ["127.0.0.1", "127.0.0.2"]),
+        ("::", ["::1", "::ffff:127.0.0.1", "::ffff:127.0.0.3"]),
+    ],
+)
+def test_a_socket_of_all_addresses_tells_which_was_written_to(bound: str, asked: list[str]) -> None:
+    family = socket.AF_INET6 if ":" in bound else socket.AF_INET
+    with (
+        socket.socket(family, socket.SOCK_DGRAM) as receiving,
+        socket.socket(family, socket.SOCK_DGRAM) as sender,
+    ):
+        receiving.setblocking(False)
+        sender.settimeout(5)
+        if family == socket.AF_INET6:
+            for each in (receiving, sender):
+                each.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        tell_ours(receiving)
+        receiving.bind((bound, 0))
+        sender.bind((bound, 0))
+        reader = DatagramReader(receiving)
+        for _ in range(2):  # in the same memory
+            for own in asked:
+                sender.sendto(own.encode(), (own, receiving.getsockname()[1]))
+            read = list(reader.read())
+            assert [data.decode() for data, _ in read] == asked
+            for (_, address), own in zip(read, asked, strict=True):
+                assert names_ours(address)
+                assert address[4] == own
+                assert unpacked(packed(address)) == address
+                receiving.sendmsg([b"answer"], *leaving(address))
+                assert sender.recvfrom(100)[1][0] == own
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        ("192.0.2.1", 5004),
+        ("192.0.2.1", 5004, 0, 0, "198.51.100.7"),
+        ("2001:db8::1", 5004, 7, 0),
+        ("2001:db8::1", 5004, 7, 0, "2001:db8::2"),
+        ("::ffff:192.0.2.1", 5004, 0, 0, "::ffff:198.51.100.7"),
+    ],
+)
+def test_a_name_in_bytes_is_the_same_name(address: tuple[object, ...]) -> None:
+    assert unpacked(packed(address)) == address

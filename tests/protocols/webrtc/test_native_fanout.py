@@ -138,6 +138,56 @@ def test_where_the_kernel_cuts_no_messages_each_packet_goes_by_itself(
     assert backend.counted == [30, 0]
 
 
+def _from(outlet: FakeOutlet, own: str) -> tuple[object, ...]:
+    """Its address, to be reached from one of ours."""
+    assert isinstance(outlet, SocketOutlet)
+    return (*outlet.socket.getsockname(), 0, 0, own)
+
+
+@pytest.mark.parametrize("cuts", [True, False], ids=["cut by the kernel", "one by one"])
+def test_each_viewer_is_sent_to_from_the_address_of_ours_that_it_knows(
+    backend: NativeBackend, cuts: bool
+) -> None:
+    so_no_check = 11
+    backend._socket.setsockopt(socket.SOL_SOCKET, so_no_check, not cuts)
+    owns = ["127.0.0.2", "127.0.0.1", "127.0.0.3"]
+    tracks = [backend.track() for _ in owns]
+    for number, ((one, outlet), own) in enumerate(zip(tracks, owns, strict=True), 1):
+        one.route(Keys(number), _from(outlet, own))
+    fan_out = backend.fan_out()
+    fan_out.set([one for one, _ in tracks])
+    fan_out.frame([bytes([index]) * 100 for index in range(5)], 0, marker=True)
+    backend.sender.report([one for one, _ in tracks], 0, 0.0)
+    for (_, outlet), own in zip(tracks, owns, strict=True):
+        assert isinstance(outlet, SocketOutlet)
+        assert [outlet.socket.recvfrom(2048)[1][0] for _ in range(6)] == [own] * 6
+    tracks[0][0].route(Keys(1), _from(tracks[0][1], "127.0.0.1")[:2])  # the kernel chooses again
+    tracks[0][0].send_alone([b"a"], 3000, marker=True)
+    assert isinstance(tracks[0][1], SocketOutlet)
+    assert tracks[0][1].socket.recvfrom(2048)[1][0] == "127.0.0.1"
+    assert backend.counted == [19, 0]
+
+
+def test_an_address_that_is_ours_no_more_takes_only_its_own_packets(
+    backend: NativeBackend,
+) -> None:
+    """And the kernel goes on cutting the messages of the others."""
+    tracks = [backend.track() for _ in range(2)]
+    tracks[0][0].route(Keys(1), _from(tracks[0][1], "203.0.113.9"))
+    tracks[1][0].route(Keys(2), _from(tracks[1][1], "127.0.0.2"))
+    udp_gro = 104  # what came as one message is read as one
+    outlet = tracks[1][1]
+    assert isinstance(outlet, SocketOutlet)
+    outlet.socket.setsockopt(socket.IPPROTO_UDP, udp_gro, 1)
+    fan_out = backend.fan_out()
+    fan_out.set([one for one, _ in tracks])
+    for number in range(2):
+        assert fan_out.frame([bytes(100)] * 5, number * 3000, marker=True) == []
+        assert len(outlet.socket.recv(1 << 16)) == 5 * 112
+    assert tracks[0][1].packets == []
+    assert backend.counted == [10, 10]
+
+
 def test_ipv6_addresses_are_written_as_the_kernel_reads_them() -> None:
     backend = NativeBackend()
     receiver = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)

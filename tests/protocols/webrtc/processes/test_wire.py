@@ -37,6 +37,9 @@ from relay.protocols.webrtc.processes.wire import MAX_MESSAGE, Inbox, serialise
 V4 = ("192.0.2.1", 5004)
 V6 = ("2001:db8::1", 5004, 0, 3)
 TCP = ("192.0.2.1", 5004, "tcp")
+V4_TO = ("192.0.2.1", 5004, 0, 0, "198.51.100.7")
+V6_TO = ("fe80::1%eth0", 5004, 7, 3, "2001:db8::7")
+TCP_TO = ("192.0.2.1", 5004, "198.51.100.7")
 SAID: list[Message] = [
     Unit(7, Codec.H264, (b"abc", b"", b"d" * 1200), 1 << 40, 12.5, keyframe=True),
     Unit(7, Codec.OPUS, (b"abc",), -3, 12.5, kept=True),
@@ -46,6 +49,9 @@ SAID: list[Message] = [
     Claim(V4),
     Release(V6),
     Expect(TCP),
+    Datagram(V4_TO, b"x", foreign=True),
+    Claim(V6_TO),
+    Lost(TCP_TO),
     Lost(V4),
     Configure({"host": "::"}, [{"port": 1}], 20),
     Answer(1, 2, "v=0\r\n"),
