@@ -316,7 +316,8 @@ class IceSession:
             self.port.add_transaction(asked, self)
         path.checked = now
         if path.answered is not None:
-            path.next_check = now + retry_wait(now - path.answered, sent=sent)
+            regular = consent_wait(self.consent_timeout)
+            path.next_check = now + retry_wait(now - path.answered, regular, sent=sent)
         elif path.tries < len(_CHECK_DELAYS):
             path.next_check = now + _CHECK_DELAYS[path.tries]
             path.tries += 1

@@ -6,6 +6,7 @@ Where it is missing, pure Python sends the same packets, at a fraction of the vi
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, Final
@@ -63,6 +64,7 @@ class NativeSender:
             raise MemoryError("no memory for the native fan-out")
         self._out = self.ffi.gc(made, self._lib.fan_free)
         self._counts = self.ffi.new("struct fan_counts *")
+        self._frame = self.ffi.new("struct fan_frame *")
         self._count = count
         self.streamed: set[OutgoingTrack] = set()
         """Tracks of viewers that are reached by TCP: Python sends those."""
@@ -100,15 +102,13 @@ class NativeSender:
         Raises:
             ValueError: a payload of more than MAX_PAYLOAD bytes.
         """
-        ffi = self.ffi
-        lengths = list(map(len, payloads))
-        if max(lengths) > MAX_PAYLOAD:
+        if max(map(len, payloads)) > MAX_PAYLOAD:
             raise ValueError(f"a payload of more than {MAX_PAYLOAD} bytes")
-        buffers = [ffi.from_buffer(payload) for payload in payloads]
-        starts = ffi.new("uint8_t *[]", [ffi.cast("uint8_t *", buffer) for buffer in buffers])
-        sizes = ffi.new("uint16_t[]", lengths)
-        frame = ffi.new("struct fan_frame *")
-        frame.payloads, frame.lengths, frame.packets = starts, sizes, len(lengths)
+        door, frame = self.ffi.from_buffer, self._frame
+        lengths = array("H", map(len, payloads))
+        # Both are held until they are sent; nothing reads the frame after that.
+        data, sizes = door("uint8_t[]", b"".join(payloads)), door("uint16_t[]", lengths)
+        frame.payloads, frame.lengths, frame.packets = data, sizes, len(lengths)
         frame.timestamp, frame.marker = timestamp & 0xFFFFFFFF, marker
         counts = self._counts
         counts.sent = counts.unsent = 0

@@ -56,6 +56,7 @@ class NativeViewer:
             raise MemoryError("no memory for a native viewer")
         self._viewer: Any = made
         made.ssrcs = ssrcs
+        self._reports = [(ssrc, made.reports[at]) for at, ssrc in enumerate(ssrcs)]
         made.trailer = trailer
         made.seal = _INDEX_AND_TAG.get(trailer, -1)
 
@@ -114,12 +115,11 @@ class NativeViewer:
         if viewer is None:
             return []
         found = []
-        for at in range(2):
-            report = viewer.reports[at]
+        for ssrc, report in self._reports:
             if report.count:
                 report.count = 0
                 told = (report.highest, report.jitter, report.last_report, report.delay)
-                found.append((report.at, ReportBlock(viewer.ssrcs[at], 0, 0, *told)))
+                found.append((report.at, ReportBlock(ssrc, 0, 0, *told)))
         return found
 
     def count(self, statistics: PeerStatistics) -> int:

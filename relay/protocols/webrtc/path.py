@@ -207,15 +207,18 @@ def overdue(transactions: Mapping[bytes, Transaction], now: float) -> list[bytes
     return late + [key for key in transactions if key not in late][: max(0, surplus)]
 
 
-def retry_wait(unanswered: float, *, sent: bool) -> float:
+def retry_wait(unanswered: float, regular: float, *, sent: bool) -> float:
     """Seconds to the next check of a path that has answered before.
 
     Args:
         unanswered: seconds since it last did.
+        regular: seconds to the next one where there is no need for more.
         sent: whether the one before left. If not, the socket was full: it has room again soon.
     """
     if not sent:
         return _UNSENT_RETRY
+    if unanswered < 1.5 * regular:
+        return regular  # it has answered the one before, most likely: so it will this one
     # Never in step with what fills the sockets: pictures, or a process that runs by turns.
     retry = _RETRY if unanswered < CONSENT_LIFE / 2 else _LAST_RETRIES
     return retry * random.uniform(0.7, 1.1)

@@ -288,8 +288,9 @@ static int send_track(struct fan_out *out, struct fan_track *track, const struct
     int extended = track->extension_length > 0 && track->packets < track->extension_packets;
     double now = track->log != NULL ? monotonic() : 0;
     struct message *message = NULL;
+    const uint8_t *payload = frame->payloads;
 
-    for (size_t index = 0; index < frame->packets; index++) {
+    for (size_t index = 0; index < frame->packets; payload += frame->lengths[index++]) {
         size_t length = frame->lengths[index];
         size_t need = HEADER + sizeof track->extension + length + TRAILER;
         size_t written;
@@ -298,7 +299,7 @@ static int send_track(struct fan_out *out, struct fan_track *track, const struct
             message = NULL;
             flush(out, counts);
         }
-        written = write_packet(out, track, out->arena + out->used, frame->payloads[index], length,
+        written = write_packet(out, track, out->arena + out->used, payload, length,
                                frame->timestamp, frame->marker && index + 1 == frame->packets,
                                extended, now);
         if (written == 0)

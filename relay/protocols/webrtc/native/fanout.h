@@ -45,8 +45,8 @@ struct fan_track {
 };
 
 struct fan_frame {
-    const uint8_t *const *payloads;
-    const uint16_t *lengths;
+    const uint8_t *payloads;    /* one behind the other */
+    const uint16_t *lengths;    /* of each */
     size_t packets;
     uint32_t timestamp;
     int32_t marker;             /* set it on the last packet */
