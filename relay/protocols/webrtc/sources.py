@@ -1,8 +1,9 @@
-"""How many checks the strangers of one host may have read in a second. Pure."""
+"""How many checks of one host, or in one peer's name, are read in a second. Pure."""
 
 from __future__ import annotations
 
 import socket
+from collections.abc import Hashable
 from functools import lru_cache
 from typing import Final
 
@@ -10,20 +11,25 @@ CHECKS_A_SECOND: Final = 2000
 """Of one host, without those from addresses that sessions hear from: room for a crowd that
 joins from behind one translating router, and about a hundredth of a core."""
 
+CHECKS_OF_A_PEER: Final = 1000
+"""From one address that a session hears from, answers to ours among them: a peer has a few a
+second, and whoever floods in its name keeps a hundredth of a core busy with it."""
+
 MAX_HOSTS: Final = 4096
 
 
 class Sources:
-    """Counts by host in windows of a second.
+    """Counts by host, or by address, in windows of a second.
 
     When there are more hosts than the table holds (made-up sources) it begins anew: the
     limit is then wider than said, the memory never.
     """
 
-    __slots__ = ("_counts", "_until")
+    __slots__ = ("_counts", "_limit", "_until")
 
-    def __init__(self) -> None:
-        self._counts: dict[bytes, int] = {}
+    def __init__(self, limit: int = CHECKS_A_SECOND) -> None:
+        self._limit = limit
+        self._counts: dict[Hashable, int] = {}
         self._until = 0.0
 
     def __len__(self) -> int:
@@ -31,13 +37,16 @@ class Sources:
 
     def admit(self, host: str, now: float) -> bool:
         """Whether one more from this host is to be looked at."""
+        return self.take(network_of(host), now)
+
+    def take(self, key: Hashable, now: float) -> bool:
+        """The same of whatever ``key`` stands for."""
         counts = self._counts
         if now >= self._until or len(counts) >= MAX_HOSTS:
             counts.clear()
             self._until = now + 1
-        key = network_of(host)
         count = counts.get(key, 0)
-        if count >= CHECKS_A_SECOND:
+        if count >= self._limit:
             return False
         counts[key] = count + 1
         return True

@@ -25,7 +25,7 @@ from relay.protocols.webrtc.addresses import WILDCARDS
 from relay.protocols.webrtc.datagrams import DatagramReader, leaving, names_ours, tell_ours, waits
 from relay.protocols.webrtc.native_receive import NativeReceiver
 from relay.protocols.webrtc.path import SILENCE, Path, is_stream
-from relay.protocols.webrtc.sources import Sources
+from relay.protocols.webrtc.sources import CHECKS_OF_A_PEER, Sources
 from relay.protocols.webrtc.stun import Address, Message
 
 BUFFER: Final = 8 << 20
@@ -37,6 +37,7 @@ class UdpStatistics:
     received: int = 0
     sent: int = 0
     strangers: int = 0  # dropped: no session knows the source, the name or the transaction
+    flooded: int = 0  # dropped: checks in a peer's name, more than any peer sends
     unsent: int = 0  # dropped: the socket was full, or the address cannot be reached
 
 
@@ -98,6 +99,7 @@ class UdpPort:
         self.expected: dict[Address, Listener] = {}
         self._streams: dict[Address, Stream] = {}
         self._sources = Sources()
+        self._familiar = Sources(CHECKS_OF_A_PEER)
         self.on_stray: Callable[[bytes, Address, float], None] = lambda *_: None
         self._open = True
         self._begin()
@@ -324,8 +326,11 @@ class UdpPort:
             self.statistics.strangers += 1
 
     def _stun(self, data: bytes, address: Address, now: float) -> None:
-        known = address in self._by_address
-        if not known and not self._sources.admit(address[0], now):
+        if address in self._by_address:
+            if not self._familiar.take(address, now):
+                self.statistics.flooded += 1
+                return
+        elif not self._sources.admit(address[0], now):
             self.statistics.strangers += 1
             return
         try:

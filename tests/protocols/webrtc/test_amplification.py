@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import time
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -17,7 +18,7 @@ from relay.protocols.webrtc.offering import Offering
 from relay.protocols.webrtc.path import TOLD
 from relay.protocols.webrtc.peer import Peer, PeerState
 from relay.protocols.webrtc.peers import Peers
-from relay.protocols.webrtc.sources import CHECKS_A_SECOND
+from relay.protocols.webrtc.sources import CHECKS_A_SECOND, CHECKS_OF_A_PEER
 from tests.protocols.webrtc import nat, offers
 from tests.protocols.webrtc.aiortc_client import reach
 from tests.protocols.webrtc.test_peer_moves import flows, until
@@ -228,6 +229,29 @@ async def test_a_flood_of_checks_from_one_host_is_read_in_part(
         assert all_of(sock) == []
         await flows(ours, theirs, 0)
         await flows(theirs, ours, 1000)
+
+
+async def test_a_flood_of_checks_in_a_peers_own_name_is_read_in_part(
+    either: Peers, mine: Peers
+) -> None:
+    peers = either
+    async with nat.between(peers, mine) as (router, ours, theirs):
+        await reach(ours, PeerState.CONNECTED)
+        await reach(theirs, PeerState.CONNECTED)
+        name = f"{theirs.ice.ufrag}:{theirs.ice.remote.ufrag}".encode()
+        bad = stun.build(stun.BINDING_REQUEST, bytes(12), [(stun.USERNAME, name)], b"wrong")
+        received, refused = peers.udp.statistics.received, theirs.ice.statistics.refused
+        begun = time.monotonic()
+        for _ in range(100):
+            for _ in range(50):
+                router.forge(bad)
+            await asyncio.sleep(0)
+        await until(lambda: peers.udp.statistics.received >= received + 4500)
+        windows = time.monotonic() - begun + 2
+        assert theirs.ice.statistics.refused - refused <= windows * CHECKS_OF_A_PEER
+        await flows(ours, theirs, 0)
+        await flows(theirs, ours, 1000)
+        assert theirs.state is ours.state is PeerState.CONNECTED
 
 
 def test_the_oldest_makes_room() -> None:
