@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import http.client
 import ssl
+from pathlib import Path
 from typing import Final
 from urllib.error import URLError
 from urllib.parse import urlsplit
 
 from relay.errors import ConfigError, PeerTimeout, foreign_words
+from relay.rpc.certificate import client_context
 
 SCHEMES: Final = ("http", "https")
 NO_TLS: Final = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"})
@@ -28,6 +30,22 @@ def check(text: str) -> None:
     if not well:
         hint = "" if "://" in text else f": write {likely(text)}"
         raise ConfigError(f"{text} is no http:// or https:// address{hint}")
+
+
+def tls_of(*, insecure: bool, cacert: Path | None) -> ssl.SSLContext | bool:
+    """How an https gateway is known: by any certificate, by these, or by the system's.
+
+    Raises:
+        ConfigError: ``cacert`` is no file of certificates.
+    """
+    if insecure:
+        return client_context()
+    if cacert is None:
+        return True
+    try:
+        return ssl.create_default_context(cafile=str(cacert))
+    except OSError as error:
+        raise ConfigError(f"--cacert {cacert}: {error.strerror or error}") from error
 
 
 def likely(text: str) -> str:

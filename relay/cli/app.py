@@ -5,13 +5,33 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
 
 from relay.cli import conformance
+from relay.cli.arguments import (
+    MEDIA,
+    NETWORK,
+    CacertOption,
+    ConfigOption,
+    GatewayPortOption,
+    HostOption,
+    InsecureOption,
+    JsonOption,
+    Level,
+    LevelOption,
+    ModelOption,
+    OpenOption,
+    ParamsOption,
+    PortOption,
+    PrintOption,
+    SelfSignedOption,
+    SetOption,
+    SupervisedOption,
+    TokenOption,
+)
 
 if TYPE_CHECKING:
     from relay.config import Settings
@@ -20,20 +40,7 @@ OK: Final = 0
 FAILED: Final = 1
 USAGE: Final = 2
 
-NETWORK: Final = "Run"
-MEDIA: Final = "Media"
-SETTINGS: Final = "Settings"
-ADDRESS: Final = "Address"
-
-
 DEMO_PARAMS: Final[dict[str, Any]] = {"effect": "cartoon"}
-
-
-class Level(StrEnum):
-    DEBUG = "debug"
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
 
 
 app = typer.Typer(
@@ -47,65 +54,6 @@ app = typer.Typer(
 )
 
 app.add_typer(conformance.app, rich_help_panel=NETWORK)
-
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option("--config", "-c", metavar="FILE", help="YAML file.", rich_help_panel=SETTINGS),
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="One key, such as worker.slots=4; also RELAY_WORKER__SLOTS=4.",
-        rich_help_panel=SETTINGS,
-    ),
-]
-PrintOption = Annotated[
-    bool,
-    typer.Option(
-        "--print-config",
-        help="Print every key as it is in force, secrets masked, and end.",
-        rich_help_panel=SETTINGS,
-    ),
-]
-LevelOption = Annotated[
-    Level | None,
-    typer.Option("--log-level", help="How much to log.", rich_help_panel=SETTINGS),
-]
-GatewayPortOption = Annotated[
-    int | None,
-    typer.Option(
-        "--port", help="The gateway's HTTP port; 0 takes a free one.", rich_help_panel=ADDRESS
-    ),
-]
-HostOption = Annotated[
-    str | None, typer.Option("--host", help="Address to listen on.", rich_help_panel=ADDRESS)
-]
-PortOption = Annotated[
-    int | None, typer.Option("--port", help="Port; 0 takes a free one.", rich_help_panel=ADDRESS)
-]
-OpenOption = Annotated[
-    bool | None,
-    typer.Option(
-        "--open", help="Let anyone publish, also on a public address.", rich_help_panel=ADDRESS
-    ),
-]
-SelfSignedOption = Annotated[
-    bool | None,
-    typer.Option(
-        "--self-signed", help="HTTPS by a certificate made here.", rich_help_panel=ADDRESS
-    ),
-]
-ModelOption = Annotated[
-    str | None, typer.Option(help="The model, such as effects.", rich_help_panel=MEDIA)
-]
-ParamsOption = Annotated[
-    str | None,
-    typer.Option(metavar="JSON", help="Its parameters.", rich_help_panel=MEDIA),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON line for a program.")]
-SupervisedOption = Annotated[int | None, typer.Option("--supervised", hidden=True)]
 
 
 def _version(wanted: bool) -> None:
@@ -262,18 +210,12 @@ def worker(
 def publish(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Anything FFmpeg reads.")],
     to: Annotated[str, typer.Option(metavar="URL", help="The WHIP address.")],
-    token: Annotated[
-        str | None, typer.Option(help="Bearer token: the gateway's publish key.")
-    ] = None,
+    token: TokenOption = None,
     loop: Annotated[bool, typer.Option("--loop", help="Begin again at the end.")] = False,
     model: ModelOption = None,
     params: ParamsOption = None,
-    insecure: Annotated[
-        bool, typer.Option("--insecure", help="Take any certificate of an https gateway.")
-    ] = False,
-    cacert: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Trust these certificates (PEM).")
-    ] = None,
+    insecure: InsecureOption = False,
+    cacert: CacertOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Publish a file by WHIP, at its own pace."""
@@ -282,6 +224,25 @@ def publish(
 
     request = publishing.Request(file, to, token, loop, model, chosen, as_json, insecure, cacert)
     raise typer.Exit(publishing.run(request))
+
+
+@app.command(rich_help_panel=MEDIA)
+def watch(
+    url: Annotated[str, typer.Argument(metavar="URL", help="A stream's WHEP address.")],
+    viewers: Annotated[int, typer.Option("--viewers", "-n", min=1, max=5000, help="So many.")] = 1,
+    seconds: Annotated[
+        float, typer.Option(min=1, max=86400, help="How long, once all have joined.")
+    ] = 10.0,
+    token: TokenOption = None,
+    insecure: InsecureOption = False,
+    cacert: CacertOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Watch a stream by WHEP, many at a time, and tell what came."""
+    from relay.cli import watch as watching
+
+    request = watching.Request(url, viewers, seconds, token, as_json, insecure, cacert)
+    raise typer.Exit(watching.run(request))
 
 
 @app.command(rich_help_panel=MEDIA)

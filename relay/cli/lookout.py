@@ -16,7 +16,7 @@ import orjson
 INTERVAL: Final = 1.0
 TIMEOUT: Final = 3.0
 MAX_ANSWER: Final = 1 << 20
-OURS: Final = re.compile(r"(.*)/(?:whip/([^/]+)|live/video-to-video/([^/]+)/whip)")
+OURS: Final = re.compile(r"(.*)/(?:wh[ie]p/([^/]+)|live/video-to-video/([^/]+)/whip)")
 NOT_OURS: Final = 3
 """Answers in a row that are none of ours, after which nobody is asked again."""
 
@@ -30,7 +30,7 @@ class Place:
 
     @classmethod
     def of(cls, url: str) -> Place | None:
-        """Read off a WHIP address; None when it has not the form of ours."""
+        """Read off a WHIP or WHEP address; None when it has not the form of ours."""
         parts = urlsplit(url)
         path = OURS.fullmatch(parts.path)
         if path is None or not parts.netloc:

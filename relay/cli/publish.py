@@ -19,10 +19,9 @@ from relay.cli.lookout import Place, look, state_now
 from relay.cli.pace import endless, pace, read_ahead
 from relay.cli.role import StopSignals
 from relay.config import WebRtc
-from relay.errors import ConfigError, PeerError
+from relay.errors import PeerError
 from relay.media.unit import AccessUnit
 from relay.protocols.webrtc.client import WhipClient
-from relay.rpc.certificate import client_context
 from relay.worker.file import FileSource
 
 CONSENT: Final = 6.0
@@ -42,21 +41,6 @@ class Request:
     as_json: bool = False
     insecure: bool = False
     cacert: Path | None = None
-
-    def tls(self) -> tls.SSLContext | bool:
-        """How the gateway is known.
-
-        Raises:
-            ConfigError: ``cacert`` is no file of certificates.
-        """
-        if self.insecure:
-            return client_context()
-        if self.cacert is None:
-            return True
-        try:
-            return tls.create_default_context(cafile=str(self.cacert))
-        except OSError as error:
-            raise ConfigError(f"--cacert {self.cacert}: {error.strerror or error}") from error
 
     @property
     def url(self) -> str:
@@ -116,7 +100,7 @@ class _Heard:
 async def publish(request: Request, source: FileSource) -> int:
     """Returns the number of pictures sent; raises like ``run``."""
     signals = StopSignals()
-    ssl = request.tls()
+    ssl = address.tls_of(insecure=request.insecure, cacert=request.cacert)
     client = await _connect(request, source.has_audio, ssl)
     place = Place.of(request.to)
     if not request.as_json:

@@ -19,7 +19,7 @@ def relay(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 
 COMMANDS = ("up", "gateway", "orchestrator", "worker")
-SHOWN = (*COMMANDS, "publish", "demo", "health", "streams")
+SHOWN = (*COMMANDS, "publish", "watch", "demo", "health", "streams")
 
 
 def test_help_is_short_and_grouped() -> None:
@@ -73,6 +73,8 @@ def test_one_host_is_for_pages_and_media_alike() -> None:
         (("up", "--what"), "--what"),
         (("nothing",), "nothing"),
         (("publish", "a.mp4"), "--to"),
+        (("watch", "http://x/whep/a", "-n", "0"), "--viewers"),
+        (("watch", "x/whep/a"), "http://x/whep/a"),
         (("publish", "a.mp4", "--to", "http://x", "--params", "[1]"), "--params"),
     ],
 )

@@ -14,7 +14,7 @@ import av
 import cv2
 import pytest
 
-from relay.cli import clip, demo, publish
+from relay.cli import address, clip, demo, publish
 from relay.errors import ConfigError, PeerError
 from relay.media.unit import AccessUnit
 from relay.protocols.webrtc.client import WhepClient
@@ -140,11 +140,8 @@ async def test_a_gateway_that_is_lost_is_noticed(
 def test_files_of_authorities_that_are_none_are_named(tmp_path: Path) -> None:
     (tmp_path / "garbage").write_text("garbage")
     for name in ("garbage", "nowhere"):
-        request = publish.Request(
-            Path("a"), "https://b/whip/c", None, False, cacert=tmp_path / name
-        )
         with pytest.raises(ConfigError, match=name):
-            request.tls()
+            address.tls_of(insecure=False, cacert=tmp_path / name)
 
 
 def test_a_demo_of_nothing_says_where_to_look() -> None:

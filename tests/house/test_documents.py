@@ -26,7 +26,7 @@ MAKEFILE = (ROOT / "Makefile").read_text()
 WORDS = frozenset(re.findall(r"^([a-z]+):.*## ", MAKEFILE, re.MULTILINE))
 BIN = ".venv/bin/"
 ROLES = ("up", "gateway", "orchestrator", "worker")
-COMMANDS = frozenset({*ROLES, "publish", "demo", "health", "conformance", "streams"})
+COMMANDS = frozenset({*ROLES, "publish", "demo", "health", "conformance", "streams", "watch"})
 
 
 def test_the_documents_are_there() -> None:

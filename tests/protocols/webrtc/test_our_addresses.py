@@ -140,7 +140,7 @@ async def test_a_publisher_is_received_on_one_and_then_on_another(
         # All that it sends goes to another address from now on; it sends no check there.
         theirs = publisher.session.peer
         there = (THIRD, server.udp.port)
-        publisher.peer.transmit = lambda data: mine.udp.sendto(data, there)
+        publisher.peer.transmit = mine.udp.sender(there)
         async with asyncio.timeout(10):
             while theirs.address != ("127.0.0.1", mine.udp.port, 0, 0, THIRD):
                 await publisher.send(publisher.sealed(keyframe=True))

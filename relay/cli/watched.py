@@ -1,0 +1,189 @@
+"""What a crowd of viewers saw, in figures. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from rich.table import Table
+from rich.text import Text
+
+FULL: Final = 0.9
+"""Share of a core from which a crowd in one process may lose by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one viewer has come to.
+
+    Attributes:
+        connected: seconds from its offer until media could flow, None: it does not.
+        first: seconds from its offer to its first picture, None: none yet.
+        pictures, octets: whole ones, so far; octets of media, sound among it.
+        packets, lost: so far; lost on the way, made up for or not.
+        why: it could not join, or was ended.
+    """
+
+    connected: float | None
+    first: float | None
+    pictures: int
+    octets: int
+    packets: int
+    lost: int
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What all of them saw.
+
+    Attributes:
+        joined: viewers that were connected; of them ``ended`` were before the end.
+        connected, first: seconds, of those that were, sorted.
+        seconds: of the window that rates are of.
+        rate: pictures a second of all; ``rates`` of each that was there to the end, sorted.
+        bitrate: bits a second of all.
+        octets, packets, lost: in the window.
+        reasons: why viewers could not join, or were ended.
+        cpu: share of a core that watching took.
+        state: what the gateway says of the stream, where that was asked.
+    """
+
+    viewers: int
+    joined: int
+    ended: int
+    connected: tuple[float, ...]
+    first: tuple[float, ...]
+    seconds: float
+    rate: float
+    rates: tuple[float, ...]
+    octets: int
+    packets: int
+    lost: int
+    reasons: Counter[str]
+    cpu: float
+    state: str = ""
+
+    @property
+    def bitrate(self) -> float:
+        return self.octets * 8 / self.seconds
+
+    @property
+    def without_picture(self) -> int:
+        """Connected, and never saw anything."""
+        return self.joined - len(self.first)
+
+    @property
+    def share_lost(self) -> float:
+        return self.lost / max(1, self.packets + self.lost)
+
+    @property
+    def why(self) -> str:
+        """What did not go well, in words; empty when all did."""
+        words = []
+        if missing := self.viewers - self.joined:
+            words.append(f"{missing} of {self.viewers} viewers could not join")
+        if self.ended:
+            words.append(f"{self.ended} were ended before they left")
+        if self.without_picture:
+            words.append(f"{self.without_picture} saw no picture")
+        more = [f"{count} x {reason}" for reason, count in self.reasons.most_common(2)]
+        if self.state:
+            more.append(f"the stream is {self.state}")
+        return "; ".join([", ".join(words), *more]) if words else ""
+
+    def with_state(self, state: str) -> Told:
+        return replace(self, state=state)
+
+
+def summed(before: Sequence[Seen], after: Sequence[Seen], seconds: float, *, cpu: float) -> Told:
+    """The same viewers at both ends of a window of ``seconds``."""
+    seconds = max(seconds, 0.001)
+    pairs = [*zip(before, after, strict=True)]
+    there = [seen for seen in after if seen.connected is not None]
+    rates = [(b.pictures - a.pictures) / seconds for a, b in pairs if b.connected and not b.why]
+    return Told(
+        viewers=len(after),
+        joined=len(there),
+        ended=sum(bool(seen.why) for seen in there),
+        connected=tuple(sorted(seen.connected or 0.0 for seen in there)),
+        first=tuple(sorted(seen.first for seen in there if seen.first is not None)),
+        seconds=seconds,
+        rate=sum(b.pictures - a.pictures for a, b in pairs) / seconds,
+        rates=tuple(sorted(rates)),
+        octets=sum(b.octets - a.octets for a, b in pairs),
+        packets=sum(b.packets - a.packets for a, b in pairs),
+        lost=sum(b.lost - a.lost for a, b in pairs),
+        reasons=Counter(seen.why for seen in after if seen.why),
+        cpu=cpu,
+    )
+
+
+def at(found: Sequence[float], share: float) -> float | None:
+    """The value that ``share`` of them (sorted) do not exceed; None of none."""
+    return found[min(len(found) - 1, int(share * len(found)))] if found else None
+
+
+def in_figures(told: Told) -> dict[str, Any]:
+    """For a program: times in milliseconds."""
+    return {
+        "viewers": told.viewers,
+        "connected": told.joined,
+        "ended": told.ended,
+        "with_picture": len(told.first),
+        "connect_ms": _percentiles(told.connected, 1000),
+        "first_picture_ms": _percentiles(told.first, 1000),
+        "seconds": round(told.seconds, 3),
+        "pictures_per_second": round(told.rate, 1),
+        "pictures_per_second_each": {
+            "least": told.rates[0] if told.rates else None,
+            "p50": at(told.rates, 0.5),
+        },
+        "packets": told.packets,
+        "lost": told.lost,
+        "bytes": told.octets,
+        "bitrate": round(told.bitrate),
+        "cpu": round(told.cpu, 3),
+        "reasons": dict(told.reasons),
+        "why": told.why,
+    }
+
+
+def _percentiles(found: Sequence[float], scale: float) -> dict[str, float | None]:
+    ends = {"p50": at(found, 0.5), "p95": at(found, 0.95), "max": at(found, 1.0)}
+    return {name: None if it is None else round(it * scale, 1) for name, it in ends.items()}
+
+
+def table(told: Told) -> Table:
+    """For a person."""
+    shown = Table(box=None, show_header=False)
+    shown.add_column(style="bold")
+    shown.add_column()
+    ended = f", {told.ended} ended before they left" if told.ended else ""
+    shown.add_row("viewers", f"{told.joined} of {told.viewers} connected{ended}")
+    shown.add_row("connected after", _times(told.connected))
+    shown.add_row("first picture after", _times(told.first))
+    shown.add_row("pictures a second", f"{told.rate:.0f}")
+    if told.rates:
+        middle = told.rates[len(told.rates) // 2]
+        shown.add_row("of each viewer", f"{told.rates[0]:.1f} at least, {middle:.1f} in the middle")
+    lost = f"{told.lost} of {told.packets + told.lost} packets ({told.share_lost * 100:.2f} %)"
+    shown.add_row("lost on the way", lost)
+    amount = f"{told.octets / 1e6:.1f} MB in {told.seconds:.1f} s"
+    shown.add_row("bytes", f"{amount}, {told.bitrate / 1e6:.1f} Mbit/s")
+    shown.add_row("this command took", f"{told.cpu:.2f} of a core")
+    if told.cpu > FULL:
+        words = "it may have lost by itself: let several watch, or fewer"
+        shown.add_row("", Text(words, style="yellow"))
+    for reason, count in told.reasons.most_common(5):
+        shown.add_row(Text("lost", style="yellow"), Text(f"{count} x {reason}"))
+    return shown
+
+
+def _times(found: Sequence[float]) -> str:
+    if not found:
+        return "-"
+    ends = (("p50", 0.5), ("p95", 0.95), ("max", 1.0))
+    return ", ".join(f"{name} {(at(found, share) or 0) * 1000:.0f} ms" for name, share in ends)

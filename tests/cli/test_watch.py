@@ -1,0 +1,114 @@
+"""``relay watch``: a crowd of viewers from one command, and what it tells of them."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import signal
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from relay.cli.watched import Seen, in_figures, summed, table
+from tests.live import publishing
+from tests.network import ROOT, Network, ran
+
+NAME = "cam"
+
+
+async def test_a_crowd_is_counted_from_one_command(tmp_path: Path) -> None:
+    async with Network.running(tmp_path) as network:
+        url = network.whep(NAME)
+        async with publishing(network.whip(NAME), model="echo"):
+            code, out, errors = await ran(
+                "watch", url, "--viewers", "5", "--seconds", "2", "--json"
+            )
+            assert (code, errors) == (0, "")
+            told = json.loads(out)
+            assert [told[key] for key in ("viewers", "connected", "with_picture", "ended")] == (
+                [5, 5, 5, 0]
+            )
+            assert told["pictures_per_second"] > 5
+            assert told["bytes"] > 0
+            assert 0 < told["connect_ms"]["p50"] <= told["first_picture_ms"]["max"]
+            assert told["why"] == ""
+            await _ended_by_ctrl_c(url)
+        code, out, errors = await ran("watch", network.whep("typo"), "--seconds", "1")
+        assert code == 1
+        assert "1 of 1 connected" in out
+        assert "error: 1 saw no picture; the stream is waiting" in errors
+        code, out, errors = await ran("watch", f"{network.url}/nothing", "-n", "2", "--json")
+        assert (code, out) == (1, "")
+        assert "error: nobody could join: 404" in errors
+
+
+async def _ended_by_ctrl_c(url: str) -> None:
+    """It tells what came until then, and that is no failure."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "relay", "watch", url, "--seconds", "600"),
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    async with asyncio.timeout(60):
+        while b"1 of 1 connected, 0 lost" not in await process.stderr.readline():
+            pass
+    process.send_signal(signal.SIGINT)
+    out, _ = await asyncio.wait_for(process.communicate(), 20)
+    assert process.returncode == 0
+    assert b"1 of 1 connected" in out
+
+
+def seen(**given: object) -> Seen:
+    fields = {
+        "connected": 0.1,
+        "first": 0.2,
+        "pictures": 0,
+        "octets": 0,
+        "packets": 0,
+        "lost": 0,
+        **given,
+    }
+    return Seen(**fields)  # type: ignore[arg-type]
+
+
+def test_what_each_saw_becomes_figures_of_all() -> None:
+    before = [seen(), seen(), seen(connected=None, first=None), seen(first=None)]
+    after = [
+        seen(pictures=60, octets=1000, packets=95, lost=5),
+        seen(pictures=30, octets=500, packets=100, connected=0.3, first=0.5, why="gone"),
+        seen(connected=None, first=None, why="503: full"),
+        seen(first=None),
+    ]
+    told = summed(before, after, 2.0, cpu=0.95)
+    assert (told.joined, told.ended, told.without_picture) == (3, 1, 1)
+    assert told.rate == 45
+    assert told.rates == (0, 30)
+    assert told.bitrate == 6000
+    assert told.share_lost == 5 / 200
+    assert told.why == (
+        "1 of 4 viewers could not join, 1 were ended before they left, 1 saw no picture; "
+        "1 x gone; 1 x 503: full"
+    )
+    figures = in_figures(told)
+    assert figures["connect_ms"] == {"p50": 100.0, "p95": 300.0, "max": 300.0}
+    assert figures["first_picture_ms"] == {"p50": 500.0, "p95": 500.0, "max": 500.0}
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(table(told))
+    text = console.export_text()
+    for words in ("3 of 4 connected, 1 ended", "p95 300 ms", "2.50 %", "lost by itself", "503"):
+        assert words in text
+
+
+def test_a_crowd_that_was_served_has_nothing_to_complain_of() -> None:
+    told = summed([seen()], [seen(pictures=30)], 1.0, cpu=0.1)
+    assert told.why == ""
+    nobody = summed(
+        [seen(connected=None, first=None)], [seen(connected=None, first=None)], 0, cpu=0
+    )
+    assert nobody.why == "1 of 1 viewers could not join"
+    assert in_figures(nobody)["connect_ms"] == {"p50": None, "p95": None, "max": None}
+    table(nobody)
