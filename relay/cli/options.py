@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -46,10 +47,21 @@ def load(
     for key, value in (flags or {}).items():
         if value is not None:
             _assign(overrides, key, value)
-    settings = Settings.load(path, **overrides)
+    try:
+        settings = Settings.load(path, **overrides)
+    except ValueError as error:  # of the environment: all else is a ConfigError by now
+        raise ConfigError(_no_json(error.__cause__, os.environ)) from error
     if hidden := sorted(_masks(settings.model_dump(mode="json"), "")):
         raise ConfigError(f"a printed mask is not a secret: {', '.join(hidden)}")
     return settings
+
+
+def _no_json(error: BaseException | None, environment: Mapping[str, str]) -> str:
+    """Which variable it was; not what it holds, which may be a secret."""
+    text = error.doc if isinstance(error, json.JSONDecodeError) else None
+    names = [n for n, value in environment.items() if n.startswith(PREFIX) and value == text]
+    which = ", ".join(sorted(names)) or f"a variable {PREFIX}..."
+    return f'{which}: a list or a section is written in JSON there, as \'["a", "b"]\''
 
 
 def _masks(value: Any, path: str) -> Iterator[str]:

@@ -163,6 +163,17 @@ def test_unknown_environment_variables_are_refused_by_name() -> None:
         refuse_unknown_environment({"RELAY_GATEWAY__PROT": "1"})
 
 
+def test_a_list_in_the_environment_that_is_no_json_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    name = "RELAY_GATEWAY__WEBRTC__PUBLIC_ADDRESSES"
+    monkeypatch.setenv(name, '["10.0.0.5=203.0.113.5"]')
+    assert load(None, []).gateway.webrtc.public_addresses == ["10.0.0.5=203.0.113.5"]
+    monkeypatch.setenv(name, "10.0.0.5=203.0.113.5")
+    with pytest.raises(ConfigError, match=rf"^{name}: a list or a section is written in JSON"):
+        load(None, [])
+
+
 @pytest.mark.parametrize("key", ["gateway.host", "gateway.webrtc.host"])
 def test_an_open_gateway_needs_a_key_or_the_word(key: str) -> None:
     with pytest.raises(ConfigError, match="publish_key") as caught:

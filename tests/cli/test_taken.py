@@ -84,3 +84,5 @@ def test_a_certificate_names_all_that_the_gateway_is_called() -> None:
     assert names[0] == "192.0.2.1"
     assert {"live.example", "198.51.100.7", "localhost", "127.0.0.1", "::1"} < set(names)
     assert "0.0.0.0" not in certificate_names(load(None, ["gateway.host=0.0.0.0"]).gateway)
+    pair = "gateway.webrtc.public_addresses=[10.0.0.5=198.51.100.7]"
+    assert "198.51.100.7" in certificate_names(load(None, [pair]).gateway)

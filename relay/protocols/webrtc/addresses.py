@@ -14,7 +14,7 @@ WILDCARDS: Final = ("0.0.0.0", "::")
 
 
 def _wrong(what: str) -> NoReturn:
-    raise ConfigError(f"webrtc.public_addresses: {what}", code="public_address")
+    raise ConfigError(f"gateway.webrtc.public_addresses: {what}", code="public_address")
 
 
 def _literal(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
@@ -25,7 +25,7 @@ def _literal(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 
 
 def public_of(entry: str) -> str:
-    """What is told to peers, of an entry of ``webrtc.public_addresses``."""
+    """What is told to peers, of an entry of ``gateway.webrtc.public_addresses``."""
     return entry.rpartition("=")[2].strip()
 
 
@@ -79,19 +79,16 @@ def _heard(own: str, bound: str) -> None:
     address = _literal(own)
     if bound not in WILDCARDS:
         if bound != own:
-            _wrong(f"{own} is not bound: webrtc.host is {bound}; set it to {_wildcard(address)}")
+            wild = WILDCARDS[address.version == 6]
+            _wrong(f"{own} is not bound: gateway.webrtc.host is {bound}; set it to {wild}")
     elif address.version == 6 and bound != "::":
-        _wrong(f"{own} is not bound: webrtc.host is {bound}, of IPv4 alone; set it to ::")
+        _wrong(f"{own} is not bound: gateway.webrtc.host is {bound}, of IPv4 alone; set it to ::")
     family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
         try:
             probe.bind((own, 0))
         except OSError:
             _wrong(f"{own} is no address of this machine")
-
-
-def _wildcard(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
-    return WILDCARDS[address.version == 6]
 
 
 def candidates_of(hosts: list[str], port: int, tcp_port: int | None = None) -> list[Candidate]:

@@ -63,7 +63,10 @@ def test_a_bound_address_may_be_told_beside_its_public_one() -> None:
         (["203.0.113.9=203.0.113.5"], "0.0.0.0", "203.0.113.9 is no address of this machine"),
         (
             ["127.0.0.2=203.0.113.5"],
-            *("127.0.0.1", "127.0.0.2 is not bound: webrtc.host is 127.0.0.1; set it to 0.0.0.0"),
+            *(
+                "127.0.0.1",
+                "127.0.0.2 is not bound: gateway.webrtc.host is 127.0.0.1; set it to 0.0.0.0",
+            ),
         ),
         (["::1=2001:db8::1"], "0.0.0.0", "of IPv4 alone; set it to ::"),
     ],
