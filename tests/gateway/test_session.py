@@ -231,15 +231,25 @@ async def test_the_first_ending_is_the_one_that_counts() -> None:
 async def test_control_is_kept_alive_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "KEEPALIVE", 0.05)
     async with Seller(silent).running() as seller, opened(seller, Sink()) as (one, job):
-        taken = [one.control(b"%d" % n) for n in range(module.MAX_CONTROLS + 1)]
-        assert taken == [True] * module.MAX_CONTROLS + [False]
+        sent = [b"%d" % n for n in range(module.MAX_CONTROLS + 1)]
+        assert [one.control(body) for body in sent] == [True] * module.MAX_CONTROLS + [False]
         running = asyncio.create_task(one.run())
         await eventually(lambda: KEEPALIVE_MESSAGE in job.controls)
-        assert job.controls[: module.MAX_CONTROLS] == [
-            b"%d" % n for n in range(module.MAX_CONTROLS)
-        ]
+        # A channel keeps five: a reader that is slower than we write goes on with the newest.
+        said, order = [body for body in job.controls if body != KEEPALIVE_MESSAGE], iter(sent[:-1])
+        assert said
+        assert all(body in order for body in said)
+        monkeypatch.setattr(module, "KEEPALIVE", 10.0)
+        for body in (b"one", b"two", b"three"):  # who keeps up gets each
+            assert one.control(body)
+            await eventually(partial(_has, job, body))
+        assert [body for body in job.controls if body.isalpha()] == [b"one", b"two", b"three"]
         one.end(Ending("done", ""))
         await running
+
+
+def _has(job: Job, body: bytes) -> bool:
+    return body in job.controls
 
 
 async def test_a_key_frame_is_asked_only_of_who_announced_it() -> None:

@@ -107,6 +107,10 @@ async def test_media_recorded_and_sent_from_elsewhere_moves_nothing(
 
         router.hold = listen
         await flows(ours, theirs, 0)
+        # What has left is there: nothing of the client's own comes any more.
+        await until(
+            lambda: theirs.statistics.unprotected == sum(127 < data[0] < 192 for data in heard)
+        )
         before, unprotected = theirs.address, theirs.statistics.unprotected
         await asyncio.sleep(0.15)  # as if the path had fallen silent
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:

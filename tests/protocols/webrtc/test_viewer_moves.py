@@ -129,7 +129,8 @@ async def test_its_picture_follows_what_it_reports(
             for other in others:
                 await stack.enter_async_context(saying(other, words(), every))
             await stack.enter_async_context(saying(ours, words(), every))
-            await asyncio.sleep(2 * every)
+            # Each of them is known by what it has said so far.
+            await until(lambda: all(peer.heard_rtcp for peer in peers._peers))
             outward = await router.rebind()
             seen.clear()
             await until(lambda: seen)
