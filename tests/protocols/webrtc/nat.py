@@ -27,6 +27,7 @@ class Nat:
     Attributes:
         hold: datagrams from the client for which this is true wait for ``release``.
         inward: the address that the client believes the server to have.
+        told: called with what comes from the server.
     """
 
     def __init__(self, server: tuple[str, int]) -> None:
@@ -38,6 +39,7 @@ class Nat:
         self._closing: list[asyncio.DatagramTransport] = []
         self.hold: Callable[[bytes], bool] = lambda data: False
         self.inward: tuple[str, int] = ("", 0)
+        self.told: Callable[[bytes], None] = lambda data: None
 
     async def open(self) -> None:
         loop = asyncio.get_running_loop()
@@ -66,6 +68,7 @@ class Nat:
             self._outside.sendto(data, self._server)
 
     def _from_server(self, data: bytes, source: Any) -> None:
+        self.told(data)
         if self._client is not None:
             self._inside.sendto(data, self._client)
 
