@@ -16,7 +16,16 @@ ROOT = Path(__file__).parent.parent
 WEBRTC = ROOT / "relay" / "protocols" / "webrtc"
 TESTS = [
     f"tests/protocols/webrtc/test_{name}.py"
-    for name in ("native_fanout", "fanout", "sendlog", "egress", "native_receive", "ingest")
+    for name in (
+        "native_fanout",
+        "fanout",
+        "sendlog",
+        "egress",
+        "native_receive",
+        "ingest",
+        "native_stun",
+        "native_viewer",
+    )
 ]
 FLAGS = ["-O1", "-g", "-std=gnu11", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all"]
 SANITIZERS = "-fsanitize=address,undefined"
