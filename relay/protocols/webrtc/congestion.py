@@ -27,6 +27,10 @@ MAX_GAP: Final = 500
 """Missing sequence numbers in a row that are still told as missing; and how far behind the
 newest packet a late one is still told."""
 
+MAX_MISSING: Final = 1000
+"""The same of all that is told at a time: an outage has one large gap, numbers that lie have one
+in front of each packet, and would cost us more than the packets."""
+
 MAX_PENDING: Final = 4096
 """Arrivals kept until the next feedback."""
 
@@ -268,20 +272,23 @@ class FeedbackBuilder:
         reference = 0
         time = 0
         statuses: list[int | None] = []
+        room = MAX_MISSING
         for extended in received:
             ticks = floor(arrivals[extended] / TICK)
             missing = extended - base - len(statuses)
             far = not -0x8000 <= ticks - reference * _TICKS_OF_REFERENCE - time <= 0x7FFF
-            if statuses and (len(statuses) + missing >= MAX_STATUSES or far):
+            long = len(statuses) + missing >= MAX_STATUSES or missing > room
+            if statuses and (long or far):
                 made.append(self._feedback(base, reference, statuses))
                 base += len(statuses)
                 statuses = []
                 missing = extended - base
             if not statuses:
-                if missing > MAX_GAP:
+                if missing > min(MAX_GAP, room):
                     base, missing = extended, 0
                 reference = ticks // _TICKS_OF_REFERENCE
             statuses += [None] * missing
+            room -= missing
             time = ticks - reference * _TICKS_OF_REFERENCE
             statuses.append(time)
         made.append(self._feedback(base, reference, statuses))

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from relay.errors import ParseError
 from relay.protocols.webrtc.congestion import (
     MAX_GAP,
+    MAX_MISSING,
     MAX_PENDING,
     MAX_STATUSES,
     TICK,
@@ -146,6 +147,16 @@ def test_a_large_gap_is_not_told_as_missing_one_by_one() -> None:
     builder.arrived(30_000, 2, 1.1)
     feedbacks = builder.build()
     assert [(one.base, len(one.arrivals)) for one in feedbacks] == [(20_000, 1), (30_000, 1)]
+
+
+@pytest.mark.parametrize("step", [2, 7, 100, MAX_GAP - 1, MAX_GAP])
+def test_numbers_that_lie_are_told_as_missing_up_to_a_bound(step: int) -> None:
+    builder = FeedbackBuilder(1)
+    for count in range(200):
+        builder.arrived(count * step & 0xFFFF, 2, 1.0)
+    statuses = [status for one in builder.build() for status in one.arrivals]
+    assert len(statuses) - statuses.count(None) == 200
+    assert min(199 * (step - 1), MAX_MISSING - MAX_GAP) <= statuses.count(None) <= MAX_MISSING
 
 
 def test_the_first_of_two_arrivals_counts() -> None:
