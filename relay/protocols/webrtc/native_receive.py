@@ -173,6 +173,23 @@ class NativeReceiver:
                 break
             kind = lib.rx_next(rx, event)
 
+    def unwrap(self, out: int) -> None:
+        """What is read was handed on by another process; answers leave by ``out``."""
+        self.lib.rx_unwrap(self.rx, out)
+
+    def place(self, address: Address, fd: int) -> Any:
+        """Hand what comes from there on to another process, by ``fd``, until ``displace``.
+
+        Returns:
+            A ``struct rx_far``; None where there is no room.
+        """
+        raw = packed(address)
+        made = self.lib.rx_place(self.rx, fd, raw, len(raw))
+        return None if made == self.ffi.NULL else made
+
+    def displace(self, far: Any) -> None:
+        self.lib.rx_displace(self.rx, far)
+
     def answers(self) -> tuple[int, int]:
         """Answers to viewers' checks since the last call: sent, and that could not be."""
         counts = self._counts

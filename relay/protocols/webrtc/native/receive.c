@@ -40,9 +40,16 @@
 #define KEY sizeof(((struct rx_route *)0)->key)
 #define HASHED 24              /* bytes of it: all but an IPv6 address of ours */
 #define OURS 16                /* bytes of an address of ours */
+#define NAMED (sizeof(struct sockaddr_in6) + OURS)
+#define WRAPPING (NAMED + 4)   /* bytes before a datagram that is handed on: its name, and how
+                                  long that is */
+
+enum { STREAM, VIEWER, FAR };  /* kinds of a route */
 
 struct rx {
     int fd;
+    int out;                    /* answers leave by it */
+    int wrapped;
     int epoll;                  /* -1: nobody waits by it */
     int timer;
     uint8_t resting;            /* only the timer wakes now */
@@ -61,14 +68,14 @@ struct rx {
     size_t unit_room;
     struct rx_route *table[ROUTES];
     struct mmsghdr headers[BATCH];
-    struct iovec vectors[BATCH];
+    struct iovec vectors[BATCH][2];
     size_t told;                /* bytes of ``controls``; 0: the socket does not tell to which
                                    of our addresses a datagram came */
     union {
         char bytes[CMSG_SPACE(sizeof(struct in6_pktinfo))];
         struct cmsghdr align;
     } controls[BATCH];
-    _Alignas(8) uint8_t names[BATCH][sizeof(struct sockaddr_in6) + OURS + 4];
+    _Alignas(8) uint8_t names[BATCH][WRAPPING];
     _Alignas(16) uint8_t datagrams[BATCH][DATAGRAM];
 };
 
@@ -431,6 +438,20 @@ static void measure(struct rx_stream *stream)
 
 /* -- what was read --------------------------------------------------------------------------- */
 
+/* How many of them came whole; the end of the stream is none. */
+static int unwrap(struct rx *rx, int count)
+{
+    for (int at = 0; at < count; at++) {
+        struct mmsghdr *header = &rx->headers[at];
+
+        if (header->msg_len < WRAPPING || rx->names[at][NAMED] > NAMED)
+            return at;
+        header->msg_len -= WRAPPING;
+        header->msg_hdr.msg_namelen = rx->names[at][NAMED];
+    }
+    return count;
+}
+
 uint32_t rx_read(struct rx *rx, double now)
 {
     int count;
@@ -440,6 +461,8 @@ uint32_t rx_read(struct rx *rx, double now)
         rx->headers[at].msg_hdr.msg_controllen = rx->told;
     }
     count = recvmmsg(rx->fd, rx->headers, BATCH, MSG_DONTWAIT, NULL);
+    if (rx->wrapped)
+        count = unwrap(rx, count);
     rx->now = now;
     rx->at = 0;
     rx->batch++;
@@ -653,7 +676,7 @@ static void answer(struct rx *rx, const uint8_t *data, uint32_t length)
             put_control(&header, IPPROTO_IPV6, IPV6_PKTINFO, &six, sizeof six);
         }
     }
-    if (sendmsg(rx->fd, &header, MSG_DONTWAIT) < 0)
+    if (sendmsg(rx->out, &header, MSG_DONTWAIT) < 0)
         rx->counts.unsent++;
     else
         rx->counts.sent++;
@@ -707,6 +730,23 @@ static int viewer_said(struct rx *rx, struct rx_viewer *viewer, struct rx_event 
     return RX_SAID;
 }
 
+/* Hand on what is looked at. */
+static void pass(struct rx *rx, struct rx_far *far, uint32_t length)
+{
+    uint8_t wrapping[WRAPPING] = {0};
+    uint32_t named = name_length(rx, rx->at);
+    struct iovec parts[2] = {{wrapping, WRAPPING}, {rx->datagrams[rx->at], length}};
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
+
+    memcpy(wrapping, rx->names[rx->at], named);
+    wrapping[NAMED] = (uint8_t)named;
+    far->seen = rx->now;
+    if (sendmsg(far->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+        far->dropped++;
+    else
+        far->passed++;
+}
+
 int rx_next(struct rx *rx, struct rx_event *event)
 {
     event->arrival = rx->now;
@@ -718,11 +758,18 @@ int rx_next(struct rx *rx, struct rx_event *event)
         int told;
 
         if (length < HEADER || length > LARGEST || data[0] > 191 ||
-            (data[0] > 3 && data[0] < 128) ||
             make_key(key, rx->names[rx->at], name_length(rx, rx->at)) != 0 ||
-            (route = find(rx, key, &where)) == NULL || (!route->viewer && data[0] <= 3))
+            (route = find(rx, key, &where)) == NULL)
             return datagram(rx, event, length);
-        if (route->viewer) {
+        if (route->kind == FAR) {
+            if (within_budget(rx, route))
+                pass(rx, (struct rx_far *)route, length);
+            rx->at++;
+            continue;
+        }
+        if ((data[0] > 3 && data[0] < 128) || (route->kind == STREAM && data[0] <= 3))
+            return datagram(rx, event, length);
+        if (route->kind == VIEWER) {
             told = viewer_said(rx, (struct rx_viewer *)route, event, length);
         } else {
             struct rx_stream *stream = (struct rx_stream *)route;
@@ -774,7 +821,7 @@ struct rx *rx_new(int fd, struct rx_doors doors, uint64_t seed, double rate, dou
 
     if (rx == NULL)
         return NULL;
-    rx->fd = fd;
+    rx->fd = rx->out = fd;
     rx->told = tells(fd) ? sizeof rx->controls[0].bytes : 0;
     rx->epoll = rx->timer = -1;
     rx->doors = doors;
@@ -784,14 +831,29 @@ struct rx *rx_new(int fd, struct rx_doors doors, uint64_t seed, double rate, dou
     for (int at = 0; at < BATCH; at++) {
         struct msghdr *header = &rx->headers[at].msg_hdr;
 
-        rx->vectors[at].iov_base = rx->datagrams[at];
-        rx->vectors[at].iov_len = DATAGRAM;
-        header->msg_iov = &rx->vectors[at];
+        rx->vectors[at][0].iov_base = rx->names[at];
+        rx->vectors[at][0].iov_len = WRAPPING;
+        rx->vectors[at][1].iov_base = rx->datagrams[at];
+        rx->vectors[at][1].iov_len = DATAGRAM;
+        header->msg_iov = &rx->vectors[at][1];
         header->msg_iovlen = 1;
         header->msg_name = rx->names[at];
         header->msg_control = rx->controls[at].bytes;
     }
     return rx;
+}
+
+void rx_unwrap(struct rx *rx, int out)
+{
+    rx->out = out;
+    rx->wrapped = 1;
+    for (int at = 0; at < BATCH; at++) {
+        struct msghdr *header = &rx->headers[at].msg_hdr;
+
+        header->msg_iov = rx->vectors[at];
+        header->msg_iovlen = 2;
+        header->msg_name = NULL;
+    }
 }
 
 void rx_free(struct rx *rx)
@@ -841,7 +903,7 @@ static int lead(struct rx *rx, struct rx_route *route, const uint8_t *address, u
     unroute(rx, route);
     holder = find(rx, key, &where);
     if (holder != NULL) {
-        if (!holder->viewer)
+        if (holder->kind == STREAM)
             ((struct rx_stream *)holder)->active = 0;
         unroute(rx, holder);
         find(rx, key, &where);
@@ -876,7 +938,7 @@ struct rx_viewer *rx_admit(struct rx *rx, void *srtp, uint32_t number)
         return NULL;
     viewer->srtp = srtp;
     viewer->number = number;
-    viewer->route.viewer = 1;
+    viewer->route.kind = VIEWER;
     viewer->route.tokens = rx->burst;
     viewer->route.refilled = rx->now;
     return viewer;
@@ -916,6 +978,29 @@ void rx_clear(struct rx_stream *stream)
 {
     stream->packets = 0;
     stream->used = 0;
+}
+
+struct rx_far *rx_place(struct rx *rx, int fd, const uint8_t *address, uint32_t length)
+{
+    struct rx_far *far = calloc(1, sizeof *far);
+
+    if (far == NULL)
+        return NULL;
+    far->route.kind = FAR;
+    far->route.tokens = rx->burst;
+    far->route.refilled = rx->now;
+    far->fd = fd;
+    if (lead(rx, &far->route, address, length) != 0) {
+        free(far);
+        return NULL;
+    }
+    return far;
+}
+
+void rx_displace(struct rx *rx, struct rx_far *far)
+{
+    unroute(rx, &far->route);
+    free(far);
 }
 
 void rx_forget(struct rx *rx, const uint8_t *address, uint32_t length)

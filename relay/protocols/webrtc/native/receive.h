@@ -46,11 +46,12 @@ struct rx_packet {              /* one of a train: opened, in order, of one time
     uint32_t length;
 };
 
-/* Where something comes from: a publisher's video, or a viewer. Only native code writes it. */
+/* Where something comes from: a publisher's video, a viewer, or a viewer of another process.
+ * Only native code writes it. */
 struct rx_route {
     uint8_t key[40];            /* their address, and ours */
     uint8_t routed;
-    uint8_t viewer;
+    uint8_t kind;
     uint64_t limited;           /* dropped unread: too many a second */
     double tokens;
     double refilled;
@@ -130,6 +131,15 @@ struct rx_viewer {
     struct rx_report reports[2];
 };
 
+/* A viewer of another process: whatever it sends is handed on. */
+struct rx_far {
+    struct rx_route route;
+    int32_t fd;                 /* of a SOCK_SEQPACKET to that process */
+    double seen;                /* the last datagram; 0: none */
+    uint64_t passed;
+    uint64_t dropped;           /* the process had no room */
+};
+
 struct rx_counts {
     uint64_t sent;              /* answers to checks */
     uint64_t unsent;
@@ -163,6 +173,10 @@ struct rx_counts *rx_count(struct rx *rx);
 int rx_watch(struct rx *rx);
 void rx_unwatch(struct rx *rx);
 
+/* What is read was handed on by another process, which has the socket too; answers to checks
+ * leave by ``out``, the socket itself. */
+void rx_unwrap(struct rx *rx, int out);
+
 /* Read a batch from the socket: how many datagrams came. ``now``: CLOCK_MONOTONIC, seconds. */
 uint32_t rx_read(struct rx *rx, double now);
 /* Take one datagram that somebody else has read; ``rx_next`` deals with it. */
@@ -193,6 +207,10 @@ int rx_hear(struct rx *rx, struct rx_viewer *viewer, const uint8_t *address, uin
 int rx_agree(struct rx_viewer *viewer, const uint8_t *name, uint32_t name_length,
              const uint8_t *ours, uint32_t ours_length, const uint8_t *theirs,
              uint32_t theirs_length);
+
+/* Hand what comes from that address on; NULL: no room. */
+struct rx_far *rx_place(struct rx *rx, int fd, const uint8_t *address, uint32_t length);
+void rx_displace(struct rx *rx, struct rx_far *far);
 
 /* That address is nobody's any more. */
 void rx_forget(struct rx *rx, const uint8_t *address, uint32_t length);

@@ -28,6 +28,7 @@ from relay.protocols.webrtc.native_fanout import NativeSender
 from relay.protocols.webrtc.peer_state import PeerState
 from relay.protocols.webrtc.peers import Peers
 from relay.protocols.webrtc.processes.feed import MAX_AGE
+from relay.protocols.webrtc.processes.inlet import NONE
 from relay.protocols.webrtc.processes.lent import LentPort
 from relay.protocols.webrtc.processes.link import Link
 from relay.protocols.webrtc.processes.load import INTERVAL, Meter
@@ -73,12 +74,15 @@ class Child:
     """
     Args:
         link: a socket to the gateway.
+        inlet: another, by which its native code hands datagrams on; None: it does not.
         udp: the gateway's port.
     """
 
-    def __init__(self, link: socket.socket, udp: socket.socket) -> None:
+    def __init__(
+        self, link: socket.socket, inlet: socket.socket | None, udp: socket.socket
+    ) -> None:
         self._over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._udp_socket = udp
+        self._udp_socket, self._inlet = udp, inlet
         self._sessions: dict[str, EgressSession] = {}
         self._farewells: dict[str, Address] = {}
         self._calls: set[asyncio.Task[None]] = set()
@@ -142,7 +146,7 @@ class Child:
         native = None
         if settings.native:
             native = NativeSender.over(self._port.fileno(), self._port.count)
-            self._port.read_natively()
+            self._port.read_inlet(self._inlet)
         self._egress = Egress(self._peers, native)
         self.link.on_message = self._take
         # As in the gateway (relay/cli/role.py): what start-up made stays to the end.
@@ -291,19 +295,20 @@ def live_with(parent: int, name: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-async def serve(link: socket.socket, udp: socket.socket) -> None:
-    child = Child(link, udp)
+async def serve(link: socket.socket, inlet: socket.socket | None, udp: socket.socket) -> None:
+    child = Child(link, inlet, udp)
     logging.basicConfig(level=logging.INFO, handlers=[LinkLog(child.link)], format="%(message)s")
     await child.run()
 
 
 def main() -> None:
-    link, udp, parent, number = map(int, sys.argv[1:5])
+    link, inlet, udp, parent, number = map(int, sys.argv[1:6])
     live_with(parent, f"relay egress {number}")
     for ask in (signal.SIGINT, signal.SIGTERM):  # meant for the gateway, which drains
         signal.signal(ask, signal.SIG_IGN)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve(socket.socket(fileno=link), socket.socket(fileno=udp)))
+        lent = socket.socket(fileno=inlet) if inlet != NONE else None
+        runner.run(serve(socket.socket(fileno=link), lent, socket.socket(fileno=udp)))
 
 
 if __name__ == "__main__":

@@ -1,15 +1,17 @@
 """How the gateway's UDP port finds the process that a datagram is for.
 
 To the port a process is one more listener: its sessions' user names and the addresses that
-they have claimed stand in the same tables as the gateway's own. So a datagram of its viewers
-costs one look-up, like any other, and a write that it shares with the others of a read.
+they have claimed stand in the same tables as the gateway's own. What comes from a claimed
+address native code hands on by itself (``inlet.py``); the rest, and all where that is not
+built, costs one look-up, like any other datagram, and a write shared with the others of a read.
 """
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from relay.protocols.webrtc.path import SILENCE, is_stream
+from relay.protocols.webrtc.processes.inlet import Inlet
 from relay.protocols.webrtc.processes.link import Link
 from relay.protocols.webrtc.processes.messages import (
     Claim,
@@ -32,14 +34,27 @@ MAX_UNREAD: Final = 1 << 20
 
 
 class FarPath:
-    """An address that a process's session hears from."""
+    """An address that a process's session hears from.
 
-    __slots__ = ("address", "seen", "session")
+    Attributes:
+        native: what native code hands on from there, where it does.
+    """
+
+    __slots__ = ("_seen", "address", "native", "session")
 
     def __init__(self, address: Address, session: Far, now: float) -> None:
         self.address = address
         self.session = session
-        self.seen = now
+        self.native: Any = None
+        self._seen = now
+
+    @property
+    def seen(self) -> float:
+        return self._seen if self.native is None else max(self._seen, self.native.seen)
+
+    @seen.setter
+    def seen(self, value: float) -> None:
+        self._seen = value
 
     @property
     def lost(self) -> bool:
@@ -53,22 +68,35 @@ class FarPath:
 class Far:
     """All sessions of one process, as the port sees them.
 
-    Attributes:
-        forwarded: datagrams handed on.
-        dropped: those that the process had no room for.
+    Args:
+        inlet: how native code hands datagrams on; it is closed with this.
     """
 
-    def __init__(self, udp: UdpPort, link: Link) -> None:
-        self.forwarded = 0
-        self.dropped = 0
+    def __init__(self, udp: UdpPort, link: Link, inlet: Inlet) -> None:
+        self._forwarded = 0
+        self._dropped = 0
         self._udp = udp
         self._link = link
+        self._inlet = inlet
+        inlet.given()
         self._held: dict[Address, FarPath] = {}
         self._expected: dict[Address, None] = {}
         self._ufrags: set[bytes] = set()
 
     def holds(self, address: Address) -> FarPath | None:
         return self._held.get(address)
+
+    @property
+    def forwarded(self) -> int:
+        """Datagrams handed on."""
+        natives = (path.native for path in self._held.values())
+        return self._forwarded + sum(int(each.passed) for each in natives if each is not None)
+
+    @property
+    def dropped(self) -> int:
+        """Those that the process had no room for."""
+        natives = (path.native for path in self._held.values())
+        return self._dropped + sum(int(each.dropped) for each in natives if each is not None)
 
     # -- what the port hears
 
@@ -99,9 +127,9 @@ class Far:
 
     def _forward(self, data: bytes, address: Address, *, foreign: bool = False) -> None:
         if self._link.waiting > MAX_UNREAD:
-            self.dropped += 1
+            self._dropped += 1
             return
-        self.forwarded += 1
+        self._forwarded += 1
         self._link.batch(datagram(address, data, foreign=foreign))
 
     # -- what the process says
@@ -122,6 +150,7 @@ class Far:
                 path = self._held.pop(message.address, None)
                 if path is not None:
                     self._udp.release(message.address, path)
+                    self._displace(path)
             case Lost():
                 return  # is told to processes only
 
@@ -139,12 +168,26 @@ class Far:
             self._link.send(Lost(address))  # it ended before the claim came
             return
         path = FarPath(address, self, now)
-        if self._udp.claim(address, path, now):
-            self._held[address] = path
+        if not self._udp.claim(address, path, now):
+            return
+        before, self._held[address] = self._held.get(address), path
+        if before is not None:
+            self._displace(before)
+        if self._udp.native is not None and not is_stream(address) and self._inlet.ours >= 0:
+            path.native = self._udp.native.place(address, self._inlet.ours)
+
+    def _displace(self, path: FarPath) -> None:
+        native, path.native = path.native, None
+        if native is not None and self._udp.native is not None:
+            self._forwarded += native.passed
+            self._dropped += native.dropped
+            path.seen = max(path.seen, native.seen)
+            self._udp.native.displace(native)
 
     def stream_ended(self, path: FarPath) -> None:
         if self._held.get(path.address) is path:
             del self._held[path.address]
+            self._displace(path)
             self._link.send(Lost(path.address))
 
     def _expect(self, address: Address) -> None:
@@ -169,3 +212,5 @@ class Far:
         held, self._held = self._held, {}
         for address, path in held.items():
             self._udp.release(address, path)
+            self._displace(path)
+        self._inlet.close()

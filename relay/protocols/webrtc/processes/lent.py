@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import Callable
 
 from relay.protocols.webrtc.native_receive import NativeReceiver
@@ -40,14 +41,42 @@ class LentPort(UdpPort):
     ) -> None:
         self._tell = tell
         self._foreign: Address | None = None
+        self._inlet: socket.socket | None = None
         super().__init__(sock, loop)
 
     def _begin(self) -> None:
         return  # the gateway reads
 
-    def read_natively(self) -> None:
-        """Have native code deal with what the gateway has read, where it is built."""
-        self.native = NativeReceiver.over(self.fileno())
+    def read_inlet(self, inlet: socket.socket | None) -> None:
+        """Have native code take what the gateway's native code hands on.
+
+        Args:
+            inlet: None where the gateway has none: all comes to ``receive``.
+        """
+        self.native = None if inlet is None else NativeReceiver.over(inlet.fileno())
+        if inlet is not None and self.native is not None:
+            self.native.unwrap(self.fileno())
+            self._inlet = inlet
+            self._loop.add_reader(inlet.fileno(), self._take)
+
+    def _take(self) -> None:
+        assert self.native is not None
+        self._foreign = None
+        count = self.native.read(self._datagram, time.monotonic())
+        self.statistics.received += count
+        self.count(*self.native.answers())
+        if not count:  # the gateway is gone, which the link says too
+            self._close_inlet()
+
+    def _close_inlet(self) -> None:
+        if self._inlet is not None:
+            self._loop.remove_reader(self._inlet.fileno())
+            self._inlet.close()
+            self._inlet = None
+
+    def close(self) -> None:
+        self._close_inlet()
+        super().close()
 
     def receive(self, message: Datagram, now: float) -> None:
         """Take what the gateway has read."""

@@ -16,6 +16,7 @@ from typing import Any, Final
 from relay.errors import ParseError, PeerError, Unavailable
 from relay.protocols.webrtc.processes.far import Far
 from relay.protocols.webrtc.processes.feed import Feed
+from relay.protocols.webrtc.processes.inlet import Inlet
 from relay.protocols.webrtc.processes.link import ENDED, Link
 from relay.protocols.webrtc.processes.messages import (
     Answer,
@@ -159,21 +160,22 @@ class EgressProcess:
             OSError: it cannot be started.
         """
         ours, theirs = socket.socketpair()
-        port = self._udp.fileno()
+        inlet, port = Inlet(self._udp), self._udp.fileno()
         try:
             with theirs:
                 process = await asyncio.create_subprocess_exec(
                     *(sys.executable, "-m", "relay.protocols.webrtc.processes.child"),
-                    *map(str, (theirs.fileno(), port, os.getpid(), self.number)),
-                    pass_fds=(theirs.fileno(), port),
+                    *map(str, (theirs.fileno(), inlet.theirs, port, os.getpid(), self.number)),
+                    pass_fds=(theirs.fileno(), port, *inlet.passed),
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=2,  # the gateway's own words stand on its stdout
                 )
         except BaseException:
             ours.close()
+            inlet.close()
             raise
         self._link = Link(ours, self._take, self._lost)
-        self._far = Far(self._udp, self._link)
+        self._far = Far(self._udp, self._link, inlet)
         self._heard = time.monotonic()
         self.pid = process.pid
         self._link.send(self._configure)
