@@ -212,6 +212,7 @@ def publish(
     to: Annotated[str, typer.Option(metavar="URL", help="The WHIP address.")],
     token: TokenOption = None,
     loop: Annotated[bool, typer.Option("--loop", help="Begin again at the end.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Go on while nobody offers it.")] = False,
     model: ModelOption = None,
     params: ParamsOption = None,
     insecure: InsecureOption = False,
@@ -222,7 +223,9 @@ def publish(
     chosen = _object(params)
     from relay.cli import publish as publishing
 
-    request = publishing.Request(file, to, token, loop, model, chosen, as_json, insecure, cacert)
+    request = publishing.Request(
+        file, to, token, loop, model, chosen, as_json, insecure, cacert, wait
+    )
     raise typer.Exit(publishing.run(request))
 
 
@@ -284,13 +287,20 @@ def streams(
     ] = "http://127.0.0.1:9935",
     token: Annotated[str | None, typer.Option(help="The publish key, where one is needed.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Look again each second.")] = False,
+    whole: Annotated[bool, typer.Option("--all", help="All viewers, not the first 30.")] = False,
     insecure: Annotated[bool, typer.Option("--insecure", help="Take any certificate.")] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what a gateway carries: rates, delay, losses, viewers."""
+    """Show what a gateway carries: rates, delay, losses, viewers.
+
+    Of each viewer: packets sent, and sent again; [b]lost[/b], [b]jitter[/b], [b]round trip[/b]
+    as it last told; [b]path[/b]: what the network to it carries, by what it tells (-: nothing);
+    [b]pauses[/b]: how often its picture stood still for a path too small;
+    [b]process[/b]: which one serves it (0: the gateway itself).
+    """
     from relay.cli import streams as showing
 
-    request = showing.Request(gateway, name, token, watch, as_json, insecure)
+    request = showing.Request(gateway, name, token, watch, whole, as_json, insecure)
     raise typer.Exit(showing.run(request))
 
 

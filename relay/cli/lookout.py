@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl as tls
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote, unquote, urlsplit
@@ -19,6 +19,10 @@ MAX_ANSWER: Final = 1 << 20
 OURS: Final = re.compile(r"(.*)/(?:wh[ie]p/([^/]+)|live/video-to-video/([^/]+)/whip)")
 NOT_OURS: Final = 3
 """Answers in a row that are none of ours, after which nobody is asked again."""
+UNOFFERED: Final = 4
+"""Looks in a row at a stream whose model nobody offers, until that is told."""
+NAMED: Final = 8
+"""Models that are named then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +50,15 @@ class Place:
     def status(self) -> str:
         return f"{self.base}/v1/streams/{quote(self.name)}"
 
+    @property
+    def models(self) -> str:
+        return f"{self.base}/v1/models"
+
 
 async def look(
     place: Place,
     on_change: Callable[[str], None],
+    on_unoffered: Callable[[str], None] = lambda _: None,
     *,
     token: str | None = None,
     ssl: tls.SSLContext | bool = True,
@@ -57,16 +66,51 @@ async def look(
     """Ask about once a second until cancelled, and tell each change of state in words.
 
     It only helps: a server that knows nothing of this is left alone, without a word.
+
+    Args:
+        on_unoffered: told once, in a sentence, when for some seconds none of the orchestrators
+            that there are offers the model, and no viewer sees anything either.
     """
-    last, foreign = "", 0
+    last, foreign, lacking = "", 0, 0
     async with _session(token) as http:
         while foreign < NOT_OURS:
-            words = await _ask(http, place.status, ssl)
-            foreign = foreign + 1 if words is None else 0
+            status = await _ask(http, place.status, ssl)
+            words = in_words(status) if status else ""
+            foreign = 0 if status == {} or words else foreign + 1
             if words and words != last:
                 last = words
                 on_change(words)
+            lacking = lacking + 1 if status and _is_lacking(status) else 0
+            if lacking == UNOFFERED and status:
+                offered = _offered(await _ask(http, place.models, ssl))
+                if offered and status["model"] not in offered:
+                    on_unoffered(f"no orchestrator offers “{status['model']}”: {_named(offered)}")
             await asyncio.sleep(INTERVAL)
+
+
+def _is_lacking(status: Mapping[str, Any]) -> bool:
+    """Nobody is found to serve it, and nothing is shown in the place of the result."""
+    return (
+        status.get("reason_code") == "no_orchestrator"
+        and isinstance(status.get("model"), str)
+        and not _is_seen(status)
+    )
+
+
+def _is_seen(status: Mapping[str, Any]) -> bool:
+    output = status.get("output")
+    return isinstance(output, dict) and bool(output.get("fps"))
+
+
+def _offered(told: Any) -> list[str]:
+    models = told.get("models") if isinstance(told, dict) else None
+    found = [model.get("model") for model in models or () if isinstance(model, dict)]
+    return [name for name in found if isinstance(name, str)]
+
+
+def _named(offered: list[str]) -> str:
+    more = f" and {len(offered) - NAMED} more" if len(offered) > NAMED else ""
+    return f"there is {', '.join(offered[:NAMED])}{more}"
 
 
 async def state_now(
@@ -74,7 +118,7 @@ async def state_now(
 ) -> str:
     """The state in words; "" when nobody tells it."""
     async with _session(token) as http:
-        return await _ask(http, place.status, ssl) or ""
+        return in_words(await _ask(http, place.status, ssl)) or ""
 
 
 def _session(token: str | None) -> aiohttp.ClientSession:
@@ -84,17 +128,17 @@ def _session(token: str | None) -> aiohttp.ClientSession:
     )
 
 
-async def _ask(http: aiohttp.ClientSession, url: str, ssl: tls.SSLContext | bool) -> str | None:
-    """The state in words, "" when there is none now, None when the answer is not of ours."""
+async def _ask(http: aiohttp.ClientSession, url: str, ssl: tls.SSLContext | bool) -> Any:
+    """The JSON of an answer, {} when there is none now, None when it is not of ours."""
     try:
         async with http.get(url, ssl=ssl) as response:
             body = await response.content.read(MAX_ANSWER)
             if response.status >= 500:
-                return ""
+                return {}
     except (TimeoutError, aiohttp.ClientError):
-        return ""
+        return {}
     try:
-        return in_words(orjson.loads(body)) if response.status == 200 else None
+        return orjson.loads(body) if response.status == 200 else None
     except orjson.JSONDecodeError:
         return None
 
@@ -104,6 +148,8 @@ def in_words(status: Any) -> str | None:
     if not isinstance(status, dict) or not isinstance(status.get("state"), str):
         return None
     state, reason = status["state"], status.get("reason")
+    if status.get("reason_code") == "no_orchestrator" and _is_seen(status):
+        reason = f"{reason}; until then viewers see it unprocessed"
     if state == "switching":
         state = "switching worker"
     elif state == "failed" and isinstance(reason, str) and "trying again" in reason:

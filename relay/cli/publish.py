@@ -24,6 +24,7 @@ from relay.media.unit import AccessUnit
 from relay.protocols.webrtc.client import WhipClient
 from relay.worker.file import FileSource
 
+NOT_OFFERED: Final = "not_offered"
 CONSENT: Final = 6.0
 """Seconds without a sign of life from the gateway until it is given up."""
 
@@ -41,6 +42,7 @@ class Request:
     as_json: bool = False
     insecure: bool = False
     cacert: Path | None = None
+    wait: bool = False
 
     @property
     def url(self) -> str:
@@ -76,6 +78,8 @@ class _Heard:
         self._quiet = quiet
         self._served = False
         self._last = ""
+        self.unoffered: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        """Why a stream that was never served will not be."""
 
     def __call__(self, words: str) -> None:
         if not words:
@@ -84,6 +88,11 @@ class _Heard:
         self._last = words
         if not self._quiet:
             _say(words)
+
+    def tell_unoffered(self, words: str) -> None:
+        """Once served, it was offered: whoever did comes back, or another one."""
+        if not self._served and not self.unoffered.done():
+            self.unoffered.set_result(words)
 
     def check(self, frames: int) -> None:
         """
@@ -122,10 +131,15 @@ async def publish(request: Request, source: FileSource) -> int:
     ended = asyncio.create_task(client.wait_closed())
     looking: set[asyncio.Task[None]] = set()
     if place is not None:
-        looking.add(asyncio.create_task(look(place, heard, token=request.token, ssl=ssl)))
+        looked = look(place, heard, heard.tell_unoffered, token=request.token, ssl=ssl)
+        looking.add(asyncio.create_task(looked))
     tasks = {sending, asked, ended, *looking}
+    enders = {sending, asked, ended, *(() if request.wait else (heard.unoffered,))}
     try:
-        await asyncio.wait({sending, asked, ended}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(enders, return_when=asyncio.FIRST_COMPLETED)
+        if heard.unoffered in enders and heard.unoffered.done():
+            why = heard.unoffered.result()
+            raise PeerError(f"{why} (--wait goes on all the same)", code=NOT_OFFERED)
         if sending.done():
             sending.result()
         elif ended.done() and not asked.done():

@@ -30,7 +30,11 @@ INTERVAL: Final = 1.0
 NAME: Final = re.compile(r"[^/:\s]+")
 """What may be a stream's name; an address has more in it."""
 SHOWN: Final = 30
-"""Viewers that are shown: more are counted."""
+"""Viewers that are shown unless all are asked for: more are counted."""
+PAGE: Final = 1000
+MAX_PAGES: Final = 20
+NOBODY: Final = "no_publisher"
+"""The gateway's code for a stream that has viewers only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,7 @@ class Request:
     name: str | None = None
     token: str | None = None
     watch: bool = False
+    whole: bool = False
     as_json: bool = False
     insecure: bool = False
 
@@ -93,8 +98,23 @@ def _look(request: Request) -> dict[str, Any]:
     if request.name is None:
         return {"streams": _get(request, "/v1/streams")["streams"]}
     path = f"/v1/streams/{quote(request.name, safe='')}"
-    viewers = _get(request, f"{path}/viewers?limit={SHOWN}")["viewers"]
-    return {"stream": _get(request, path), "viewers": viewers}
+    return {"stream": _get(request, path), "viewers": _audience(request, path)}
+
+
+def _audience(request: Request, path: str) -> list[Any]:
+    """The first of its viewers, or all."""
+    if not request.whole:
+        page: list[Any] = _get(request, f"{path}/viewers?limit={SHOWN}")["viewers"]
+        return page
+    found: list[Any] = []
+    after = ""
+    for _ in range(MAX_PAGES):
+        told = _get(request, f"{path}/viewers?limit={PAGE}{after}")
+        found += told["viewers"]
+        if told["next"] is None:
+            break
+        after = f"&after={quote(told['next'], safe='')}"
+    return found
 
 
 def _get(request: Request, path: str) -> Any:
@@ -137,7 +157,7 @@ def _page(told: Mapping[str, Any]) -> RenderableType:
     if viewers:
         parts.append(_viewers(viewers))
     if more > 0:
-        parts.append(Text(f"and {more} more"))
+        parts.append(Text(f"and {more} more (--all shows them)"))
     return Group(*parts)
 
 
@@ -159,8 +179,8 @@ def _streams(streams: list[Mapping[str, Any]]) -> Table:
         delay = (stream["output"] or {}).get("delay")
         table.add_row(
             Text(stream["name"]),
-            stream["state"],
-            Text(stream["model"]),
+            "no publisher" if stream["reason_code"] == NOBODY else stream["state"],
+            Text(stream["model"] or "-"),
             _rate(stream["input"]),
             _rate(stream["output"]),
             f"{delay['p50_ms']:.1f} ms" if delay else "-",
@@ -199,6 +219,7 @@ def _viewers(viewers: list[Mapping[str, Any]]) -> Table:
             "path",
             "pauses",
             "key frames asked",
+            "process",
         ),
     )
     for given in viewers:
@@ -216,5 +237,6 @@ def _viewers(viewers: list[Mapping[str, Any]]) -> Table:
             "-" if path is None else f"{path / 1e6:.1f} Mbit/s",
             str(given["pauses"]),
             str(given["keyframes_asked"]),
+            str(given["process"]),
         )
     return table

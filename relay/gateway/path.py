@@ -78,9 +78,11 @@ class Path:
         self._egress = egress
         self._tell = tell
         self._states = StateMachine(f"stream {name}", S.WAITING, TABLE, log=log)
-        self._reason = ""
-        self._code = ""
-        self._since: float | None = None
+        self._code, self._reason = (
+            "no_publisher",
+            (f"nobody publishes it; its viewers wait {settings.viewer_wait:g} s for somebody"),
+        )
+        self._since: float | None = time.time()
         self._notice: tuple[str, str] | None = None
         self.publishing = 0
         """Publishers that are being answered."""

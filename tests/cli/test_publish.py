@@ -10,11 +10,13 @@ import pytest
 
 from relay.api.app import build_app
 from relay.api.server import Server
-from relay.cli import clip, publish
+from relay.cli import clip, lookout, publish
 from relay.config import Gateway
 from relay.errors import ConfigError, PeerError
 from relay.gateway.node import GatewayNode
 from relay.worker.file import FileSource, write_file
+from tests.gateway.desk import NAME, gateway
+from tests.gateway.seller import MODEL, Seller
 from tests.network import eventually
 
 
@@ -42,14 +44,14 @@ def clip_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def test_an_end_is_told_with_the_gateways_reason(
     node: tuple[GatewayNode, str], clip_file: Path, starved: bool
 ) -> None:
-    gateway, url = node
+    node_, url = node
     request = publish.Request(clip_file, f"{url}/whip/cam", None, loop=True)
     publishing = asyncio.create_task(publish.publish(request, FileSource(clip_file)))
-    await eventually(lambda: any(s.input is not None and s.input.bytes for s in gateway.streams()))
+    await eventually(lambda: any(s.input is not None and s.input.bytes for s in node_.streams()))
     if starved:
-        gateway._paths["cam"].cannot_serve("no_keyframe", "it sent no key frame for 60 seconds")
+        node_._paths["cam"].cannot_serve("no_keyframe", "it sent no key frame for 60 seconds")
     else:
-        await gateway.stop_stream("cam")
+        await node_.stop_stream("cam")
     words = "it sent no key frame for 60 seconds" if starved else "stopped"
     with pytest.raises(PeerError, match=f"the gateway ended the stream: .*{words}"):
         await asyncio.wait_for(publishing, 20)
@@ -62,6 +64,41 @@ async def test_a_file_that_nobody_served_is_an_error(
     with pytest.raises(PeerError, match="sent 60 frames, but nobody served the stream: ") as told:
         await asyncio.wait_for(publish.publish(request, FileSource(clip_file)), 20)
     assert told.value.code == "not_served"
+
+
+@pytest.mark.parametrize("seen", [False, True], ids=["unseen", "seen"])
+async def test_a_model_that_nobody_offers_ends_it_unless_the_source_is_shown(
+    clip_file: Path, monkeypatch: pytest.MonkeyPatch, seen: bool
+) -> None:
+    monkeypatch.setattr(lookout, "INTERVAL", 0.05)
+    async with (
+        Seller().running() as seller,
+        gateway(seller, show_source_while_switching=seen) as desk,
+    ):
+        to = f"{desk.server.url}/whip/{NAME}"
+        request = publish.Request(clip_file, to, None, loop=not seen, model="nosuch", as_json=True)
+        publishing = publish.publish(request, FileSource(clip_file))
+        with pytest.raises(PeerError) as told:
+            await asyncio.wait_for(publishing, 20)
+        if seen:  # its end ends it
+            assert told.value.code == "not_served"
+            assert "until then viewers see it unprocessed" in str(told.value)
+        else:
+            assert told.value.code == "not_offered"
+            assert f"no orchestrator offers “nosuch”: there is {MODEL} (--wait" in str(told.value)
+
+
+async def test_who_asks_to_wait_goes_on_while_nobody_offers_it(
+    clip_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookout, "INTERVAL", 0.05)
+    async with Seller().running() as seller, gateway(seller) as desk:
+        to = f"{desk.server.url}/whip/{NAME}"
+        request = publish.Request(
+            clip_file, to, None, loop=False, model="nosuch", as_json=True, wait=True
+        )
+        with pytest.raises(PeerError, match="sent 60 frames, but nobody served"):
+            await asyncio.wait_for(publish.publish(request, FileSource(clip_file)), 20)
 
 
 @pytest.mark.parametrize("to", ["127.0.0.1:9935/whip/a", "rtmp://a/live", "/whip/a", ""])

@@ -7,7 +7,8 @@ import json
 import signal
 import sys
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -49,6 +50,46 @@ async def test_a_live_stream_is_shown_with_its_viewers(tmp_path: Path) -> None:
             code, _, errors = await ran("streams", "nobody", *at)
             assert (code, "no stream “nobody”" in errors) == (1, True)
             await _watch(*at)
+
+
+def _viewer(number: int) -> dict[str, Any]:
+    figures = dict.fromkeys(("packets", "resent", "keyframes_asked", "pauses"), 0)
+    shares = {"fraction_lost": 0.0, "jitter_ms": 0.5, "round_trip_ms": None, "estimate": None}
+    who = {"id": f"v{number}", "state": "live", "connected_for": 3.0, "process": number % 3}
+    return {**who, **figures, **shares}
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_crowd_is_shown_in_part_or_whole(
+    whole: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Page by page, each viewer with the process that serves it."""
+    crowd = [_viewer(number) for number in range(2345)]
+    stream: dict[str, Any] = {"name": NAME, "state": "waiting", "reason_code": "no_publisher"}
+    stream |= {"reason": "nobody publishes it", "viewers": len(crowd), "swaps": 0, "model": ""}
+    stream |= {"input": None, "output": None, "serving": None, "warnings": []}
+
+    def get(request: streams.Request, path: str) -> Any:
+        if "viewers" not in path:
+            return stream
+        query = parse_qs(urlsplit(path).query)
+        limit = int(query["limit"][0])
+        assert limit <= 1000
+        ids = [given["id"] for given in crowd]
+        start = ids.index(query["after"][0]) + 1 if "after" in query else 0
+        page = crowd[start : start + limit]
+        more = start + limit < len(crowd)
+        return {"viewers": page, "next": page[-1]["id"] if more else None}
+
+    monkeypatch.setattr(streams, "_get", get)
+    streams.run(streams.Request("http://a", NAME, whole=whole))
+    said = capsys.readouterr().out.splitlines()
+    assert any("no publisher" in line for line in said)
+    assert any("nobody publishes it" in line for line in said)
+    rows = [line.split() for line in said if line.strip().startswith("v")][1:]
+    assert [row[0] for row in rows] == [given["id"] for given in crowd[: None if whole else 30]]
+    assert [row[-1] for row in rows[:4]] == ["0", "1", "2", "0"]
+    assert any("and 2315 more (--all shows them)" in line for line in said) is not whole
 
 
 async def _watch(*at: str) -> None:

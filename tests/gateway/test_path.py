@@ -198,6 +198,17 @@ async def test_a_publisher_that_never_sends_a_key_frame_is_told_and_ended(
         assert seller.posts == []
 
 
+async def test_a_stream_that_nobody_publishes_says_so() -> None:
+    async with gateway() as desk, desk.watching():
+        assert desk.stream.state is StreamState.WAITING
+        assert (desk.stream.reason_code, desk.stream.reason) == (
+            "no_publisher",
+            "nobody publishes it; its viewers wait 60 s for somebody",
+        )
+        async with desk.filming():
+            assert desk.stream.reason_code != "no_publisher"
+
+
 async def test_a_stream_that_is_not_live_has_nothing_to_change() -> None:
     async with gateway() as desk, desk.watching():
         for change in (

@@ -201,7 +201,8 @@ class ViewerView(View):
     jitter_ms: float
     round_trip_ms: float | None
     estimate: int | None = Field(
-        description="Bits a second that its path carries; null where nothing tells of it."
+        description="Bits a second that its path, the network from here to it, carries, by its "
+        "feedback and losses; null where nothing tells of it."
     )
     queue_ms: float | None = Field(
         description="How long packets wait in the network; null without transport-wide feedback."
@@ -209,7 +210,6 @@ class ViewerView(View):
     pauses: int = Field(
         description="How often its video was paused, the sound going on, for a path too small."
     )
-
     process: int = Field(description="Which process serves it; 0 is the gateway itself.")
 
     @classmethod

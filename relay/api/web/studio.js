@@ -309,7 +309,8 @@ function showStatus(status, failure) {
     over("output-over", app.player?.showed ? null : "Waiting for the first picture", { spin: true });
   }
   const told = status.reason || status.warnings?.[0]?.reason;
-  const trouble = told && status.state !== "connecting" ? told : null;
+  const coming = status.state === "connecting" || status.reason_code === "no_publisher";
+  const trouble = told && !coming ? told : null;
   if (status.runner_error) say("runner", `The model says: ${status.runner_error}`, { tone: "bad" });
   else hush("runner");
   if (trouble) say("stream", trouble, { tone: status.state === "failed" ? "bad" : "" });

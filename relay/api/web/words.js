@@ -77,7 +77,9 @@ export const STATES = {
 export function outputWords(status) {
   switch (status?.state) {
     case "waiting":
-      return "Waiting for the stream";
+      return status.reason_code === "no_publisher"
+        ? "Waiting for the stream: nobody publishes it"
+        : "Waiting for the stream";
     case "connecting":
       return "Waiting for the first picture";
     case "starting":
