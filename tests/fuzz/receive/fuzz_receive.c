@@ -1,7 +1,7 @@
 /*
  * Coverage-guided fuzzing (libFuzzer) of native/receive.c: datagrams of three publishers, two
- * viewers and a stranger, with what Python does between them. SRTP is a stand-in that opens or
- * refuses. The viewers' part is in viewers.h.
+ * viewers, two of another process and a stranger, with what Python does between them. SRTP is a
+ * stand-in that opens or refuses. The viewers' part is in viewers.h.
  *
  * ``make fuzz`` builds it so. With REPLAY it is a program of its own for any compiler, which
  * runs the files that it is given, each as it is and changed at random some hundred times.
@@ -93,15 +93,19 @@ static int fake_recvmmsg(int fd, struct mmsghdr *headers, unsigned count, int fl
     (void)fd, (void)flags, (void)timeout;
     while (number < count && left > 0) {
         struct msghdr *header = &headers[number].msg_hdr;
-        uint8_t *data = header->msg_iov->iov_base, place;
-        size_t room = header->msg_iov->iov_len, size;
+        const struct iovec *into = &header->msg_iov[header->msg_iovlen - 1];
+        uint8_t *data = into->iov_base, place;
+        size_t room = into->iov_len, size;
         int ends;
 
         ASAN_UNPOISON_MEMORY_REGION(data, room);
         size = compose(data, room, &place, &ends);
         ASAN_POISON_MEMORY_REGION(data + size, room - size); /* to see reads beyond the end */
         headers[number].msg_len = (unsigned)size;
-        write_name(header, place);
+        if (header->msg_iovlen == 2)
+            wrap(&headers[number], place);
+        else
+            write_name(header, place);
         number++;
         if (ends)
             break;
@@ -143,7 +147,7 @@ static void put(struct rx *rx, double now)
         named = take() % (NAME + 1);
     ASAN_UNPOISON_MEMORY_REGION(rx->datagrams, sizeof rx->datagrams);
     rx_put(rx, data, size, name, named, now);
-    check(rx->count == (size <= DATAGRAM && named <= sizeof rx->names[0]));
+    check(rx->count == (size <= DATAGRAM && named <= NAMED));
     if (rx->count)
         ASAN_POISON_MEMORY_REGION(rx->datagrams[0] + size, DATAGRAM - size);
 }
@@ -153,7 +157,7 @@ static void on_datagram(struct rx *rx, const struct rx_event *event)
     uint8_t act = take();
     struct rx_stream *other = streams[act % 3];
 
-    check(event->length <= DATAGRAM && event->address_length <= sizeof rx->names[0]);
+    check(event->length <= DATAGRAM && event->address_length <= NAMED);
     if (act & 0x20)
         resume(rx, other, act & 3);
     if (act & 0x40)
@@ -232,12 +236,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         uint8_t step = take();
 
         now += 0.001 * step;
+        if (step == 0xFC)
+            rule(rx, take());
         if (step == 0xFD)
             put(rx, now);
         else
             rx_read(rx, now);
-        if (step == 0xFC)
-            rule(rx, take());
         deal(rx);
         check_viewers(rx);
     }

@@ -1,12 +1,15 @@
 /*
  * Two viewers for fuzz_receive.c: checks, reports and feedback built around the bytes of the
- * input, what Python does with a viewer, and what must hold of each answer.
+ * input, what Python does with a viewer, and what must hold of each answer. And two of another
+ * process, at whose addresses all is handed on; or it is this process that it is handed on to.
  */
 
 #define OF_A_VIEWER 0xA0        /* first byte of such a datagram, and what it is made of */
 #define NAME 64
 #define SEAL 14                 /* as SRTCP adds it here */
 #define LARGE 1200
+#define FAR_FD 1000
+#define OUT_FD 900
 
 struct watcher {
     struct rx_viewer *native;
@@ -18,7 +21,10 @@ static struct watcher watchers[2];
 static struct rx *ours;         /* whose answers are looked at */
 static uint64_t answers;
 static uint64_t gone;           /* answers of viewers that were dismissed */
-static int refuses;             /* the socket */
+static int refuses;             /* the sockets */
+static int telling;             /* names have the address of ours behind them */
+static struct rx_far *fars[2];
+static uint64_t handed[2];
 
 /* -- places: 0 to 3 of the publishers and the stranger, 4 to 7 of viewers --------------------- */
 
@@ -70,6 +76,23 @@ static void write_name(struct msghdr *header, uint8_t place)
         put_control(header, IPPROTO_IPV6, IPV6_PKTINFO, &six, sizeof six);
 }
 
+/* As another process hands it on, or as it would not. */
+static void wrap(struct mmsghdr *header, uint8_t place)
+{
+    uint8_t *wrapping = header->msg_hdr.msg_iov->iov_base, lie = take(), name[NAME];
+
+    check(header->msg_hdr.msg_name == NULL && header->msg_hdr.msg_iov->iov_len == WRAPPING);
+    memset(wrapping, 0, WRAPPING);
+    wrapping[NAMED] = (uint8_t)name_of(name, place, telling);
+    memcpy(wrapping, name, NAMED);
+    header->msg_len += WRAPPING;
+    if (lie >= 0xFC)
+        header->msg_len = take() % (WRAPPING + 1);
+    else if (lie >= 0xF8)
+        wrapping[NAMED] = take();
+    header->msg_hdr.msg_namelen = 0;
+}
+
 /* -- what they send --------------------------------------------------------------------------- */
 
 static struct rx_viewer *viewer_at(uint8_t place)
@@ -77,7 +100,7 @@ static struct rx_viewer *viewer_at(uint8_t place)
     for (unsigned at = 0; at < 2; at++) {
         uint8_t key[KEY], name[NAME];
 
-        make_key(key, name, name_of(name, place, ours->told != 0));
+        make_key(key, name, name_of(name, place, telling));
         if (memcmp(key, watchers[at].native->route.key, KEY) == 0)
             return watchers[at].native;
     }
@@ -218,7 +241,7 @@ static void hear(struct rx *rx, struct rx_viewer *viewer, uint8_t place)
 {
     uint8_t name[NAME];
 
-    check(rx_hear(rx, viewer, name, name_of(name, place, rx->told != 0)) == 0);
+    check(rx_hear(rx, viewer, name, name_of(name, place, telling)) == 0);
 }
 
 static void admit(struct rx *rx, unsigned at)
@@ -244,11 +267,39 @@ static void dismiss(struct rx *rx, unsigned at)
     rx_dismiss(rx, watchers[at].native);
 }
 
+static void displace(struct rx *rx, unsigned number)
+{
+    if (fars[number] != NULL)
+        rx_displace(rx, fars[number]);
+    fars[number] = NULL;
+}
+
+/* Something is done to one of another process, or all comes from one from now on. */
+static void rule_far(struct rx *rx, uint8_t what)
+{
+    unsigned number = what >> 7;
+    uint8_t name[NAME];
+    uint32_t length = name_of(name, what >> 4 & 7, telling);
+
+    if ((what & 7) == 2) {
+        rx_unwrap(rx, OUT_FD);
+        rx->told = 0; /* such a socket tells nothing */
+        return;
+    }
+    displace(rx, number);
+    if ((what & 7) == 1)
+        return;
+    fars[number] = rx_place(rx, FAR_FD + (int)number, name, length);
+    check(fars[number] != NULL);
+    handed[number] = 0;
+}
+
 static void begin_viewers(struct rx *rx)
 {
     ours = rx;
     answers = gone = 0;
-    refuses = 0;
+    refuses = telling = 0;
+    fars[0] = fars[1] = NULL;
     for (unsigned at = 0; at < 2; at++)
         admit(rx, at);
 }
@@ -257,6 +308,8 @@ static void end_viewers(struct rx *rx)
 {
     for (unsigned at = 0; at < 2; at++)
         dismiss(rx, at);
+    for (unsigned at = 0; at < 2; at++)
+        displace(rx, at);
 }
 
 /* Something is done to one of them. */
@@ -266,7 +319,7 @@ static void rule(struct rx *rx, uint8_t what)
     struct rx_viewer *viewer = watchers[number].native;
     uint8_t name[NAME];
 
-    switch (what & 7) {
+    switch (what & 15) {
     case 0:
         dismiss(rx, number);
         admit(rx, number);
@@ -289,13 +342,17 @@ static void rule(struct rx *rx, uint8_t what)
         viewer->answered = what >> 6 & 1;
         break;
     case 5:
-        rx->told = rx->told ? 0 : sizeof rx->controls[0].bytes;
+        telling = !telling;
+        rx->told = telling && !rx->wrapped ? sizeof rx->controls[0].bytes : 0;
         break;
     case 6:
         refuses = !refuses;
         break;
+    case 7:
+        rx_forget(rx, name, name_of(name, what >> 4 & 7, telling));
+        break;
     default:
-        rx_forget(rx, name, name_of(name, what >> 4 & 7, rx->told != 0));
+        rule_far(rx, what);
     }
 }
 
@@ -365,7 +422,23 @@ static void check_mapped(const uint8_t *data, const uint8_t *key)
         check((value[4 + byte] ^ data[4 + byte]) == host[byte]);
 }
 
-static ssize_t fake_sendmsg(int fd, const struct msghdr *header, int flags)
+static void check_handed(unsigned number, const struct msghdr *header)
+{
+    const struct iovec *parts = header->msg_iov;
+    const uint8_t *wrapping = parts[0].iov_base, *data = parts[1].iov_base;
+    volatile uint8_t seen = 0;
+
+    check(number < 2 && fars[number] != NULL && fars[number]->route.routed);
+    check(header->msg_name == NULL && header->msg_iovlen == 2 && parts[0].iov_len == WRAPPING);
+    check(wrapping[NAMED] <= NAMED && data == ours->datagrams[ours->at]);
+    check(memcmp(wrapping, ours->names[ours->at], wrapping[NAMED]) == 0);
+    for (size_t at = 0; at < parts[1].iov_len; at++)
+        seen ^= data[at];
+    (void)seen;
+    handed[number]++;
+}
+
+static ssize_t answer_sent(int fd, const struct msghdr *header)
 {
     const uint8_t *data = header->msg_iov->iov_base;
     uint32_t length = (uint32_t)header->msg_iov->iov_len;
@@ -373,7 +446,7 @@ static ssize_t fake_sendmsg(int fd, const struct msghdr *header, int flags)
     const struct rx_viewer *viewer = watchers[who].native;
     struct stun_message message;
 
-    (void)fd, (void)flags;
+    check(fd == (ours->wrapped ? OUT_FD : -1));
     check(header->msg_iovlen == 1 && length <= STUN_LONGEST_ANSWER);
     check(stun_read(&message, data, length) == 0 && message.kind == STUN_SUCCESS);
     check(stun_holds(&message, data, &viewer->ours));
@@ -381,21 +454,40 @@ static ssize_t fake_sendmsg(int fd, const struct msghdr *header, int flags)
     check_mapped(data, viewer->route.key);
     answers++;
     watchers[who].answered++;
+    return (ssize_t)length;
+}
+
+static ssize_t fake_sendmsg(int fd, const struct msghdr *header, int flags)
+{
+    ssize_t length = WRAPPING;
+
+    check(flags & MSG_DONTWAIT);
+    if (fd >= FAR_FD)
+        check_handed((unsigned)(fd - FAR_FD), header);
+    else
+        length = answer_sent(fd, header);
     errno = EAGAIN;
-    return refuses ? -1 : (ssize_t)length;
+    return refuses ? -1 : length;
+}
+
+static uint32_t check_route(const struct rx *rx, const struct rx_route *route)
+{
+    uint32_t where;
+
+    check(!route->routed || find(rx, route->key, &where) == route);
+    return route->routed;
 }
 
 static void check_routes(const struct rx *rx)
 {
-    uint32_t routed = 0, where;
+    uint32_t routed = 0;
 
-    for (unsigned at = 0; at < 5; at++) {
-        struct rx_route *route = at < 3 ? &streams[at]->route : &watchers[at - 3].native->route;
-
-        if (route->routed)
-            check(find(rx, route->key, &where) == route);
-        check(route->viewer == (at >= 3));
-        routed += route->routed;
+    for (unsigned at = 0; at < 3; at++)
+        routed += check_route(rx, &streams[at]->route);
+    for (unsigned at = 0; at < 2; at++) {
+        routed += check_route(rx, &watchers[at].native->route);
+        if (fars[at] != NULL)
+            routed += check_route(rx, &fars[at]->route);
     }
     check(routed == rx->routes);
 }
@@ -415,6 +507,9 @@ static void check_viewers(const struct rx *rx)
         check(viewer->seen <= rx->now && viewer->checked <= rx->now);
         answered += watcher->answered;
     }
+    for (unsigned at = 0; at < 2; at++)
+        check(fars[at] == NULL || (fars[at]->passed + fars[at]->dropped == handed[at] &&
+                                   fars[at]->seen <= rx->now));
     check(answered == answers && rx->counts.sent + rx->counts.unsent == answers);
     check_routes(rx);
 }

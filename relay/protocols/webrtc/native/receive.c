@@ -479,7 +479,7 @@ void rx_put(struct rx *rx, const uint8_t *data, uint32_t length, const uint8_t *
     rx->now = now;
     rx->at = 0;
     rx->begun = 0;
-    rx->count = length <= DATAGRAM && address_length <= sizeof rx->names[0];
+    rx->count = length <= DATAGRAM && address_length <= NAMED;
     if (rx->count == 0)
         return;
     memcpy(rx->datagrams[0], data, length);
