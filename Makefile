@@ -9,7 +9,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-NATIVE := $(wildcard relay/protocols/webrtc/native/*)
+NATIVE := $(wildcard relay/media/native/* relay/protocols/webrtc/native/*)
 # Arguments for the program: make run ARGS="--host 0.0.0.0 --open"
 ARGS ?=
 

@@ -13,8 +13,9 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-WEBRTC = ROOT / "relay" / "protocols" / "webrtc"
-TESTS = [
+ROOMS = {"media": "native_transport", "protocols/webrtc": "native_library"}
+"""Where native code is, and the module of the room that opens it."""
+TESTS = ["tests/media/test_native_transport.py", "tests/media/test_mpegts.py"] + [
     f"tests/protocols/webrtc/test_{name}.py"
     for name in (
         "native_fanout",
@@ -32,20 +33,25 @@ SANITIZERS = "-fsanitize=address,undefined"
 PLUGIN = """
 from pathlib import Path
 
-from relay.protocols.webrtc import native_library
+from relay.{package} import {module} as {name}
 
-native_library.HERE = Path(__file__).parent
+{name}.HERE = Path(__file__).parent / "{room}"
 """
 
 
 def build(compiler: str, folder: Path) -> None:
-    """The library where ``native_library`` looks for it, with its header, and the plug-in."""
-    shutil.copytree(WEBRTC / "native", folder / "native")
-    (folder / "sanitized.py").write_text(PLUGIN)
-    sources = [str(path) for path in sorted((folder / "native").glob("*.c"))]
-    library = str(folder / f"_native{EXTENSION_SUFFIXES[0]}")
-    command = [compiler, *FLAGS, SANITIZERS, "-shared", "-fPIC", "-o", library, *sources]
-    subprocess.run(command, check=True)
+    """Each library with its headers, and the plug-in that has it looked for there."""
+    plugins = []
+    for room, module in ROOMS.items():
+        native = folder / room / "native"
+        shutil.copytree(ROOT / "relay" / room / "native", native)
+        sources = [str(path) for path in sorted(native.glob("*.c"))]
+        library = str(folder / room / f"_native{EXTENSION_SUFFIXES[0]}")
+        command = [compiler, *FLAGS, SANITIZERS, "-shared", "-fPIC", "-o", library, *sources]
+        subprocess.run(command, check=True)
+        package, name = room.replace("/", "."), room.replace("/", "_")
+        plugins.append(PLUGIN.format(package=package, module=module, name=name, room=room))
+    (folder / "sanitized.py").write_text("".join(plugins))
 
 
 def main(arguments: list[str]) -> int:

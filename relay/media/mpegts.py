@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Final
 
 from relay.errors import ParseError
-from relay.media.audio import OPUS_CLOCK, opus_duration
 from relay.media.h264 import AUD, IDR, TYPE_MASK, join_annexb, split_annexb
+from relay.media.native_transport import PictureReader, PictureWriter
+from relay.media.opus_packets import opus_packets
 from relay.media.pes import (
     BODY,
     PACKET,
@@ -35,11 +36,9 @@ from relay.media.psi import (
     pmt_section,
 )
 from relay.media.timeline import Unwrapper
-from relay.media.unit import VIDEO_CLOCK, AccessUnit, Codec
+from relay.media.unit import AccessUnit, Codec
 
 MAX_PES: Final = 4 << 20
-MAX_OPUS_PACKETS: Final = 128
-"""Opus packets of one PES; of the shortest ones (2.5 ms), that is 320 ms."""
 
 _CLOCK_BITS: Final = 33
 _CLOCK_MASK: Final = (1 << _CLOCK_BITS) - 1
@@ -60,7 +59,7 @@ class Muxer:
         audio: the program has Opus.
     """
 
-    __slots__ = ("_counters", "_headers", "_pcr", "_pcr_pid", "_sections")
+    __slots__ = ("_counters", "_headers", "_pcr", "_pcr_pid", "_pictures", "_sections")
 
     def __init__(self, *, video: bool = True, audio: bool) -> None:
         self._pcr_pid = VIDEO_PID if video else AUDIO_PID
@@ -71,6 +70,7 @@ class Muxer:
         self._counters = dict.fromkeys((PAT_PID, PMT_PID, VIDEO_PID, AUDIO_PID), 0)
         self._headers = {pid: continuation_headers(pid) for pid in (VIDEO_PID, AUDIO_PID)}
         self._pcr = 0
+        self._pictures = PictureWriter.of(VIDEO_PID) if video else None
 
     def tables(self) -> bytes:
         """A PAT and a PMT, one packet each: the head of every segment."""
@@ -90,6 +90,9 @@ class Muxer:
             head: packets to stand in front of it.
         """
         if unit.is_video:
+            if self._pictures is not None:
+                data = self._pictures.write(unit.payload, unit.pts, random_access=unit.keyframe)
+                return head + data if head else data
             pid, stream_id, begin = VIDEO_PID, 0xE0, _AUD_NAL
         else:
             full, rest = divmod(len(unit.payload), 255)
@@ -173,6 +176,7 @@ class Demuxer:
         self._pmt = SectionReader()
         self._pmt_pid: int | None = None
         self._streams: dict[int, Elementary] = {}
+        self._pictures = PictureReader.where_built()
 
     def feed(self, data: bytes, arrival: float) -> list[AccessUnit]:
         """Take bytes, of any number, and give the access units that they complete.
@@ -199,6 +203,15 @@ class Demuxer:
                 at = end
                 if stream.complete or stream.size > self._max_pes:
                     self._close(stream, units, arrival)
+                continue
+            elif (
+                self._pictures is not None
+                and stream.codec is Codec.H264
+                and data[at + 1] & 0x40
+                and not stream.open
+                and (end := self._picture(stream, data, at, units, arrival)) > at
+            ):
+                at = end
                 continue
             else:
                 self._packet(stream, data[at : at + PACKET], units, arrival)
@@ -262,6 +275,22 @@ class Demuxer:
             same = stream is not None and stream.codec is codec
             self._streams[found] = stream if stream and same else Elementary(found, codec)
 
+    def _picture(
+        self, stream: Elementary, data: bytes, at: int, units: list[AccessUnit], arrival: float
+    ) -> int:
+        """Take the picture that begins at ``at``, if it is whole and nothing is strange about
+        it; where the packet behind it starts."""
+        assert self._pictures is not None
+        found = self._pictures.read(data, at, stream.pid, stream.counter, self._max_pes)
+        if not found:
+            return at
+        state = self._pictures.state
+        stream.took(state.counter, data[at : at + PACKET])
+        pts = self._clock.unwrap(state.pts)
+        units.append(AccessUnit(Codec.H264, found, pts, arrival, state.keyframe != 0))
+        end: int = at + state.taken
+        return end
+
     def _packet(
         self, stream: Elementary, packet: bytes, units: list[AccessUnit], arrival: float
     ) -> None:
@@ -317,7 +346,7 @@ class Demuxer:
             if stream.codec is Codec.H264:
                 units.append(_picture(data, pts, arrival))
             else:
-                _opus_packets(data, pts, arrival, units)
+                opus_packets(data, pts, arrival, units)
         except ParseError:
             self.dropped_units += 1
 
@@ -333,42 +362,3 @@ def _picture(data: bytes, pts: int, arrival: float) -> AccessUnit:
     if not nals:
         raise ParseError("a PES without NAL units")
     return AccessUnit(Codec.H264, join_annexb(nals), pts, arrival, keyframe)
-
-
-def _opus_packets(data: bytes, pts: int, arrival: float, units: list[AccessUnit]) -> None:
-    """Append the Opus packets of one PES; those before a malformed one count.
-
-    Raises:
-        ParseError: a control header or packet is malformed, or there are too many.
-    """
-    at = 0
-    for _ in range(MAX_OPUS_PACKETS):
-        if at == len(data):
-            return
-        at, end = _opus_header(data, at)
-        packet = data[at:end]
-        samples = opus_duration(packet)
-        units.append(AccessUnit(Codec.OPUS, packet, pts, arrival))
-        pts += samples * VIDEO_CLOCK // OPUS_CLOCK
-        at = end
-    raise ParseError("too many Opus packets in a PES")
-
-
-def _opus_header(data: bytes, at: int) -> tuple[int, int]:
-    """Start and end of the packet behind the control header at ``at``."""
-    if data[at : at + 1] != b"\x7f" or len(data) < at + 3 or data[at + 1] & 0xE0 != 0xE0:
-        raise ParseError("no Opus control header")
-    flags = data[at + 1]
-    at += 2
-    size = 0
-    while at < len(data) and data[at] == 0xFF:
-        size += 255
-        at += 1
-    if at < len(data):
-        size += data[at]
-    at += 1 + (2 if flags & 0x10 else 0) + (2 if flags & 0x08 else 0)  # the two trims
-    if flags & 0x04:  # an extension, with its length
-        at += 1 + (data[at] if at < len(data) else 0)
-    if at + size > len(data):
-        raise ParseError("an Opus packet is cut short")
-    return at, at + size

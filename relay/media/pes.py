@@ -103,6 +103,7 @@ class Elementary:
         "first",
         "headers",
         "open",
+        "pid",
         "pts",
         "size",
         "trusts_padding",
@@ -110,6 +111,7 @@ class Elementary:
     )
 
     def __init__(self, pid: int, codec: Codec) -> None:
+        self.pid = pid
         self.codec = codec
         self.headers = continuation_headers(pid)
         self.counter = -1
@@ -145,6 +147,13 @@ class Elementary:
         self.open = True
         self.append(payload[header:])
         return True
+
+    def took(self, counter: int, first: bytes) -> None:
+        """A PES went by whole that was put together elsewhere: its last packet's counter, and
+        its first packet."""
+        self.counter = counter
+        self.first = first
+        self.ended_by_padding = False
 
     def take(self, data: bytes, at: int, last: int, limit: int) -> int:
         """Take the run of plain packets at ``at``: those that go on, full of payload.

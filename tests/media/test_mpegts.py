@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.media.h264 import join_annexb
-from relay.media.mpegts import MAX_OPUS_PACKETS, Demuxer, Muxer
+from relay.media.mpegts import Demuxer, Muxer
+from relay.media.opus_packets import MAX_OPUS_PACKETS
 from relay.media.pes import BODY, PACKET, pes_header
 from relay.media.psi import AUDIO_PID, PAT_PID, PMT_PID, VIDEO_PID
 from relay.media.unit import AccessUnit, Codec
@@ -28,6 +29,8 @@ from tests.media.transport import (
     table_packet,
     untold,
 )
+
+pytestmark = pytest.mark.usefixtures("backend")
 
 # --- writing
 

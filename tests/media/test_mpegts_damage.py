@@ -28,6 +28,8 @@ from tests.media.transport import (
     untold,
 )
 
+pytestmark = pytest.mark.usefixtures("backend")
+
 
 def damaged(drop: int, *, audio: bool = False) -> tuple[Demuxer, list[AccessUnit]]:
     """Three pictures of four packets; packet ``drop`` of all is lost."""

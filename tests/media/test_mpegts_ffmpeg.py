@@ -18,6 +18,8 @@ from relay.media.mpegts import Demuxer, Muxer
 from relay.media.segmenter import Cut, Segmenter
 from relay.media.unit import AccessUnit, Codec
 
+pytestmark = pytest.mark.usefixtures("backend")
+
 PICTURES = 45
 WIDTH, HEIGHT = 192, 128
 TICKS = Fraction(1, 90000)
