@@ -15,7 +15,11 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 ROOMS = {"media": "native_transport", "protocols/webrtc": "native_library"}
 """Where native code is, and the module of the room that opens it."""
-TESTS = ["tests/media/test_native_transport.py", "tests/media/test_mpegts.py"] + [
+TESTS = [
+    "tests/media/test_native_transport.py",
+    "tests/media/test_mpegts.py",
+    "tests/protocols/webrtc/processes/test_inlet.py",
+] + [
     f"tests/protocols/webrtc/test_{name}.py"
     for name in (
         "native_fanout",
