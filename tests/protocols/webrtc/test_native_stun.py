@@ -370,12 +370,16 @@ def test_more_attributes_than_python_reads_come_up(watching: Watching) -> None:
 @pytest.mark.parametrize("size", [1, 22, 55, 56, 63, 64, 65, 119, 120, 127, 128, 129, 256])
 def test_passwords_of_any_length(size: int) -> None:
     password = ("0123456789abcdef" * 16)[:size]
-    with Watching(ours=Credentials(0, OURS, password)) as watching:
+    secret = (Credentials(0, OURS, password), Credentials(0, THEIRS, password[::-1]))
+    with Watching("ipv4", *secret) as watching:
         answer = watching.say(asked(browser(), password))
         assert answer is not None
         assert stun.parse(answer).integrity_holds(password.encode())
         assert watching.say(asked(browser(), password[:-1] + "x")) is None
         assert len(watching.raised) == 1
+        watching.path.asks(TRANSACTION)
+        watching.say(answered(key=password[::-1]))
+        assert not watching.raised
 
 
 @pytest.mark.parametrize(("size", "natively"), [(4, True), (256, True), (267, True), (268, False)])
