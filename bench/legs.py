@@ -18,7 +18,7 @@ import uvloop
 from aiohttp import ClientSession, web
 
 from bench.source import make_clip, pictures
-from relay.cli import allocator
+from relay import memory
 from relay.cli.pace import pace
 from relay.media.mpegts import Demuxer
 from relay.media.segmenter import MAX_AGE, Cut, Segmenter
@@ -88,7 +88,7 @@ class Leg:
 
 
 async def both(base: str, streams: int) -> None:
-    allocator.keep_trimmed()
+    memory.keep_trimmed()
     records.read_by_record()
     clip = make_clip()
     async with open_session() as session:

@@ -36,9 +36,9 @@ from bench.report import report
 from bench.servers import server
 from bench.source import make_clip
 from bench.streams import publishing
-from relay.cli.allocator import LOOK
 from relay.cli.network import running_network
 from relay.media.unit import AccessUnit
+from relay.memory import LOOK
 
 A_VIEWER: Final = 0.4
 """MB, of 10^6 bytes."""

@@ -91,6 +91,9 @@ class WebRtc(Section):
         description="Processes that may serve viewers beside the gateway's own, each started "
         "when it is needed; auto: one for each core but one.",
     )
+    egress_idle: float = Field(
+        60.0, ge=0, description="Seconds without a viewer after which such a process ends."
+    )
 
 
 class Tls(Section):
@@ -125,6 +128,7 @@ NodeCa = Annotated[
     Field(description="PEM of more authorities for node_tls: ca."),
 ]
 HttpUrl = Annotated[str, Field(pattern=HTTP_URL)]
+ServiceUrl = Annotated[str, Field(pattern=NODE_URL)]
 NodeUrl = Annotated[str, AfterValidator(node_url)]
 
 
@@ -136,18 +140,14 @@ class Gateway(Section):
         default_factory=lambda: ["https://127.0.0.1:8935"],
         description="Orchestrators, best first when all else is equal.",
     )
-    orchestrator_webhook: str | None = Field(
-        None,
-        pattern=NODE_URL,
-        description="Address of a list of more orchestrators: [{address, score}].",
+    orchestrator_webhook: ServiceUrl | None = Field(
+        None, description="Address of a list of more orchestrators: [{address, score}]."
     )
     orchestrator_webhook_headers: dict[str, str] = Field(
         default_factory=dict, description="Sent along to orchestrator_webhook."
     )
-    remote_signer: str | None = Field(
-        None,
-        pattern=NODE_URL,
-        description="Base address of a remote signer; its /discover-orchestrators is asked.",
+    remote_signer: ServiceUrl | None = Field(
+        None, description="Base address of a remote signer; its /discover-orchestrators is asked."
     )
     remote_signer_headers: dict[str, str] = Field(
         default_factory=dict, description="Sent along to remote_signer."

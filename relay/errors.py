@@ -9,6 +9,7 @@
     ├── Forbidden             403  a good credential for something else
     ├── NotFound              404  no such stream, session or page
     ├── Conflict              409  somebody else holds it
+    ├── Gone                  410  it was here, and has ended
     ├── PreconditionFailed    412  a stale entity tag
     ├── TooLarge              413  over a bound
     ├── UnsupportedMedia      415  another content type
@@ -98,6 +99,11 @@ class NotFound(RelayError):
 class Conflict(RelayError):
     status = 409
     default_code = "conflict"
+
+
+class Gone(RelayError):
+    status = 410
+    default_code = "gone"
 
 
 class PreconditionFailed(RelayError):

@@ -32,6 +32,7 @@ _PROBLEMS = {
     403: "Another site's page may not do this, or the authentication webhook refuses.",
     404: "There is no such thing.",
     409: "The name is live elsewhere; Retry-After says when to try again.",
+    410: "It has ended; the detail says why.",
     412: "A stale entity tag.",
     413: "Over the size bound.",
     415: "Another content type, or an encoded body.",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import logging
 import os
@@ -15,7 +14,8 @@ from typing import Any, Final, NoReturn, Protocol, TypeVar
 
 import uvloop
 
-from relay.cli import allocator, census, descriptors, logs
+from relay import memory
+from relay.cli import census, descriptors, logs
 from relay.cli.lifeline import ChildLine
 from relay.config import Settings
 from relay.errors import ConfigError, RelayError
@@ -24,10 +24,6 @@ from relay.rpc import records
 SUPERVISED_DRAIN: Final = 1.0
 """Seconds to tell streams and jobs, where ``relay up`` ends within three."""
 STOP_BOUND: Final = 5.0
-COLLECT: Final = (10_000, 5, 5)
-"""Thresholds of the collector of garbage, by measurement (``bench/collector.py``): with Python's
-own it stands in the way of pictures for some 10 ms now and then, and finds next to nothing, as
-what a session takes is freed by its last reference."""
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +84,7 @@ def run(
         on_ready: what a role that runs alone prints once it is ready, made of its addresses.
     """
     logs.configure(settings.log, name)
-    allocator.keep_trimmed()
+    memory.keep_trimmed()
     descriptors.allow_all()
     records.read_by_record()
 
@@ -132,7 +128,7 @@ async def _live(
     census.install()
     asked = asyncio.create_task(signals.asked.wait())
     orphaned = asyncio.create_task(line.ended() if line else asyncio.Event().wait())
-    giving = asyncio.create_task(allocator.Giver().run(), name="allocator")
+    giving = asyncio.create_task(memory.Giver().run(), name="memory")
     try:
         addresses = await _unless({asked, orphaned}, role.start())
         if addresses is None:
@@ -142,11 +138,7 @@ async def _live(
         more = await _unless({asked, orphaned}, role.ready())
         if more is None:
             return
-        # What start-up made stays to the end: walking it again and again would hold up
-        # the loop, and with it pictures, for tens of milliseconds each time.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*COLLECT)
+        memory.settle()
         # Under ``relay up`` the others are still starting: what is missing says nothing.
         tell({"ready": True, **told, **(more if line is None else {})})
         await asyncio.wait({asked, orphaned}, return_when=asyncio.FIRST_COMPLETED)

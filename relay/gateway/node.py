@@ -12,7 +12,7 @@ from typing import Any, Final
 import aiohttp
 
 from relay.config import Gateway
-from relay.errors import NotFound, RelayError, Unavailable
+from relay.errors import Gone, NotFound, RelayError, Unavailable
 from relay.gateway import params as parameters
 from relay.gateway.courier import Mail, kafka_of, mail_of
 from relay.gateway.doorman import Doorman, Visit
@@ -298,8 +298,18 @@ class GatewayNode:
         return [viewer_status(given) for given in found]
 
     async def viewer(self, session_id: str) -> ViewerStatus:
-        """The viewer of a session, by its secret; raises NotFound."""
-        return await viewer_of(self.session(session_id), time.monotonic())
+        """The viewer of a session, by its secret.
+
+        Raises:
+            NotFound: there is none of this secret, or none any more that anybody remembers.
+            Gone: it has ended; with the reason.
+        """
+        try:
+            return await viewer_of(self.session(session_id), time.monotonic())
+        except NotFound as error:
+            if error.code != "session_ended":
+                raise
+            raise Gone(str(error), code=error.code) from error
 
     def processes(self) -> list[ProcessStatus]:
         """Those that serve viewers, this one first."""

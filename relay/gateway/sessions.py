@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from typing import Final
 
@@ -11,8 +10,18 @@ from relay.gateway.path import Path
 from relay.protocols.webrtc.ingest import IngestSession
 from relay.protocols.webrtc.processes.session import ViewerSession
 
-ENDINGS_KEPT: Final = 256
-"""Sessions of stopped streams, and others that ended, whose clients may still ask why."""
+ENDINGS_KEPT: Final = 4096
+"""Sessions of stopped streams, and others that ended, whose clients may still ask why: more than
+one process serves, which takes all of its viewers along."""
+
+
+class Endings(dict[str, str]):
+    """Why sessions ended, by their secrets; the oldest make room."""
+
+    def __setitem__(self, key: str, why: str) -> None:
+        if len(self) >= ENDINGS_KEPT and key not in self:
+            del self[next(iter(self))]
+        super().__setitem__(key, why)
 
 
 class Sessions:
@@ -20,8 +29,8 @@ class Sessions:
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[ViewerSession, Path]] = {}
-        self._stopped: deque[tuple[str, str]] = deque(maxlen=ENDINGS_KEPT)
-        self._over: deque[tuple[str, str]] = deque(maxlen=ENDINGS_KEPT)
+        self._stopped = Endings()
+        self._over = Endings()
 
     def __len__(self) -> int:
         return len(self._known)
@@ -39,12 +48,12 @@ class Sessions:
                 published a stream that was stopped here, so that it does not come back,
                 and with ``session_ended`` and the reason when it ended otherwise.
         """
-        if (why := dict(self._stopped).get(session_id)) is not None:
+        if (why := self._stopped.get(session_id)) is not None:
             raise NotFound(why, code="stream_stopped")
         found = self._known.get(session_id)
         if found is not None and not found[0].is_closed:
             return found[0]
-        why = found[0].close_reason if found else dict(self._over).get(session_id)
+        why = found[0].close_reason if found else self._over.get(session_id)
         if why is not None:
             raise NotFound(f"the session has ended: {why}", code="session_ended")
         raise NotFound("no such session", code="session_not_found")
@@ -60,15 +69,13 @@ class Sessions:
         for key, (session, _) in list(self._known.items()):
             if session.is_closed:
                 del self._known[key]
-                self._over.append((key, session.close_reason))
+                self._over[key] = session.close_reason
 
     def keep_away(self, path: Path, reason: str) -> None:
         """Whoever publishes on this path is told why it ended, when it asks."""
-        self._stopped.extend(
-            (key, reason)
-            for key, (session, of) in self._known.items()
-            if of is path and isinstance(session, IngestSession) and not session.is_closed
-        )
+        for key, (session, of) in self._known.items():
+            if of is path and isinstance(session, IngestSession) and not session.is_closed:
+                self._stopped[key] = reason
 
     def clear(self) -> None:
         self._known.clear()

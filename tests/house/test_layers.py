@@ -7,10 +7,11 @@ import pytest
 from tests.house.sources import Source, imports, sources
 
 # These any room of relay may import, but for the two that know nothing of ours.
-FREE = frozenset({"relay.errors", "relay.states", "relay.metrics", "relay.config"})
+FREE = frozenset({"relay.errors", "relay.states", "relay.metrics", "relay.config", "relay.memory"})
 
 ROOMS: dict[str, frozenset[str]] = {
     "relay.errors": frozenset(),
+    "relay.memory": frozenset(),
     "relay.metrics": frozenset(),
     "relay.states": frozenset(),
     "relay.wrong_settings": frozenset(),

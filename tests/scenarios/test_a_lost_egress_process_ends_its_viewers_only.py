@@ -58,8 +58,14 @@ async def test_viewers_of_a_lost_process_are_told_and_come_back() -> None:
             running(egress._processes[1]).kill()
             await eventually(lambda: desk.stream.viewers == 1, every=0.01)
             status, told = await get(http, f"{api}/viewers/{secret}")
-            assert (status, told["code"]) == (404, "session_ended")
+            assert (status, told["code"]) == (410, "session_ended")
             assert "a new offer is answered by another" in told["detail"]
+            await asyncio.sleep(0.6)  # the gateway has let go of it
+            status, told = await get(http, f"{api}/viewers/{secret}")
+            assert (status, told["code"]) == (410, "session_ended")
+            status, told = await get(http, resource)  # 404 by RFC 9725, and why
+            assert (status, told["code"]) == (404, "session_ended")
+            assert "the process that served it was lost" in told["detail"]
             assert await asyncio.wait_for(ended, 2) == "closed by the peer"  # no silence told it
             await eventually(lambda: len(egress._ready()) == 1, every=0.01)
             async with desk.watching() as again:

@@ -68,9 +68,10 @@ class Viewers:
                 "Show the viewer of a session",
                 "streams",
                 {200: Answer("The viewer.", body.JSON, ViewerView)},
-                "The session's secret, the last part of its Location, is the right to ask.",
+                "The session's secret, the last part of its Location, is the right to ask. "
+                "Of the last few thousand that ended, it tells why (410).",
                 parameters=(Parameter("id", "The session's secret.", "path", required=True),),
-                problems=(404,),
+                problems=(404, 410),
             ),
             Route(
                 "GET",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import gc
 import logging
 import os
 import signal
@@ -20,6 +19,7 @@ from typing import Any, Final
 
 import uvloop
 
+from relay import memory
 from relay.config import WebRtc
 from relay.errors import NotFound, RelayError
 from relay.media.unit import Codec
@@ -62,8 +62,6 @@ from relay.protocols.webrtc.stun import Address
 log = logging.getLogger("relay.protocols.webrtc.processes.child")
 """Named outright: run as a program, this module is ``__main__``."""
 
-COLLECT: Final = (10_000, 5, 5)
-"""Thresholds of the collector of garbage; why, tells ``relay/cli/role.py``."""
 MAX_LOG_TEXT: Final = 2000
 MAX_UNREAD_LOG: Final = 64 << 10
 _PR_SET_PDEATHSIG: Final = 1
@@ -96,11 +94,13 @@ class Child:
     async def run(self) -> None:
         """Serve until the gateway says goodbye, or is gone."""
         beating = asyncio.create_task(self._beat())
+        giving = asyncio.create_task(memory.Giver().run())
         try:
             reason = await self._over
         finally:
             beating.cancel()
-            await asyncio.gather(beating, *self._calls, return_exceptions=True)
+            giving.cancel()
+            await asyncio.gather(beating, giving, *self._calls, return_exceptions=True)
         for session in list(self._sessions.values()):
             await session.close(reason)
         if self._peers is not None:
@@ -149,10 +149,7 @@ class Child:
             self._port.read_inlet(self._inlet)
         self._egress = Egress(self._peers, native)
         self.link.on_message = self._take
-        # As in the gateway (relay/cli/role.py): what start-up made stays to the end.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*COLLECT)
+        memory.settle()
         self.link.send(Ready())
 
     def _take(self, message: Message) -> None:
@@ -302,6 +299,7 @@ async def serve(link: socket.socket, inlet: socket.socket | None, udp: socket.so
 
 
 def main() -> None:
+    memory.keep_trimmed()
     link, inlet, udp, parent, number = map(int, sys.argv[1:6])
     live_with(parent, f"relay egress {number}")
     for ask in (signal.SIGINT, signal.SIGTERM):  # meant for the gateway, which drains

@@ -27,11 +27,9 @@ FEW: Final = 16
 """Connected viewers at least, before a process is started for more of them: offers that lead
 nowhere start none."""
 
-QUIET: Final = 0.2
-"""A process without viewers may go when another one has no more to do than this ..."""
-
-IDLE: Final = 60.0
-"""... for so many seconds."""
+QUIET: Final = 0.3
+"""A process that has had no viewer for long may go when another one has no more to do than this:
+there is room then for those to come, before a process is wanted again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +62,15 @@ class Scale:
 
     Args:
         limit: processes beside the gateway's own.
+        idle: seconds that one may be without viewers.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, idle: float) -> None:
         self.limit = limit
+        self._idle = idle
         self._busy_since: float | None = None
         self._idle_since: float | None = None
+        self._spare = 0
 
     def wants_another(
         self, places: Sequence[Place], connected: int, started: int, now: float
@@ -96,9 +97,9 @@ class Scale:
         if not idle or min(p.expected for at, p in enumerate(places) if at != idle[-1]) > QUIET:
             self._idle_since = None
             return None
-        if self._idle_since is None:
-            self._idle_since = now
-        if now - self._idle_since < IDLE:
+        if self._idle_since is None or idle[-1] != self._spare:
+            self._idle_since, self._spare = now, idle[-1]
+        if now - self._idle_since < self._idle:
             return None
         self._idle_since = None
         return idle[-1]

@@ -86,7 +86,7 @@ class Egresses:
         self._keepers: dict[int, asyncio.Task[None]] = {}
         self._restarts: dict[int, int] = {}
         limit = processes(peers.settings.egress_processes, _CORES)
-        self._scale = Scale(limit)
+        self._scale = Scale(limit, peers.settings.egress_idle)
         self._meter = Meter()
         self._share = 0.0
         self._measured = 0

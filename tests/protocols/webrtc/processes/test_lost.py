@@ -146,7 +146,7 @@ async def test_a_process_is_started_by_load_and_let_go_when_there_is_room(
 ) -> None:
     monkeypatch.setattr(placement, "BUSY", -1.0)
     monkeypatch.setattr(placement, "FEW", 0)
-    async with hall(egress_processes=1) as made:
+    async with hall(egress_processes=1, egress_idle=0.0) as made:
         made.egress._choose = placement.choose
         first = await made.egress.answer(SHOW, offers.viewer())
         assert isinstance(first, EgressSession)  # nobody waits for a process to start
@@ -155,7 +155,6 @@ async def test_a_process_is_started_by_load_and_let_go_when_there_is_room(
         second = await made.egress.answer(SHOW, offers.viewer())
         assert isinstance(second, FarSession)
         monkeypatch.setattr(placement, "QUIET", 9.0)
-        monkeypatch.setattr(placement, "IDLE", 0.0)
         await asyncio.sleep(0.6)
         assert made.process().ready  # it is watched
         monkeypatch.setattr(placement, "BUSY", 9.0)

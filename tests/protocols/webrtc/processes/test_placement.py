@@ -8,7 +8,6 @@ from relay.protocols.webrtc.processes.placement import (
     FEW,
     FULL,
     HELD,
-    IDLE,
     QUIET,
     VIEWER,
     Place,
@@ -16,6 +15,8 @@ from relay.protocols.webrtc.processes.placement import (
     choose,
     processes,
 )
+
+IDLE = 60.0
 
 
 def place(share: float, viewers: int = 100) -> Place:
@@ -44,7 +45,7 @@ def test_viewers_that_left_since_are_not_taken_off() -> None:
 
 
 def test_another_is_wanted_when_all_are_busy_for_a_while() -> None:
-    scale = Scale(2)
+    scale = Scale(2, IDLE)
     busy = [place(BUSY)]
     assert not scale.wants_another(busy, 100, 0, 10.0)
     assert not scale.wants_another(busy, 100, 0, 10.0 + HELD / 2)
@@ -52,31 +53,31 @@ def test_another_is_wanted_when_all_are_busy_for_a_while() -> None:
 
 
 def test_a_short_burst_is_waited_out() -> None:
-    scale = Scale(2)
+    scale = Scale(2, IDLE)
     assert not scale.wants_another([place(BUSY)], 100, 0, 0.0)
     assert not scale.wants_another([place(BUSY / 2)], 100, 0, HELD / 2)
     assert not scale.wants_another([place(BUSY)], 100, 0, HELD)
 
 
 def test_a_full_one_is_not_waited_for() -> None:
-    assert Scale(1).wants_another([place(FULL)], 100, 0, 0.0)
+    assert Scale(1, IDLE).wants_another([place(FULL)], 100, 0, 0.0)
     crowd = Place(0.1, 500, 0)  # all at once: nothing of it is measured yet
     assert crowd.expected > FULL
-    assert Scale(1).wants_another([crowd], 100, 0, 0.0)
+    assert Scale(1, IDLE).wants_another([crowd], 100, 0, 0.0)
 
 
 def test_none_is_wanted_beyond_the_limit_nor_while_one_starts_nor_for_few() -> None:
     full = place(FULL)
-    assert not Scale(0).wants_another([full], 100, 0, 0.0)
-    assert not Scale(1).wants_another([full, full], 100, 1, 0.0)
-    assert not Scale(2).wants_another([full], 100, 1, 0.0)  # the first one is starting
-    assert Scale(2).wants_another([full, full], 100, 1, 0.0)
-    assert not Scale(2).wants_another([place(FULL)], FEW - 1, 0, 0.0)  # its jobs keep it busy
-    assert not Scale(2).wants_another([full, place(0.0)], 100, 1, 0.0)
+    assert not Scale(0, IDLE).wants_another([full], 100, 0, 0.0)
+    assert not Scale(1, IDLE).wants_another([full, full], 100, 1, 0.0)
+    assert not Scale(2, IDLE).wants_another([full], 100, 1, 0.0)  # the first one is starting
+    assert Scale(2, IDLE).wants_another([full, full], 100, 1, 0.0)
+    assert not Scale(2, IDLE).wants_another([place(FULL)], FEW - 1, 0, 0.0)  # its jobs keep it busy
+    assert not Scale(2, IDLE).wants_another([full, place(0.0)], 100, 1, 0.0)
 
 
 def test_one_without_viewers_may_go_when_there_has_been_room_for_long() -> None:
-    scale = Scale(2)
+    scale = Scale(2, IDLE)
     places = [place(QUIET), place(0.0, 0), place(0.0, 0)]
     assert scale.can_spare(places, 0.0) is None
     assert scale.can_spare(places, IDLE - 1) is None
@@ -86,11 +87,21 @@ def test_one_without_viewers_may_go_when_there_has_been_room_for_long() -> None:
 
 
 def test_one_that_is_watched_or_may_be_needed_stays() -> None:
-    scale = Scale(1)
+    scale = Scale(1, IDLE)
     for at in range(3):
         assert scale.can_spare([place(0.0), place(0.0, 1)], at * IDLE) is None
         assert scale.can_spare([place(BUSY), place(0.0, 0)], at * IDLE) is None
         assert scale.can_spare([place(0.0, 0)], at * IDLE) is None
+
+
+def test_each_has_its_own_time_without_viewers() -> None:
+    scale = Scale(2, IDLE)
+    assert scale.can_spare([place(0.0), place(0.0, 0), place(0.0, 1)], 0.0) is None
+    # The last one's viewer has left now, and one has come to the other.
+    changed = [place(0.0), place(0.0, 1), place(0.0, 0)]
+    assert scale.can_spare(changed, IDLE) is None
+    assert scale.can_spare(changed, 2 * IDLE - 1) is None
+    assert scale.can_spare(changed, 2 * IDLE) == 2
 
 
 def test_how_many_there_may_be() -> None:

@@ -5,17 +5,17 @@ import sys
 
 
 def test_the_c_library_takes_the_thresholds() -> None:
-    code = "from relay.cli.allocator import keep_trimmed\nassert keep_trimmed()"
+    code = "from relay.memory import keep_trimmed\nassert keep_trimmed()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
 
 
 SCATTERED = """
 import psutil
-from relay.cli import allocator
+from relay import memory
 
-allocator.keep_trimmed()
-giver = allocator.Giver()
+memory.keep_trimmed()
+giver = memory.Giver()
 me = psutil.Process()
 rss = lambda: me.memory_info().rss / 2**20
 before = rss()
@@ -32,10 +32,10 @@ print(full - before, kept - before, rss() - before)
 """
 
 AGAIN = """
-from relay.cli import allocator
+from relay import memory
 
-allocator.keep_trimmed()
-giver = allocator.Giver()
+memory.keep_trimmed()
+giver = memory.Giver()
 pinned = []
 for turn in range(3):  # nobody looks while they are there
     blocks = [bytearray(4000) for _ in range(10_000)]

@@ -1,6 +1,7 @@
-"""glibc's allocator, told to give memory back.
+"""What each process of ours does with its memory: Python's collector of garbage, and glibc's
+allocator, told to give memory back.
 
-Left alone it raises its own threshold for large blocks with the first one freed, and from
+Left alone that raises its own threshold for large blocks with the first one freed, and from
 then on the buffers of short connections sit between small ones and pin whole pages: a
 gateway on which streams come and go grows by some 20 KB a job without holding an object.
 And what many small blocks leave behind, as two hundred viewers do who have left, it keeps
@@ -11,10 +12,15 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import os
 import sys
 from typing import Any, Final
 
+COLLECT: Final = (10_000, 5, 5)
+"""Thresholds of the collector of garbage, by measurement (``bench/collector.py``): with Python's
+own it stands in the way of pictures for some 10 ms now and then, and finds next to nothing, as
+what a session takes is freed by its last reference."""
 _M_TRIM_THRESHOLD: Final = -1
 _M_MMAP_THRESHOLD: Final = -3
 THRESHOLD: Final = 128 * 1024
@@ -37,6 +43,14 @@ class _Counts(ctypes.Structure):
             *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
         )
     ]
+
+
+def settle() -> None:
+    """Once a process has started. What start-up made stays to the end: walking it again and
+    again would hold up the loop, and with it pictures, for tens of milliseconds each time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECT)
 
 
 def _glibc(*names: str) -> Any:
