@@ -14,10 +14,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import resource
 import statistics
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -25,10 +23,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
-import uvloop
 
+from bench.crowd import built
 from bench.crowd.audience import Audience
-from bench.crowd.built import NoCompiler, build
 from bench.crowd.sender import TICKS
 from bench.report import percentile, report
 from bench.servers import Server, cpu_share, server
@@ -276,16 +273,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=4.0, help="of a window")
     parser.add_argument("--rounds", type=int, default=3, help="windows of each sender")
     arguments = parser.parse_args()
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            library = build(Path(folder))
-        except NoCompiler as error:
-            print(error, file=sys.stderr)
-            return 2
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(measure(arguments, library))
+    return built.run(lambda library: measure(arguments, library))
 
 
 if __name__ == "__main__":

@@ -17,22 +17,19 @@ import argparse
 import asyncio
 import ctypes
 import os
-import resource
 import socket
 import statistics
 import struct
 import sys
-import tempfile
 import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
-import uvloop
 
+from bench.crowd import built
 from bench.crowd.audience import PATIENT, Audience, Watcher
-from bench.crowd.built import NoCompiler, build
 from bench.report import percentile, report
 from bench.servers import server
 from relay.protocols.webrtc.peers import Peers
@@ -309,16 +306,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=3.0, help="of a window")
     parser.add_argument("--rounds", type=int, default=3, help="windows of each")
     arguments = parser.parse_args()
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            library = build(Path(folder))
-        except NoCompiler as error:
-            print(error, file=sys.stderr)
-            return 2
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(measure(arguments, library))
+    return built.run(lambda library: measure(arguments, library))
 
 
 if __name__ == "__main__":

@@ -21,10 +21,15 @@ def created(answer: str, session: str) -> web.Response:
     )
 
 
-async def serve(whip: Handler, whep: Handler, *more: web.RouteDef) -> None:
-    """Print the address and serve until standard input ends."""
+async def serve(whip: Handler | None, whep: Handler, *more: web.RouteDef) -> None:
+    """Print the address and serve until standard input ends.
+
+    Args:
+        whip: None where nobody publishes.
+    """
     app = web.Application()
-    app.router.add_post("/whip", whip)
+    if whip is not None:
+        app.router.add_post("/whip", whip)
     app.router.add_post("/whep", whep)
     app.router.add_delete("/session/{id}", _deleted)
     app.add_routes(more)

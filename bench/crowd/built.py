@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final
 
 import cffi
+import uvloop
+
+from relay.cli import descriptors
 
 _HERE: Final = Path(__file__).parent
 
@@ -33,6 +40,19 @@ def build(folder: Path) -> Path:
     if done.returncode:
         raise NoCompiler(f"{compiler} failed: {done.stderr.strip()}")
     return library
+
+
+def run(measure: Callable[[Path], Coroutine[Any, Any, int]]) -> int:
+    """Measure with the built library, and sockets for a crowd; the exit status of the bench."""
+    descriptors.allow_all()
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            library = build(Path(folder))
+        except NoCompiler as error:
+            print(error, file=sys.stderr)
+            return 2
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(measure(library))
 
 
 def door(library: Path) -> tuple[Any, Any]:

@@ -200,12 +200,12 @@ async def run(library: Path, *, python: bool) -> None:
     if native is None and not python:
         raise RuntimeError("the native fan-out is not built: pip install -e . with a C compiler")
     sender = Sender(peers, native, library)
-    # As the gateway does once it has started (relay/cli/role.py).
+    # As the gateway does once it has started (relay/memory.py).
     gc.collect()
     gc.freeze()
     try:
         await serve(
-            _no_whip,
+            None,
             sender.whep,
             web.get("/tracks", sender.offsets),
             web.post("/start", sender.start),
@@ -213,10 +213,6 @@ async def run(library: Path, *, python: bool) -> None:
         )
     finally:
         await sender.close()
-
-
-async def _no_whip(_: web.Request) -> web.Response:
-    return web.Response(status=404)
 
 
 def main() -> None:

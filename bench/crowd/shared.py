@@ -139,7 +139,7 @@ async def run(core: int) -> None:
     gc.freeze()
     try:
         await serve(
-            _no_whip,
+            None,
             shared.whep,
             web.post("/flat", shared.flat),
             web.post("/paced", shared.paced),
@@ -148,10 +148,6 @@ async def run(core: int) -> None:
     finally:
         await shared.egress.end("the bench is over")
         await peers.close()
-
-
-async def _no_whip(_: web.Request) -> web.Response:
-    return web.Response(status=404)
 
 
 if __name__ == "__main__":

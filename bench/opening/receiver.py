@@ -122,7 +122,7 @@ def _cpu() -> float:
 async def run(library: Path) -> None:
     peers = await Peers.open(WebRtc(host="127.0.0.1", port=0))
     receiver = Receiver(peers, library)
-    # As the gateway does once it has started (relay/cli/role.py).
+    # As the gateway does once it has started (relay/memory.py).
     gc.collect()
     gc.freeze()
     try:
