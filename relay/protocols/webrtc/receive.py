@@ -48,6 +48,9 @@ ASK_AGAIN: Final = 0.5
 ASK_EARLIEST: Final = 0.3
 """Seconds between two requests for any; encoders answer no faster."""
 
+SEEK_AGAIN: Final = 0.05
+"""Seconds between two looks at all that is held for a key frame, as holes are given up."""
+
 _RETIRED_FOR: Final = 0.5  # seconds; late packets of a stream that was replaced
 
 
@@ -100,7 +103,7 @@ class VideoReceiver(Received):
         self.waiting_for_keyframe = True
         self._ask_at = inf
         self._asked_at = -inf
-        self._arrived_at = -inf
+        self._arrived_at = self._sought_at = -inf
         self.wake_at = inf
         self.packets = 0
         self.octets = 0
@@ -268,8 +271,9 @@ class VideoReceiver(Received):
             return
         fills = extended < self._top
         if not fills:
-            if extended - self._top > MAX_GAP:
-                if extended - self._top > RESTART_STEP:
+            gap = extended - self._top
+            if gap > MAX_GAP or (gap and not self._repair.has_room(gap, now)):
+                if gap > RESTART_STEP:
                     self._sets = ParameterSets()
                 self._begin_at(extended, now)
             elif extended > self._top:
@@ -299,10 +303,15 @@ class VideoReceiver(Received):
         self.holes_given_up += 1
         if not self._depacketizer.empty:
             self._depacketizer.spoil()
+        waited = self.waiting_for_keyframe
         self._lose(now)
-        self._next = min(self._held) if self._held else self._top
+        while self._next < self._top and self._next not in self._held:
+            self._next += 1
         self._repair.forget(self._next)
         self._drain(now)
+        if waited and now < self._sought_at + SEEK_AGAIN:
+            return  # what has come since was looked at as it came
+        self._sought_at = now
         for extended in sorted(at for at, packet in self._held.items() if packet.marker):
             if self.waiting_for_keyframe and extended in self._held:
                 self._seek_keyframe(extended, now)

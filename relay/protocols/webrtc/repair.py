@@ -11,6 +11,15 @@ FIRST_INTERVAL: Final = 0.03
 
 MAX_TRIES: Final = 10
 
+HOLES_AT_ONCE: Final = 2000
+HOLES_A_SECOND: Final = 2000.0
+"""Missing packets that are noted; more than twice as many as may be asked for. A stream with
+more of them waits for a key frame, and numbers that lie cost no more than others."""
+
+CROWDED: Final = 100
+CROWDED_PACE: Final = 0.005
+"""With so many holes, seconds between two looks at them: each look is at all."""
+
 _SHORTEST: Final = 0.02
 _LONGEST: Final = 0.1
 _BURST: Final = 500.0  # requests at once
@@ -42,6 +51,8 @@ class Repair:
         "_give_up",
         "_holes",
         "_nack",
+        "_noted_at",
+        "_room",
         "_tokens",
         "requests",
         "round_trip",
@@ -61,6 +72,8 @@ class Repair:
         self._holes: dict[int, _Hole] = {}
         self._tokens = _BURST
         self._filled_at = 0.0
+        self._room = float(HOLES_AT_ONCE)
+        self._noted_at = 0.0
         self.wake_at = inf
         self.requests = 0
         self.round_trip: float | None = None
@@ -71,11 +84,20 @@ class Repair:
     def __contains__(self, extended: int) -> bool:
         return extended in self._holes
 
+    def has_room(self, count: int, now: float) -> bool:
+        """Whether so many more may be missed."""
+        room = self._room + (now - self._noted_at) * HOLES_A_SECOND
+        self._room, self._noted_at = min(float(HOLES_AT_ONCE), room), now
+        return count <= self._room
+
     def missed(self, first: int, end: int, now: float) -> None:
         """The packets from ``first`` up to before ``end`` have not come."""
+        self._room -= end - first
         due = now if self._nack else inf
         for extended in range(first, end):
             self._holes[extended] = _Hole(now, due)
+        if len(self._holes) > CROWDED:
+            due = max(due, self._filled_at + CROWDED_PACE)
         self.wake_at = min(self.wake_at, due, now + self._doubt)
 
     def filled(self, extended: int, now: float, *, retransmitted: bool) -> None:
@@ -89,9 +111,10 @@ class Repair:
 
     def forget(self, end: int) -> None:
         """What is missing before ``end`` does not matter any more."""
-        for extended in [hole for hole in self._holes if hole < end]:
-            del self._holes[extended]
-        if not self._holes:
+        holes = self._holes
+        while holes and (oldest := next(iter(holes))) < end:
+            del holes[oldest]
+        if not holes:
             self.wake_at = inf
 
     def expired(self, now: float) -> bool:
@@ -129,6 +152,8 @@ class Repair:
         if oldest is not None:
             patience = self._give_up if oldest.doubted else self._doubt
             wake_at = min(wake_at, oldest.since + patience)
+        if len(self._holes) > CROWDED:
+            wake_at = max(wake_at, now + CROWDED_PACE)
         self.wake_at = wake_at
         self.requests += len(wanted)
         return wanted

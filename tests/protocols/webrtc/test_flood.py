@@ -53,6 +53,40 @@ async def publisher(server: Peers, mine: Peers, sink: Sink) -> tuple[Offering, I
     return offering, session
 
 
+LIES = {
+    "every second one": (2, b"\x41\x9ax"),
+    "far apart": (900, b"\x41\x9ax"),
+    "farther apart": (1000, b"\x41\x9ax"),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+async def test_numbers_that_lie_delay_nobody_else(either: Peers, mine: Peers, lie: str) -> None:
+    step, payload = LIES[lie]
+    sink, flooded = Sink(), Sink()
+    good, session = await publisher(either, mine, sink)
+    other = await Peers.open(mine.settings)
+    bad, flood = await publisher(either, other, flooded)
+    sender, sequence, seal = Sender(), 0, bad.peer.srtp_protect
+    async with asyncio.timeout(10):  # some forty times as long as it takes
+        for index in range(40):
+            for count in range(JUNK // 2):
+                sequence += step
+                packet = RtpPacket(96, True, sequence & 0xFFFF, sequence * 9, 0x7777, payload)
+                bad.peer.transmit(seal(packet.serialise()))
+                if count % 50 == 49:
+                    await asyncio.sleep(0)
+            sink.came.clear()
+            for packet in sender.next(keyframe=index == 0):
+                good.peer.send_rtp(packet.serialise())
+            await sink.came.wait()
+    assert len(sink.units) == 40
+    assert session.statistics().lost == 0
+    await flood.close("test over")
+    await session.close("test over")
+    await other.close()
+
+
 async def test_a_flood_of_one_publisher_delays_no_other(either: Peers, mine: Peers) -> None:
     sink, flooded = Sink(), Sink()
     good, session = await publisher(either, mine, sink)

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.protocols.webrtc import receive
-from relay.protocols.webrtc.receive import Picture, VideoReceiver
+from relay.protocols.webrtc.receive import GIVE_UP, MAX_HELD, SEEK_AGAIN, Picture, VideoReceiver
+from relay.protocols.webrtc.repair import HOLES_A_SECOND, HOLES_AT_ONCE
 from relay.protocols.webrtc.rtp import RtpPacket
 from tests.protocols.webrtc.source import (
     FRAME,
@@ -413,6 +414,34 @@ def test_what_is_held_behind_a_hole_is_bounded() -> None:
     for _ in range(receive.MAX_HELD // 20 + 2):
         feed(video, sender.next(size=24_000), 1.0)
     assert video.holes_given_up == 1
+
+
+@pytest.mark.parametrize("step", [2, 10, 900, 1000])
+def test_numbers_that_lie_cost_little_more_than_others(
+    step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Ten thousand packets a second: the most that is read of a peer.
+    video, packets, looks = VideoReceiver(96), 3000, 0
+    look = VideoReceiver._seek_keyframe
+
+    def seek(self: VideoReceiver, at: int, now: float) -> None:
+        nonlocal looks
+        looks += 1
+        look(self, at, now)
+
+    monkeypatch.setattr(VideoReceiver, "_seek_keyframe", seek)
+    polls = 0
+    for index in range(packets):
+        now = 1 + index / 10_000
+        sequence = index * step & 0xFFFF
+        video.feed(RtpPacket(96, True, sequence, index * 3000, 1, b"\x41\x9ax"), now)
+        if video.wake_at <= now:
+            video.poll(now)
+            polls += 1
+        assert len(video._repair) <= HOLES_AT_ONCE + HOLES_A_SECOND * GIVE_UP
+        assert len(video._held) <= MAX_HELD
+    assert looks <= packets + MAX_HELD * (packets / 10_000 / SEEK_AGAIN + 2)
+    assert polls <= packets
 
 
 def test_a_timestamp_that_jumps_an_hour_goes_through() -> None:

@@ -6,7 +6,15 @@ from math import inf
 
 import pytest
 
-from relay.protocols.webrtc.repair import FIRST_INTERVAL, MAX_TRIES, Repair
+from relay.protocols.webrtc.repair import (
+    CROWDED,
+    CROWDED_PACE,
+    FIRST_INTERVAL,
+    HOLES_A_SECOND,
+    HOLES_AT_ONCE,
+    MAX_TRIES,
+    Repair,
+)
 
 
 def repair(*, nack: bool = True) -> Repair:
@@ -69,6 +77,31 @@ def test_the_interval_follows_the_round_trip_within_bounds(trip: float, interval
     holes.missed(2, 3, 2.0)
     holes.due(2.0)
     assert holes.wake_at == pytest.approx(2.0 + interval)
+
+
+def test_only_so_many_are_missed_at_once_and_a_second() -> None:
+    holes = repair()
+    assert holes.has_room(HOLES_AT_ONCE, 1.0)
+    assert not holes.has_room(HOLES_AT_ONCE + 1, 1.0)
+    noted = 0
+    for step in range(1, 3001):  # a thousand a second
+        if holes.has_room(10, 1.0 + step / 1000):
+            holes.missed(step * 10, step * 10 + 10, 1.0 + step / 1000)
+            noted += 10
+            holes.forget(step * 10 + 10)
+    assert noted == pytest.approx(HOLES_AT_ONCE + 3 * HOLES_A_SECOND, rel=0.01)
+
+
+def test_where_there_are_many_they_are_looked_at_now_and_then() -> None:
+    holes = repair()
+    looks = 0
+    for step in range(1000):
+        now = 1.0 + step / 1000
+        holes.missed(2 * step, 2 * step + 1, now)
+        if holes.wake_at <= now:
+            holes.due(now)
+            looks += 1
+    assert looks <= CROWDED + 1000 / (1000 * CROWDED_PACE) + 5
 
 
 def test_a_storm_is_spread_over_time() -> None:
