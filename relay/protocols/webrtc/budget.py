@@ -9,24 +9,29 @@ RATE: Final = 10_000.0
 BURST: Final = 4000.0
 """Packets at once: more than the largest access unit has."""
 
+REPORT_RATE: Final = 500.0
+REPORT_BURST: Final = 500.0
+"""The same of RTCP: who reports, asks and tells in one tells some fifty times a second."""
+
 
 class Budget:
     """Tokens, filled up only when they are used up: a subtraction a packet.
 
-    In any t seconds no more than ``2 * BURST + t * RATE`` are taken. The native part counts
+    In any t seconds no more than ``2 * burst + t * rate`` are taken. The native part counts
     in the same way (``native/receive.c``).
     """
 
-    __slots__ = ("_filled_at", "_tokens")
+    __slots__ = ("_burst", "_filled_at", "_rate", "_tokens")
 
-    def __init__(self, now: float) -> None:
-        self._tokens = BURST
+    def __init__(self, now: float, rate: float = RATE, burst: float = BURST) -> None:
+        self._rate, self._burst = rate, burst
+        self._tokens = burst
         self._filled_at = now
 
     def take(self, now: float) -> bool:
         """Whether one more packet may be looked at."""
         if self._tokens < 1:
-            self._tokens = min(BURST, self._tokens + (now - self._filled_at) * RATE)
+            self._tokens = min(self._burst, self._tokens + (now - self._filled_at) * self._rate)
             self._filled_at = now
             if self._tokens < 1:
                 return False

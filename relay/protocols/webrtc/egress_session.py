@@ -175,7 +175,8 @@ class EgressSession(Session):
 
     def _on_rtcp(self, data: bytes, now: float) -> None:
         self._take_reports()  # they came before it
-        self._take_rtcp(data, now)
+        if self.may_say(now):
+            self._take_rtcp(data, now)
         self._expect()
 
     def _take_rtcp(self, data: bytes, now: float) -> None:

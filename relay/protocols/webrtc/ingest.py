@@ -296,6 +296,8 @@ class IngestSession(Session):
     # -- what the publisher is told and asked
 
     def _on_rtcp(self, data: bytes, now: float) -> None:
+        if not self.may_say(now):
+            return
         try:
             packets = parse_compound(data)
         except ParseError:

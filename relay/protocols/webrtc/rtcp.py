@@ -26,7 +26,8 @@ FIR_FORMAT: Final = 4
 APPLICATION_FORMAT: Final = 15
 
 _CNAME: Final = 1
-_MAX_SEQUENCES: Final = 17 * 360  # what one packet of Ethernet size can ask for
+_MAX_SEQUENCES: Final = 1024  # browsers ask for 1000 at most, and no sender keeps as many
+_MAX_PACKETS: Final = 32  # of a compound; browsers send five
 _HEADER = Struct("!BBH")
 _SSRC = Struct("!I")
 _SSRCS = Struct("!II")
@@ -357,8 +358,8 @@ def parse_compound(data: bytes) -> list[Rtcp]:
 
     Raises:
         ParseError: a length that reaches past the end, a padding longer than its
-            packet, or a packet of a known kind that breaks its format. Nothing of
-            such a compound is used.
+            packet, a packet of a known kind that breaks its format, or more packets and
+            requests than anybody means. Nothing of such a compound is used.
     """
     packets: list[Rtcp] = []
     at = 0
@@ -368,6 +369,8 @@ def parse_compound(data: bytes) -> list[Rtcp]:
     while at < size:
         if at + 4 > size:
             raise ParseError("RTCP header is cut off")
+        if len(packets) == _MAX_PACKETS:
+            raise ParseError("RTCP compound of too many packets")
         first, kind, words = _HEADER.unpack_from(data, at)
         if first >> 6 != 2:
             raise ParseError("RTCP version is not 2")

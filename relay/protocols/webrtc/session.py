@@ -18,6 +18,7 @@ from relay.errors import (
     RateLimited,
 )
 from relay.protocols.webrtc import sdpfrag
+from relay.protocols.webrtc.budget import REPORT_BURST, REPORT_RATE, Budget
 from relay.protocols.webrtc.description import ICE_OPTIONS
 from relay.protocols.webrtc.peer import Peer, PeerState
 from relay.protocols.webrtc.sdpfrag import Fragment
@@ -54,9 +55,17 @@ class Session:
         self._former_ufrags: deque[str] = deque(maxlen=_REMEMBERED_UFRAGS)
         self._budget = _PATCH_BURST
         self._budget_at = time.monotonic()
+        self._reports = Budget(0.0, REPORT_RATE, REPORT_BURST)
         if peer.state is PeerState.CLOSED:
             self._closed.set()
         peer.on_state = self.state_changed
+
+    def may_say(self, now: float) -> bool:
+        """Whether one more RTCP packet of the other end's is to be read."""
+        if self._reports.take(now):
+            return True
+        self.peer.statistics.limited += 1
+        return False
 
     @property
     def answer(self) -> str:

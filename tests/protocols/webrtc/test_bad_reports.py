@@ -14,6 +14,7 @@ from functools import partial
 
 from relay.media.unit import Codec
 from relay.protocols.webrtc import stun
+from relay.protocols.webrtc.budget import REPORT_BURST, REPORT_RATE
 from relay.protocols.webrtc.egress import Egress, EgressSession
 from relay.protocols.webrtc.native_fanout import NativeSender
 from relay.protocols.webrtc.peer import Peer, PeerState
@@ -23,11 +24,13 @@ from relay.protocols.webrtc.rtcp import (
     PictureLoss,
     ReceiverReport,
     ReportBlock,
+    SenderReport,
     compound,
 )
 from relay.protocols.webrtc.udp import UdpStatistics
 from tests.protocols.webrtc import nat
 from tests.protocols.webrtc.aiortc_client import reach
+from tests.protocols.webrtc.live_publisher import publishing
 from tests.protocols.webrtc.nat import Nat
 from tests.protocols.webrtc.test_amplification import check
 from tests.protocols.webrtc.test_bad_peers import BAD_REPORTS
@@ -162,6 +165,31 @@ async def test_malformed_reports_with_a_good_seal_say_nothing(either: Peers, min
         assert (after.state, after.pauses) == (before.state, 0)
         assert viewer.peer.address is not None
         await viewer.goes_on()
+
+
+async def test_a_flood_of_reports_is_read_in_part(either: Peers, mine: Peers) -> None:
+    async with watching(either, mine) as viewer:
+        counters, limited = viewer.session.viewer.counters, viewer.peer.statistics.limited
+        begun = time.monotonic()
+        # Each would cost half a thousandth of a second, if it were read.
+        words = Nack(1, viewer.ssrc, tuple(range(900))).serialise()
+        await viewer.send([viewer.seal(words) for _ in range(2500)])
+        read = 2 * REPORT_BURST + REPORT_RATE * (time.monotonic() - begun)
+        assert 0 < counters.nacked <= 900 * read
+        assert viewer.peer.statistics.limited - limited >= 2500 - read
+        await viewer.goes_on()
+
+
+async def test_a_publishers_flood_of_reports_is_read_in_part(either: Peers, mine: Peers) -> None:
+    async with publishing(either, mine) as publisher:
+        begun = time.monotonic()
+        report = SenderReport(publisher.sender.ssrc, 5 << 32, 0, 1, 100).serialise()
+        seal = publisher.peer._protect_rtcp
+        await publisher.send([seal(report) for _ in range(2500)])
+        read = 2 * REPORT_BURST + REPORT_RATE * (time.monotonic() - begun)
+        statistics = publisher.session.peer.statistics
+        await until(lambda: statistics.limited >= 2500 - read)
+        await publisher.goes_on()
 
 
 async def test_checks_cut_at_each_length_or_forged_are_answered_by_nothing(

@@ -168,10 +168,19 @@ def test_refuses_what_breaks_its_format(data: bytes) -> None:
         parse_compound(data)
 
 
-def test_refuses_a_nack_for_more_than_a_datagram_can_ask() -> None:
-    huge = Unknown(205, 1, bytes(8) + b"\x00\x01\xff\xff" * 400)
+def test_refuses_a_nack_for_more_than_anybody_keeps() -> None:
+    (most,) = parse_compound(Nack(1, 2, tuple(range(1000))).serialise())
+    assert isinstance(most, Nack)
+    assert len(most.sequences) == 1000
+    huge = Unknown(205, 1, bytes(8) + b"\x00\x01\xff\xff" * 61)
     with pytest.raises(ParseError):
         parse_compound(huge.serialise())
+
+
+def test_refuses_a_compound_of_more_packets_than_anybody_sends() -> None:
+    assert len(parse_compound(PictureLoss(1, 2).serialise() * 32)) == 32
+    with pytest.raises(ParseError):
+        parse_compound(PictureLoss(1, 2).serialise() * 33)
 
 
 @given(st.lists(PACKETS, min_size=1, max_size=4))
