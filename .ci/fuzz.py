@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 FUZZ = ROOT / "tests" / "fuzz"
-TARGETS = ("receive", "transport")
+TARGETS = ("receive", "transport", "payload")
 FLAGS = ["-g", "-O1", "-std=gnu11", "-fsanitize=fuzzer,address,undefined"]
 LONGEST = 16_384  # bytes of an input
 

@@ -10,6 +10,8 @@ from relay.gateway.status import Delay
 
 WINDOW: Final = 2.0
 MAX_SAMPLES: Final = 1000
+TOGETHER: Final = 32
+"""Delays that are told to the process's histogram at once: the first costs most."""
 TELL: Final = 1.0
 """Seconds between two looks of the process's counters."""
 
@@ -68,15 +70,25 @@ class Meter:
 
 
 class Delays:
-    """The last few hundred delays, in seconds."""
+    """The last few hundred delays, in seconds; the process counts them too, a little later."""
 
-    __slots__ = ("_samples",)
+    __slots__ = ("_samples", "_untold")
 
     def __init__(self) -> None:
         self._samples: deque[float] = deque(maxlen=300)
+        self._untold: list[float] = []
 
     def add(self, seconds: float) -> None:
         self._samples.append(seconds)
+        self._untold.append(seconds)
+        if len(self._untold) >= TOGETHER:
+            self.tell()
+
+    def tell(self) -> None:
+        """Bring the histogram of the process up to date: to be called at the end."""
+        for seconds in self._untold:
+            metrics.STREAM_DELAY.observe(seconds)
+        self._untold.clear()
 
     def clear(self) -> None:
         self._samples.clear()

@@ -12,13 +12,12 @@ import logging
 from collections import OrderedDict, deque
 from typing import Final
 
-from relay import metrics
 from relay.gateway.compare import Comparison
 from relay.gateway.rates import Delays, Meter
 from relay.gateway.status import Output
 from relay.media.h264 import ParameterSets, Sps
 from relay.media.unit import VIDEO_CLOCK, AccessUnit, Codec
-from relay.protocols.webrtc.h264_payload import packetize
+from relay.protocols.webrtc.h264_payload import Packetizer
 from relay.protocols.webrtc.processes.pool import Egresses
 
 log = logging.getLogger(__name__)
@@ -79,6 +78,7 @@ class Rendition:
         self._sps: Sps | None = None
         self._meter = Meter("job_output")
         self._delays = Delays()
+        self._packetizer = Packetizer()
         self.last_output: float | None = None
         self.compare = Comparison()
         self.foreign = 0
@@ -108,6 +108,7 @@ class Rendition:
         """Nothing is sent on from here: the viewers are gone, a job may still be ending."""
         self._closed = True
         self._meter.tell()
+        self._delays.tell()
         self._source_audio.clear()
 
     def source(self, unit: AccessUnit) -> None:
@@ -154,7 +155,6 @@ class Rendition:
         arrived = self._arrivals.get(pts)
         if arrived is not None:
             self._delays.add(unit.arrival - arrived)
-            metrics.STREAM_DELAY.observe(unit.arrival - arrived)
         return True
 
     def _place(self, pts: int) -> int:
@@ -203,7 +203,11 @@ class Rendition:
         self.last_output = unit.arrival
         self._meter.add(len(payload), unit.arrival)
         self._egress.frame(
-            self._name, Codec.H264, packetize(payload), unit.pts, keyframe=unit.keyframe
+            self._name,
+            Codec.H264,
+            self._packetizer.cut(payload),
+            unit.pts,
+            keyframe=unit.keyframe,
         )
         return True
 

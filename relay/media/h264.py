@@ -233,6 +233,8 @@ class ParameterSets:
             The access unit (the same object when nothing is missing), and the active
             SPS when it is a key frame whose parameter sets are known, else None.
         """
+        if len(annexb) > 4 and annexb[4] & TYPE_MASK == SLICE and annexb.startswith(START_CODE):
+            return annexb, None  # most pictures
         if _first_of(annexb, _SLICES_AND_SETS) not in (IDR, SPS, PPS):
             return annexb, None
         try:

@@ -12,7 +12,7 @@ FUZZ = Path(__file__).parent
 FLAGS = ["-g", "-O1", "-std=gnu11", "-DREPLAY", "-fno-sanitize-recover=all"]
 
 
-@pytest.mark.parametrize("target", ["receive", "transport"])
+@pytest.mark.parametrize("target", ["receive", "transport", "payload"])
 def test_nothing_that_the_fuzzer_has_found_or_is_near_it_breaks_the_native_part(
     target: str, tmp_path: Path
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from relay.media.h264 import split_annexb
+from relay.protocols.webrtc.native_payload import NativeCutter
 
 MTU: Final = 1180
 """Bytes of payload: with RTP header, extension and SRTP tag it stays under 1280."""
@@ -65,6 +66,20 @@ def packetize(annexb: bytes, mtu: int = MTU) -> list[bytes]:
             payloads.append(nal)
     _flush(small, payloads)
     return payloads
+
+
+class Packetizer:
+    """``packetize`` of one stream, by native code where that was built."""
+
+    __slots__ = ("_native",)
+
+    def __init__(self) -> None:
+        self._native = NativeCutter.where_built()
+
+    def cut(self, annexb: bytes, mtu: int = MTU) -> list[bytes]:
+        """As ``packetize``."""
+        found = self._native.cut(annexb, mtu) if self._native is not None else None
+        return packetize(annexb, mtu) if found is None else found
 
 
 def _flush(small: list[bytes], payloads: list[bytes]) -> None:

@@ -1,0 +1,62 @@
+"""The native part of cutting pictures into payloads against Python's own: the same payloads."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from relay.errors import ParseError
+from relay.media.h264 import MAX_NALS
+from relay.protocols.webrtc import native_payload
+from relay.protocols.webrtc.h264_payload import MTU, Packetizer, packetize
+from relay.protocols.webrtc.native_payload import NativeCutter
+
+
+def cutter() -> NativeCutter:
+    found = NativeCutter.where_built()
+    assert found is not None
+    return found
+
+
+lengths = st.one_of(st.integers(0, 40), st.integers(90, 110), st.integers(150, 800))
+nals = st.lists(
+    st.tuples(st.sampled_from([b"\0\0\1", b"\0\0\0\1"]), st.integers(0, 255), lengths), max_size=12
+)
+
+
+@given(nals, st.integers(16, 300))
+def test_access_units_are_cut_alike(parts: list[tuple[bytes, int, int]], mtu: int) -> None:
+    annexb = b"".join(code + bytes([kind]) + b"\x9a" * size for code, kind, size in parts)
+    assert cutter().cut(annexb, mtu) == packetize(annexb, mtu)
+
+
+@given(st.lists(st.sampled_from([b"\0", b"\1", b"\0\0\1", b"\x65", b"\x41ab"]), max_size=60))
+@example([])
+@example([b"\0\0\1", b"\0\0\1", b"\0\0\1"])
+@example([b"\x41ab", b"\0\0\1", b"\0\0\1", b"\x65", b"\0", b"\0"])
+def test_any_bytes_are_cut_alike(parts: list[bytes]) -> None:
+    one, annexb = cutter(), b"".join(parts)
+    assert one.cut(annexb, 16) == packetize(annexb, 16)
+    assert one.cut(annexb, MTU) == packetize(annexb, MTU)
+
+
+def test_one_after_the_other_is_cut_as_by_itself() -> None:
+    one = cutter()
+    for size in (5000, 10, 300_000, 1178, 1179, 1180, 1181, 2357, 1):
+        annexb = b"\0\0\0\1\x67\x42\0\0\0\1\x41" + b"\x9a" * size
+        assert one.cut(annexb, MTU) == packetize(annexb, MTU)
+
+
+def test_what_native_code_does_not_take_is_cut_by_python() -> None:
+    many = (b"\0\0\1\x41" + b"\x9a" * 8) * 2000  # more payloads than there is room for
+    assert cutter().cut(many, 16) is None
+    assert Packetizer().cut(many, 16) == packetize(many, 16)
+    assert Packetizer().cut(b"\0\0\1\x41abcdef", 4) == packetize(b"\0\0\1\x41abcdef", 4)
+    with pytest.raises(ParseError):
+        Packetizer().cut(b"\0\0\1\x41" * (MAX_NALS + 1))
+
+
+def test_without_the_native_part_python_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native_payload, "_library", lambda: None)
+    assert Packetizer().cut(b"\0\0\1\x41ab") == [b"\x41ab"]
