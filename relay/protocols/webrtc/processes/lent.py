@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Callable
 
+from relay.protocols.webrtc.datagrams import waits
 from relay.protocols.webrtc.native_receive import NativeReceiver
 from relay.protocols.webrtc.path import is_stream
 from relay.protocols.webrtc.processes.messages import (
@@ -67,6 +68,11 @@ class LentPort(UdpPort):
         self.count(*self.native.answers())
         if not count:  # the gateway is gone, which the link says too
             self._close_inlet()
+
+    @property
+    def unread(self) -> bool:
+        """Whether something waits, with the gateway or on the way from it."""
+        return super().unread or (self._inlet is not None and waits(self._inlet))
 
     def _close_inlet(self) -> None:
         if self._inlet is not None:

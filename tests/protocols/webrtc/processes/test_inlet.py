@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
+import socket
 import time
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 
 from relay.protocols.webrtc.path import SILENCE
 from relay.protocols.webrtc.processes.inlet import Inlet
+from relay.protocols.webrtc.processes.lent import LentPort
 from relay.protocols.webrtc.rtcp import ReceiverReport, ReportBlock
 from relay.protocols.webrtc.stun import Address
 from tests.protocols.webrtc.processes.hall import Hall, Watcher, hall, running, until
@@ -133,3 +136,24 @@ async def test_without_the_native_part_the_link_carries_all() -> None:
         watcher.peer.send_rtcp(ReceiverReport(1, ()).serialise())
         await until(lambda: process.forwarded > forwarded)
         assert path.native is None
+
+
+async def test_what_waits_on_the_way_is_not_yet_heard() -> None:
+    """Nobody is given up before that: see ``Peer``."""
+    loop = asyncio.get_running_loop()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    lent = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    lent.bind(("127.0.0.1", 0))
+    port = LentPort(lent, loop, lambda message: None)
+    port.read_inlet(theirs)
+    loop.remove_reader(theirs.fileno())  # it has no time for it
+    assert not port.unread
+    ours.send(b"a datagram")
+    assert port.unread
+    theirs.recv(100)
+    assert not port.unread
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+        stranger.sendto(b"another, that the gateway has not read", lent.getsockname())
+        await until(lambda: port.unread)
+    port.close()
+    ours.close()
