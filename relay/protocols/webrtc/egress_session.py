@@ -97,8 +97,11 @@ class EgressSession(Session):
         if peer.hearing is None and peer.native is not None:
             tracks = (self.viewer.video, self.viewer.audio)
             video, audio = (0 if track is None else track.ssrc for track in tracks)
+            log = self.viewer.link.log
+            known = log if isinstance(log, NativeSendLog) else None
+            keys, trailer = peer.receiving, peer.rtcp_trailer
             peer.hearing = NativeViewer(
-                peer.native, peer.receiving, peer.rtcp_trailer, (video, audio), peer.on_rtcp
+                peer.native, keys, trailer, (video, audio), peer.on_rtcp, known
             )
         if peer.hearing is not None:
             peer.hearing.hear(path)
@@ -119,9 +122,8 @@ class EgressSession(Session):
                 self.viewer.note_report(block, at)
 
     def _expect(self) -> None:
-        link = self.viewer.link
         if self.peer.hearing is not None:
-            self.peer.hearing.expect(calm=link.calm, look_at=link.look_at)
+            self.peer.hearing.expect(self.viewer.link)
 
     @property
     def streamed(self) -> bool:

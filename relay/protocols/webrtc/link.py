@@ -54,6 +54,9 @@ LOOK: Final = 0.19
 """Seconds between two feedbacks that are read while all is well; browsers send 10 to 20 a second,
 and one that is passed over is like one that is lost."""
 
+WELL: Final = 0.99
+"""The same, while native code finds each of those between to tell that all is well."""
+
 CALM_QUEUE: Final = 0.03
 CALM_SHARE: Final = 0.95
 """Seconds of queue up to which, and the share of what arrives from which, all is well."""
@@ -82,6 +85,7 @@ class Link:
         stops: how often it was.
         known: whether anything was ever heard of what the path carries.
         look_at: until then feedback need not be read, all being well.
+        well_until: until then it need not be, as long as it says itself that all is well.
     """
 
     def __init__(self, log: SendLog | None) -> None:
@@ -93,7 +97,7 @@ class Link:
         self.known = False
         self._newest: tuple[int, float, int] | None = None  # number, sent, octets until it
         self._reference: int | None = None
-        self.look_at = -inf
+        self.look_at = self.well_until = -inf
         self._told_until: int | None = None  # the number behind all that was told
         self._reported: tuple[int, float] | None = None
         self._bad_since = inf
@@ -128,16 +132,21 @@ class Link:
         if self.log is None:
             return
         told = summarise(body)
+        known = self.known
+        self._read(told, body, self.log, now)
         whole = told.received >= CALM_SHARE * (told.last + 1)
         calm = whole and self.stopped_at is None and self.estimator.queue < CALM_QUEUE
         self.look_at = now + LOOK if calm else now
+        self.well_until = now + WELL if calm and known else now
+
+    def _read(self, told: Summary, body: bytes, log: SendLog, now: float) -> None:
         reference = self._unwrap(told.reference)
         if self._train is not None:
             self._look_at_train(TransportFeedback.parse(body), reference * _REFERENCE)
         if told.last < 0:
             return
         number = (told.base + told.last) & 0xFFFF
-        found = self.log.find(number)
+        found = log.find(number)
         if found is None:
             return
         sent, octets = found

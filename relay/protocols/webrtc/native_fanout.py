@@ -133,12 +133,18 @@ class NativeSender:
 class NativeSendLog(SendLog):
     """A log that the native part writes; what Python sends is written here likewise."""
 
-    __slots__ = ("native",)
+    __slots__ = ("_cast", "native")
 
     def __init__(self, identifier: int, sender: NativeSender) -> None:
         super().__init__(identifier)
         self.native = sender.ffi.new("struct fan_log *")
+        self._cast = sender.ffi.cast
         assert len(self.native.times) == REMEMBERED
+
+    @property
+    def pointer(self) -> int:
+        """Its address, for other native code; good as long as this object is there."""
+        return int(self._cast("uintptr_t", self.native))
 
     @property
     def next(self) -> int:

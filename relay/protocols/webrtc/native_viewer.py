@@ -15,6 +15,8 @@ from relay.protocols.webrtc.peer_state import PeerStatistics
 from relay.protocols.webrtc.rtcp import ReportBlock
 
 if TYPE_CHECKING:
+    from relay.protocols.webrtc.link import Link
+    from relay.protocols.webrtc.native_fanout import NativeSendLog
     from relay.protocols.webrtc.dtls import NativeKeys
     from relay.protocols.webrtc.native_receive import NativeReceiver
 
@@ -30,6 +32,7 @@ class NativeViewer:
         trailer: as ``Srtp.rtcp_trailer``.
         ssrcs: of what it is sent; 0: no such track.
         on_rtcp: called with what is not the common case, opened; see ``Peer.on_rtcp``.
+        log: of what it is sent, where native code writes that.
 
     Raises:
         MemoryError.
@@ -42,9 +45,11 @@ class NativeViewer:
         trailer: int,
         ssrcs: tuple[int, int],
         on_rtcp: Callable[[bytes, float], None],
+        log: NativeSendLog | None = None,
     ) -> None:
         self._receiver = receiver
         self._keys = keys  # held as long as the native part may use them
+        self._log = log  # likewise
         self._trailer = trailer
         self._on_rtcp = on_rtcp
         self._path: Path | None = None
@@ -58,6 +63,8 @@ class NativeViewer:
         made.ssrcs = ssrcs
         self._reports = [(ssrc, made.reports[at]) for at, ssrc in enumerate(ssrcs)]
         made.trailer = trailer
+        if log is not None:
+            made.log = receiver.ffi.cast("void *", log.pointer)
         made.seal = _INDEX_AND_TAG.get(trailer, -1)
 
     def hear(self, path: Path) -> None:
@@ -97,14 +104,11 @@ class NativeViewer:
         ours, theirs = path.ours.pwd.encode(), path.theirs.pwd.encode()
         receiver.lib.rx_agree(viewer, name, len(name), ours, len(ours), theirs, len(theirs))
 
-    def expect(self, *, calm: bool, look_at: float) -> None:
-        """
-        Args:
-            calm: whether a report without a loss may wait until ``reports`` is asked for.
-            look_at: when transport-wide feedback is to be read again.
-        """
+    def expect(self, link: Link) -> None:
+        """What is said until the next call is of that link: what may wait depends on it."""
         if self._viewer is not None:
-            self._viewer.calm, self._viewer.look_at = calm, look_at
+            self._viewer.calm = link.calm
+            self._viewer.look_at = link.look_at if self._log is None else link.well_until
 
     def said(self, packet: bytes, now: float) -> None:
         self._on_rtcp(packet, now)

@@ -32,6 +32,14 @@ static ssize_t fake_sendmsg(int fd, const struct msghdr *header, int flags);
 #define get32 viewers_get32
 #include "../../../relay/protocols/webrtc/native/viewers.c"
 #undef get32
+#pragma push_macro("HEADER")
+#undef HEADER
+#define get16 feedback_get16
+#define take feedback_take
+#include "../../../relay/protocols/webrtc/native/feedback.c"
+#undef get16
+#undef take
+#pragma pop_macro("HEADER")
 
 static const uint8_t *input;
 static size_t left;

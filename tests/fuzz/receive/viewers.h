@@ -18,6 +18,7 @@ struct watcher {
 };
 
 static struct watcher watchers[2];
+static struct fan_log left_log = {.next = 300}; /* what the first of them was sent */
 static struct rx *ours;         /* whose answers are looked at */
 static uint64_t answers;
 static uint64_t gone;           /* answers of viewers that were dismissed */
@@ -259,6 +260,8 @@ static void admit(struct rx *rx, unsigned at)
     agree(viewer, 9, 24);
     viewer->answered = 1;
     viewer->calm = 1;
+    viewer->log = at == 0 ? &left_log : NULL;
+    viewer->look_at = 1;
 }
 
 static void dismiss(struct rx *rx, unsigned at)

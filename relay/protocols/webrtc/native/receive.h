@@ -108,7 +108,9 @@ struct rx_viewer {
     uint32_t ssrcs[2];          /* of its tracks; 0: none */
     int32_t seal;               /* bytes that SRTCP adds */
     uint32_t trailer;           /* of these, from the index on */
-    double look_at;             /* until then transport-wide feedback is passed over */
+    void *log;                  /* struct fan_log; NULL: what it was sent is not known here */
+    double look_at;             /* until then transport-wide feedback goes no further: where the
+                                   log is known while it says that all is well, else at all */
     uint8_t calm;               /* reports without a loss are kept */
     uint8_t asked;              /* a check of ours is under way: the one below */
     uint8_t transaction[12];
@@ -127,6 +129,9 @@ struct rx_viewer {
     uint64_t limited;           /* checks that were not: too many a second */
     uint64_t opened;            /* packets that passed SRTP */
     uint64_t refused;           /* packets that did not */
+    double base;                /* least delay of late, between two clocks */
+    double base_before;
+    double base_until;          /* 0: there is none yet */
     uint8_t heard[24];          /* the last that passed: 8 bytes of its head, and its trailer */
     struct rx_report reports[2];
 };

@@ -3,16 +3,22 @@
  *
  * A check that names the credentials in use is answered; an answer to the last check of ours is
  * noted; reports that tell of no loss are kept until Python looks at them; transport-wide
- * feedback that need not be read yet is dropped unopened, as link.py has it. All else goes up.
+ * feedback goes no further while it tells of no loss and no queue. All else goes up.
  */
 
 #include "viewers.h"
+
+#include "fanout.h"
+#include "feedback.h"
 
 #include <string.h>
 
 #define RECEIVER_REPORT 201
 #define TRANSPORT_FEEDBACK 205
 #define TWCC_FORMAT 15
+#define CALM_SHARE 0.95         /* as link.py has it */
+#define CALM_QUEUE 0.03
+#define BASE_WINDOW 10.0        /* as estimate.py has it */
 #define LONE_REPORT 32          /* bytes of a receiver report of one block */
 #define ANSWERS_A_SECOND 50.0   /* as path.py has it */
 
@@ -31,6 +37,36 @@ static int is_lone_feedback(const struct rx_viewer *viewer, const uint8_t *data,
 
     return data[1] == TRANSPORT_FEEDBACK && (data[0] & 31) == TWCC_FORMAT &&
            length - own == viewer->seal;
+}
+
+/* Seconds that a packet has waited in the network, beyond what the path takes at best. */
+static double queue_of(struct rx_viewer *viewer, double delay, double now)
+{
+    if (now >= viewer->base_until) {
+        viewer->base_before = viewer->base_until > 0 ? viewer->base : delay;
+        viewer->base = delay;
+        viewer->base_until = now + BASE_WINDOW;
+    }
+    if (delay < viewer->base)
+        viewer->base = delay;
+    return delay - (viewer->base < viewer->base_before ? viewer->base : viewer->base_before);
+}
+
+/* Whether this feedback, opened, tells of no loss to speak of and of no queue. */
+static int says_well(struct rx_viewer *viewer, const uint8_t *data, int length, double now)
+{
+    const struct fan_log *log = viewer->log;
+    struct feedback told;
+    uint64_t back;
+
+    if (log == NULL || feedback_read(&told, data, (uint32_t)length) != 0)
+        return 0;
+    back = (uint16_t)(log->next - 1 - told.newest);
+    if (back >= FAN_REMEMBERED || back >= log->next)
+        return 0;
+    return told.received >= CALM_SHARE * told.told &&
+           queue_of(viewer, told.arrived - log->times[(log->next - 1 - back) % FAN_REMEMBERED],
+                    now) < CALM_QUEUE;
 }
 
 /* Enough to know it again at another address; see roaming.py. Opening leaves both the head and
@@ -69,9 +105,9 @@ static int keep_report(struct rx_viewer *viewer, const uint8_t *data, int length
 int vw_hear(struct rx_viewer *viewer, rx_unprotect unprotect, uint8_t *data, int *length,
             double now)
 {
-    int received = *length;
+    int received = *length, is_feedback = is_lone_feedback(viewer, data, received);
 
-    if (now < viewer->look_at && is_lone_feedback(viewer, data, received))
+    if (is_feedback && viewer->log == NULL && now < viewer->look_at)
         return VW_DONE;
     if (unprotect(viewer->srtp, data, length) != 0 || *length < 8 || *length > received) {
         viewer->refused++;
@@ -80,6 +116,8 @@ int vw_hear(struct rx_viewer *viewer, rx_unprotect unprotect, uint8_t *data, int
     viewer->opened++;
     viewer->seen = now;
     remember(viewer, data, received);
+    if (is_feedback)
+        return says_well(viewer, data, *length, now) && now < viewer->look_at ? VW_DONE : VW_SAID;
     if (viewer->calm && keep_report(viewer, data, *length, now))
         return VW_DONE;
     return VW_SAID;
