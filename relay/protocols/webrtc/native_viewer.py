@@ -15,9 +15,9 @@ from relay.protocols.webrtc.peer_state import PeerStatistics
 from relay.protocols.webrtc.rtcp import ReportBlock
 
 if TYPE_CHECKING:
+    from relay.protocols.webrtc.dtls import NativeKeys
     from relay.protocols.webrtc.link import Link
     from relay.protocols.webrtc.native_fanout import NativeSendLog
-    from relay.protocols.webrtc.dtls import NativeKeys
     from relay.protocols.webrtc.native_receive import NativeReceiver
 
 _HEAD: Final = 8
