@@ -31,6 +31,7 @@ TESTS = [
         "ingest",
         "native_stun",
         "native_viewer",
+        "native_feedback",
     )
 ]
 FLAGS = ["-O1", "-g", "-std=gnu11", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all"]

@@ -7,7 +7,7 @@
 #define OF_A_VIEWER 0xA0        /* first byte of such a datagram, and what it is made of */
 #define NAME 64
 #define SEAL 14                 /* as SRTCP adds it here */
-#define LARGE 1200
+#define LARGEST_OF_THEM 1200
 #define FAR_FD 1000
 #define OUT_FD 900
 
@@ -18,7 +18,6 @@ struct watcher {
 };
 
 static struct watcher watchers[2];
-static struct fan_log left_log = {.next = 300}; /* what the first of them was sent */
 static struct rx *ours;         /* whose answers are looked at */
 static uint64_t answers;
 static uint64_t gone;           /* answers of viewers that were dismissed */
@@ -26,6 +25,7 @@ static int refuses;             /* the sockets */
 static int telling;             /* names have the address of ours behind them */
 static struct rx_far *fars[2];
 static uint64_t handed[2];
+static struct fan_log sent;     /* what one of them was sent */
 
 /* -- places: 0 to 3 of the publishers and the stranger, 4 to 7 of viewers --------------------- */
 
@@ -184,6 +184,13 @@ static size_t compose_feedback(uint8_t *data, uint8_t shape, size_t size)
     data[0] = (uint8_t)(0x80 | (shape & 1 ? TWCC_FORMAT : shape & 31));
     data[1] = (uint8_t)(shape & 2 ? 200 + (shape >> 4 & 7) : TRANSPORT_FEEDBACK);
     put16(data + 2, (uint32_t)own / 4 - 1);
+    if (shape & 4 && own >= 20) { /* of packets that it was sent */
+        for (; at < 12; at++)
+            data[at] = 0;
+        put16(data + 12, (uint32_t)(sent.next - 1 - take()));
+        put16(data + 14, take());
+        at = 16;
+    }
     for (; at < own + (shape & 0x80 ? SEAL : 0); at++)
         data[at] = take();
     return at;
@@ -197,8 +204,8 @@ static size_t compose_viewers(uint8_t *data, size_t room, uint8_t place, unsigne
 
     if (form == 0 && size > room)
         size = room;
-    else if (form != 0 && size > LARGE)
-        size = LARGE;
+    else if (form != 0 && size > LARGEST_OF_THEM)
+        size = LARGEST_OF_THEM;
     if (form == 1)
         return compose_stun(data, viewer, shape, size);
     if (form == 2)
@@ -260,7 +267,7 @@ static void admit(struct rx *rx, unsigned at)
     agree(viewer, 9, 24);
     viewer->answered = 1;
     viewer->calm = 1;
-    viewer->log = at == 0 ? &left_log : NULL;
+    viewer->log = at == 0 ? &sent : NULL;
     viewer->look_at = 1;
 }
 
@@ -303,6 +310,9 @@ static void begin_viewers(struct rx *rx)
     answers = gone = 0;
     refuses = telling = 0;
     fars[0] = fars[1] = NULL;
+    sent.next = 500;
+    for (unsigned at = 0; at < FAN_REMEMBERED; at++)
+        sent.times[at] = 0.001 * at;
     for (unsigned at = 0; at < 2; at++)
         admit(rx, at);
 }
@@ -318,6 +328,7 @@ static void end_viewers(struct rx *rx)
 /* Something is done to one of them. */
 static void rule(struct rx *rx, uint8_t what)
 {
+    static const uint32_t sizes[8] = {500, 0, 1, 1023, 1024, 65535, 65540, 200000};
     unsigned number = what >> 7;
     struct rx_viewer *viewer = watchers[number].native;
     uint8_t name[NAME];
@@ -337,6 +348,7 @@ static void rule(struct rx *rx, uint8_t what)
         for (unsigned byte = 0; byte < STUN_TRANSACTION; byte++)
             viewer->transaction[byte] = (uint8_t)(what + byte);
         viewer->asked = 1;
+        viewer->log = what & 0x10 ? NULL : &sent;
         viewer->look_at = rx->now + 0.01 * take();
         break;
     case 4:
@@ -350,6 +362,7 @@ static void rule(struct rx *rx, uint8_t what)
         break;
     case 6:
         refuses = !refuses;
+        sent.next = sizes[what >> 4 & 7];
         break;
     case 7:
         rx_forget(rx, name, name_of(name, what >> 4 & 7, telling));
@@ -363,10 +376,13 @@ static void on_said(struct rx *rx, const struct rx_event *event)
 {
     struct rx_viewer *viewer = event->viewer;
     uint8_t act = take();
+    struct feedback told;
 
     check(viewer->number < 2 && watchers[viewer->number].native == viewer);
     check(event->length >= 8 && event->length < LARGEST && event->data[1] >= 192);
     check(viewer->opened > 0 && viewer->seen == event->arrival && viewer->heard[0] != 0);
+    if (feedback_read(&told, event->data, event->length) == 0)
+        check(told.received > 0 && told.received <= told.told && told.told <= MOST_STATUSES);
     for (unsigned at = 0; at < RX_TRACKS; at++)
         if (act & 0x40)
             viewer->reports[at].count = 0;
