@@ -24,6 +24,9 @@ MAX_NALS: Final = 8192
 MAX_PARAMETER_SET: Final = 1024
 """Bytes of one SPS or PPS; the largest with every scaling list stays under it."""
 
+MAX_SETS: Final = 8
+"""Parameter sets of one access unit that are read; encoders write two or three."""
+
 MAX_MACROBLOCKS: Final = 1024
 """Macroblocks a side, so 16384 pixels (level 6.2 ends at 1055 in one direction)."""
 
@@ -243,10 +246,13 @@ class ParameterSets:
             return annexb, None
         present: set[tuple[int, int]] = set()
         slice_at: bytes | None = None
+        sets = 0
         for nal in nals:
             kind = nal[0] & TYPE_MASK
             if kind in (SPS, PPS):
-                self._remember(kind, nal, present)
+                sets += 1
+                if sets <= MAX_SETS:
+                    self._remember(kind, nal, present)
             elif kind == IDR:
                 slice_at = nal
                 break

@@ -285,6 +285,20 @@ class TestParameterSets:
         assert sps.width == 320
         assert sps.sps_id == 1
 
+    def test_of_more_sets_than_anybody_writes_the_first_are_read(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        read: list[bytes] = []
+
+        def reading(unit: bytes) -> h264.Sps:
+            read.append(unit)
+            return parse_sps(unit)
+
+        monkeypatch.setattr(h264, "parse_sps", reading)
+        many = join_annexb([SPS_180P] * 500 + [PPS, idr_slice()])
+        assert ParameterSets().apply(many)[0].endswith(many)
+        assert len(read) == h264.MAX_SETS
+
     def test_a_new_size_replaces_the_old(self) -> None:
         sets = self.sets()
         new = sps_bits(size=exp_golomb(39) + exp_golomb(29))

@@ -12,6 +12,10 @@ MTU: Final = 1180
 
 MAX_ACCESS_UNIT: Final = 4 << 20
 
+MAX_UNITS: Final = 64
+"""NAL units of one aggregate, those of zero length counted: senders put some five into one, and
+each costs us as much as half a packet."""
+
 _START_CODE: Final = b"\0\0\0\1"
 _SLICE: Final = 1
 _IDR: Final = 5
@@ -224,12 +228,13 @@ class Depacketizer:
             self._in_fragment = False
 
     def _aggregate(self, payload: bytes) -> None:
-        at = 1
+        at, units = 1, 0
         size = len(payload)
         while at < size:
-            if at + 2 > size:
+            if at + 2 > size or units == MAX_UNITS:
                 self.spoil()
                 return
+            units += 1
             length = payload[at] << 8 | payload[at + 1]
             at += 2
             if at + length > size:

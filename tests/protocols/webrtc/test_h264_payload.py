@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.protocols.webrtc import h264_payload
-from relay.protocols.webrtc.h264_payload import Assembled, Depacketizer, packetize
+from relay.protocols.webrtc.h264_payload import MAX_UNITS, Assembled, Depacketizer, packetize
 
 START = b"\0\0\0\1"
 SPS = b"\x67\x42\xe0\x1f"
@@ -109,6 +109,13 @@ def test_the_next_access_unit_begins_afresh_after_a_broken_one() -> None:
 def test_units_of_zero_length_and_reserved_kinds_are_read_over() -> None:
     aggregate = b"\x78\x00\x00" + len(SLICE).to_bytes(2, "big") + SLICE
     assert assemble([b"", b"\x00", b"\x7e1", b"\x7f1", aggregate]).annexb == unit(SLICE)
+
+
+def test_an_aggregate_of_more_units_than_anybody_sends_is_not_intact() -> None:
+    reader = Depacketizer()
+    for count, intact in ((MAX_UNITS, True), (MAX_UNITS + 1, False), (5000, False)):
+        reader.push(b"\x78" + b"\x00\x01\x41" * count)
+        assert reader.take().intact is intact
 
 
 def test_a_slice_of_one_byte_is_read_over_for_its_position() -> None:

@@ -18,6 +18,7 @@ from relay.media.unit import AccessUnit
 from relay.protocols.webrtc import native_library, native_receive
 from relay.protocols.webrtc.budget import BURST
 from relay.protocols.webrtc.congestion import TransportFeedback
+from relay.protocols.webrtc.h264_payload import MAX_UNITS
 from relay.protocols.webrtc.ingest import IngestSession
 from relay.protocols.webrtc.native_receive import NativeReceiver
 from relay.protocols.webrtc.negotiation import TRANSPORT_CC
@@ -241,6 +242,22 @@ async def test_pictures_that_are_not_right_are_judged_alike(both: Both, change: 
         both.send(numbered(packets, sent))
         sent += len(packets)
     both.same()
+
+
+@pytest.mark.parametrize(("units", "shown"), [(MAX_UNITS, 4), (MAX_UNITS + 1, 2)])
+async def test_the_units_of_an_aggregate_are_bounded_alike(
+    both: Both, units: int, shown: int
+) -> None:
+    sender, raised = Sender(), 0
+    for index in range(4):
+        (packet,) = packets = sender.next(keyframe=index in (0, 3), size=20)
+        if index == 1:
+            packet.payload = b"\x78" + b"\x00\x03\x41\x9ax" * units
+        both.send(numbered(packets, index))
+        raised = raised or both.inlet.raised
+    both.same()
+    assert len(both.native.sink.units) == shown
+    assert both.inlet.raised == raised
 
 
 async def test_a_packet_that_is_forged_changes_nothing(both: Both) -> None:

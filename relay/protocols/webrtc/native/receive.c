@@ -31,6 +31,7 @@
 #define ROUTES 16384           /* slots; a power of two */
 #define MOST_ROUTES 8192
 #define TRAIN_PACKETS 2048
+#define MOST_UNITS 64          /* NAL units of an aggregate, as h264_payload.py has it */
 #define TRAIN_BYTES (1u << 20)
 #define TELL_AT 200
 #define TELL_AFTER 0.03        /* seconds; as arrivals.py has it */
@@ -363,10 +364,10 @@ static int put_payload(struct joined *out, const uint8_t *payload, uint32_t leng
     }
     if (kind != 24)
         return -1;
-    for (uint32_t at = 1; at < length;) {
+    for (uint32_t at = 1, units = 0; at < length; units++) {
         uint32_t size;
 
-        if (at + 2 > length)
+        if (at + 2 > length || units == MOST_UNITS)
             return -1;
         size = get16(payload + at);
         at += 2;
