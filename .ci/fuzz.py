@@ -52,7 +52,13 @@ def fuzz(compiler: str, target: str, seconds: int, *, keep: bool) -> int:
         if code == 0 and keep:
             kept = Path(name) / "kept"
             kept.mkdir()
-            merge = [program, "-set_cover_merge=1", f"-max_len={LONGEST}", kept, corpus]
+            merge: list[str | Path] = [
+                program,
+                "-set_cover_merge=1",
+                f"-max_len={LONGEST}",
+                kept,
+                corpus,
+            ]
             # Of what was found only what reaches other code, not the same code more often.
             subprocess.run([*merge, found, "-use_counters=0"], check=True)
             subprocess.run(merge, check=True)
