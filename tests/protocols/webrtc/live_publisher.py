@@ -107,7 +107,13 @@ class Publisher:
         for _ in range(5):
             await self.show()
         assert self.numbers[-5:] == list(range(first, first + 5))
+        self.is_in_native_hands()
         assert self.session.peer.state is PeerState.CONNECTED
+
+    def is_in_native_hands(self) -> None:
+        """Where there is a native part: nothing of the last pictures went by Python."""
+        lane = self.session._lane
+        assert lane is None or lane.active
 
     @property
     def numbers(self) -> list[int]:

@@ -163,9 +163,10 @@ async def test_a_handshake_is_not_led_to_an_address_that_has_answered_nothing(
     await peer.close("test over")
 
 
-@pytest.mark.parametrize("setup", ["active", "passive"])
-@pytest.mark.parametrize("ufrag", [4, 256])
-@pytest.mark.parametrize("checks", [0, 5])
+@pytest.mark.parametrize(
+    ("checks", "ufrag", "setup"),
+    [(0, 256, "active"), (5, 4, "active"), (5, 4, "passive"), (5, 256, "passive")],
+)
 async def test_an_address_that_an_answer_has_made_up_gets_a_few_checks_and_no_more(
     peers: Peers, sock: socket.socket, checks: int, ufrag: int, setup: str
 ) -> None:
@@ -186,7 +187,7 @@ async def test_an_address_that_an_answer_has_made_up_gets_a_few_checks_and_no_mo
         said += sock.sendto(check(ours), there)
         said += sock.sendto(check(ours, role), there)
         await asyncio.sleep(0.1)
-    await asyncio.sleep(2.5)
+    await asyncio.sleep(1.0)
     heard = all_of(sock)
     asked = [data for data in heard if data[0] != 1]
     assert 1 < len(asked) <= 20
@@ -277,32 +278,3 @@ async def test_answers_that_nobody_uses_keep_nobody_out(peers: Peers, mine: Peer
             await peers.answer(offers.publisher(), receive=True)
         await flows(ours, theirs, 0)
         await flows(theirs, ours, 1000)
-
-
-async def test_two_thousand_handshakes_that_stall_leave_room_for_one_that_does_not(
-    peers: Peers, mine: Peers, sock: socket.socket
-) -> None:
-    there = (peers.udp.host, peers.udp.port)
-    socks = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(20)]
-    stalled: list[Peer] = []
-    try:
-        for number in range(2000):
-            peer = await peers.answer(offers.publisher(), receive=True)
-            stalled.append(peer)
-            # Twenty of them get as far as a ClientHello, the others use their answer never.
-            if number % 100 == 0:
-                one = socks[number // 100]
-                one.sendto(check(peer), there)
-                one.sendto(client_hello(), there)
-        await until(lambda: sum(peer.address is not None for peer in stalled) >= 20)
-        async with nat.between(peers, mine) as (_, ours, theirs):
-            await reach(ours, PeerState.CONNECTED)
-            await reach(theirs, PeerState.CONNECTED)
-            await flows(ours, theirs, 0)
-            await flows(theirs, ours, 1000)
-        assert all(peer.state is PeerState.NEW for peer in stalled)
-    finally:
-        for one in socks:
-            one.close()
-        for peer in stalled:
-            peer.end("test over")

@@ -98,6 +98,15 @@ async def test_two_hundred_packets_out_of_order_and_twice_make_the_same_picture(
         await publisher.goes_on()
 
 
+async def test_sequence_numbers_run_over_where_all_is_well(either: Peers, mine: Peers) -> None:
+    async with publishing(either, mine, sequence=65_500) as publisher:
+        while publisher.sender.sequence > 60_000 or publisher.sender.sequence < 40:
+            await publisher.show(keyframe=publisher.sender.number % 4 == 0)
+            publisher.is_in_native_hands()
+        assert publisher.numbers == list(range(publisher.sender.number))
+        assert (publisher.session.statistics().lost, publisher.asked) == (0, [])
+
+
 async def test_sequence_numbers_run_over_with_packets_missing_at_the_wrap(
     either: Peers, mine: Peers
 ) -> None:
@@ -137,9 +146,11 @@ async def test_timestamps_that_run_over_or_jump_lose_no_picture_and_never_stop_t
         sender.timestamp = first
         for _ in range(10):
             await publisher.show()
+            publisher.is_in_native_hands()
         sender.timestamp = (sender.timestamp + int(jump * SECOND)) % (1 << 32)
         for _ in range(10):
             await publisher.show()
+        publisher.is_in_native_hands()
         assert publisher.numbers == list(range(22))
         assert publisher.session.statistics().lost == 0
         times = [unit.pts for unit in publisher.sink.units[2:]]
