@@ -18,7 +18,7 @@ TICK: Final = 0.05
 """Seconds between two looks at a session at least. A stall is called one two looks early, so
 that it is known within its bound and not just after it."""
 
-LONGEST: Final = 0.25
+LONGEST: Final = 0.5
 """The same at most; in between it is looked at when something may be due. Each look wakes the
 process, and there is one for each stream."""
 

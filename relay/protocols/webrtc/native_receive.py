@@ -110,7 +110,7 @@ class NativeReceiver:
             raise MemoryError("no memory for the native receiver")
         self.rx = self.ffi.gc(made, self.lib.rx_free)
         self._event = self.ffi.new("struct rx_event *")
-        self._counts = self.lib.rx_count(self.rx)
+        self.counts = self.lib.rx_count(self.rx)
         self._lanes: dict[int, Lane] = {}
         self._viewers: dict[int, NativeViewer] = {}
         self._number = 0
@@ -135,8 +135,11 @@ class NativeReceiver:
         Returns:
             How many datagrams there were.
         """
-        count: int = self.lib.rx_read(self.rx, now)
-        self._deal(datagram)
+        event = self._event
+        kind = self.lib.rx_wake(self.rx, now, event)
+        count: int = event.read
+        if kind:
+            self._deal(kind, datagram)
         return count
 
     def put(
@@ -149,23 +152,22 @@ class NativeReceiver:
         """Deal with one that somebody else has read."""
         raw = packed(address)
         self.lib.rx_put(self.rx, data, len(data), raw, len(raw), now)
-        self._deal(datagram)
+        self._deal(self.lib.rx_next(self.rx, self._event), datagram)
 
-    def _deal(self, datagram: Callable[[bytes, Address, float], None]) -> None:
+    def _deal(self, kind: int, datagram: Callable[[bytes, Address, float], None]) -> None:
         ffi, lib, rx, event = self.ffi, self.lib, self.rx, self._event
-        kind = lib.rx_next(rx, event)
         while kind:
-            if kind == 1:
+            if kind == 3:
+                self._lanes[event.number].unit(event)
+            elif kind == 1:
                 data = bytes(ffi.buffer(event.data, event.length))
                 datagram(data, self._name(event), event.arrival)
             elif kind == 5:
                 packet = ffi.buffer(event.data, event.length)[:]
                 self._viewers[event.viewer.number].said(packet, event.arrival)
             else:
-                lane = self._lanes[event.stream.number]
-                if kind == 3:
-                    lane.unit(event)
-                elif kind == 2:
+                lane = self._lanes[event.number]
+                if kind == 2:
                     lane.flush()
                 else:
                     lane.noted(event.arrival)
@@ -192,7 +194,7 @@ class NativeReceiver:
 
     def answers(self) -> tuple[int, int]:
         """Answers to viewers' checks since the last call: sent, and that could not be."""
-        counts = self._counts
+        counts = self.counts
         if not counts.sent and not counts.unsent:
             return 0, 0
         found = (counts.sent, counts.unsent)
@@ -307,8 +309,9 @@ class Lane:
             self._owner.opened(packet, arrival)
 
     def unit(self, event: Any) -> None:
-        now = event.arrival
-        self._heard(now)
+        now, path = event.arrival, self.path
+        if path is not None:
+            path.seen, path.lost = now, False
         annexb = self._receiver.ffi.buffer(event.data, event.length)[:]
         self._owner.assembled(annexb, event.flags, event.timestamp, now)
 

@@ -287,8 +287,10 @@ class UdpPort:
 
     def _read(self) -> None:
         if self.native is not None:
-            self.statistics.received += self.native.read(self._datagram, time.monotonic())
-            self.count(*self.native.answers())
+            native = self.native
+            self.statistics.received += native.read(self._datagram, time.monotonic())
+            if native.counts.sent or native.counts.unsent:
+                self.count(*native.answers())
             return
         now = time.monotonic()
         for data, address in self._datagrams.read():

@@ -64,6 +64,7 @@ struct rx {
     uint32_t routes;
     uint32_t at;
     uint32_t count;
+    uint32_t used;              /* headers that the last batch has changed, the first always */
     double now;
     uint8_t *unit;
     size_t unit_room;
@@ -457,11 +458,12 @@ uint32_t rx_read(struct rx *rx, double now)
 {
     int count;
 
-    for (int at = 0; at < BATCH; at++) {
+    for (uint32_t at = 0; at < rx->used; at++) {
         rx->headers[at].msg_hdr.msg_namelen = sizeof(struct sockaddr_in6);
         rx->headers[at].msg_hdr.msg_controllen = rx->told;
     }
     count = recvmmsg(rx->fd, rx->headers, BATCH, MSG_DONTWAIT, NULL);
+    rx->used = count > 0 ? (uint32_t)count : 1;
     if (rx->wrapped)
         count = unwrap(rx, count);
     rx->now = now;
@@ -511,6 +513,7 @@ static int yield(struct rx_stream *stream, struct rx_event *event)
 {
     stream->active = 0;
     event->stream = stream;
+    event->number = stream->number;
     return RX_YIELD;
 }
 
@@ -564,6 +567,7 @@ static int media(struct rx *rx, struct rx_stream *stream, struct rx_event *event
             told = RX_NOTED;
     }
     event->stream = stream;
+    event->number = stream->number;
     if (!header.marker)
         return told;
     stream->batch--;
@@ -790,6 +794,12 @@ int rx_next(struct rx *rx, struct rx_event *event)
     return RX_IDLE;
 }
 
+int rx_wake(struct rx *rx, double now, struct rx_event *event)
+{
+    event->read = rx_read(rx, now);
+    return rx_next(rx, event);
+}
+
 /* -- what Python says ------------------------------------------------------------------------- */
 
 size_t rx_stream_size(void)
@@ -825,6 +835,7 @@ struct rx *rx_new(int fd, struct rx_doors doors, uint64_t seed, double rate, dou
     rx->fd = rx->out = fd;
     rx->told = tells(fd) ? sizeof rx->controls[0].bytes : 0;
     rx->epoll = rx->timer = -1;
+    rx->used = BATCH;
     rx->doors = doors;
     rx->seed = seed;
     rx->rate = rate;

@@ -158,10 +158,12 @@ struct rx_event {
                                    addresses that it came to, where the socket tells it */
     uint32_t address_length;
     struct rx_stream *stream;   /* of the others */
+    uint32_t number;            /* of that */
     struct rx_viewer *viewer;   /* of RX_SAID */
     double arrival;             /* of a unit: of its last packet */
     uint32_t timestamp;
     uint32_t flags;
+    uint32_t read;              /* of rx_wake */
 };
 
 struct rx;
@@ -189,6 +191,9 @@ void rx_put(struct rx *rx, const uint8_t *data, uint32_t length, const uint8_t *
             uint32_t address_length, double now);
 /* Deal with the next of them. */
 int rx_next(struct rx *rx, struct rx_event *event);
+/* Both in one: ``rx_read``, and the first thing to tell of what came. ``event->read``: how many
+ * datagrams that were. */
+int rx_wake(struct rx *rx, double now, struct rx_event *event);
 
 /* NULL: no memory. */
 struct rx_stream *rx_open(struct rx *rx, void *srtp, uint8_t payload_type, uint8_t extension,
