@@ -23,6 +23,7 @@ TESTS = [
     f"tests/protocols/webrtc/test_{name}.py"
     for name in (
         "native_fanout",
+        "our_addresses",
         "native_payload",
         "fanout",
         "sendlog",
