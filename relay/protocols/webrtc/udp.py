@@ -329,7 +329,9 @@ class UdpPort:
 
     def _stun(self, data: bytes, address: Address, now: float) -> None:
         if address in self._by_address:
-            if not self._familiar.take(address, now):
+            # Nobody can guess the transaction of a check of ours: its answer is no flood.
+            ours = data[8:20] in self._by_transaction
+            if not ours and not self._familiar.take(address, now):
                 self.statistics.flooded += 1
                 return
         elif not self._sources.admit(address[0], now):

@@ -18,7 +18,7 @@ from relay.protocols.webrtc.offering import Offering
 from relay.protocols.webrtc.path import TOLD
 from relay.protocols.webrtc.peer import Peer, PeerState
 from relay.protocols.webrtc.peers import Peers
-from relay.protocols.webrtc.sources import CHECKS_A_SECOND, CHECKS_OF_A_PEER
+from relay.protocols.webrtc.sources import CHECKS_A_SECOND, CHECKS_OF_A_PEER, Sources
 from tests.protocols.webrtc import nat, offers
 from tests.protocols.webrtc.aiortc_client import reach
 from tests.protocols.webrtc.test_peer_moves import flows, until
@@ -253,6 +253,24 @@ async def test_a_flood_of_checks_in_a_peers_own_name_is_read_in_part(
         await flows(ours, theirs, 0)
         await flows(theirs, ours, 1000)
         assert theirs.state is ours.state is PeerState.CONNECTED
+
+
+async def test_an_answer_to_a_check_of_ours_is_read_whatever_floods(
+    either: Peers, mine: Peers
+) -> None:
+    async with nat.between(either, mine) as (router, ours, theirs):
+        await reach(ours, PeerState.CONNECTED)
+        await reach(theirs, PeerState.CONNECTED)
+        selected = theirs.ice.selected
+        await until(lambda: selected and selected.answered)
+        assert selected is not None
+        either.udp._familiar = Sources(0)  # as when all of it is used up
+        before, flooded = selected.answered or 0.0, either.udp.statistics.flooded
+        selected.next_check = 0.0
+        theirs.ice.on_schedule(0.0)
+        await until(lambda: (selected.answered or 0.0) > before)
+        router.forge(check(theirs))
+        await until(lambda: either.udp.statistics.flooded > flooded)
 
 
 def test_the_oldest_makes_room() -> None:
