@@ -32,7 +32,7 @@ def check(text: str) -> None:
         raise ConfigError(f"{text} is no http:// or https:// address{hint}")
 
 
-def tls_of(*, insecure: bool, cacert: Path | None) -> ssl.SSLContext | bool:
+def tls_of(*, insecure: bool, cacert: Path | str | None) -> ssl.SSLContext | bool:
     """How an https gateway is known: by any certificate, by these, or by the system's.
 
     Raises:

@@ -244,7 +244,8 @@ def watch(
     """Watch a stream by WHEP, many at a time, and tell what came."""
     from relay.cli import watch as watching
 
-    request = watching.Request(url, viewers, seconds, token, as_json, insecure, cacert)
+    trusted = None if cacert is None else str(cacert)
+    request = watching.Request(url, viewers, seconds, token, as_json, insecure, trusted)
     raise typer.Exit(watching.run(request))
 
 

@@ -1,110 +1,33 @@
-"""``relay watch URL --viewers N``: viewers of one stream, to see what a gateway bears.
-
-All of them are in this one process, each with a port of its own, as our own WHEP client has it.
-"""
+"""``relay watch URL --viewers N``: viewers of one stream, to see what a gateway bears."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import resource
-import ssl as tls
+import os
 import sys
-import time
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any, Final
 
 import uvloop
 from rich.console import Console
 
-from relay.cli import address, descriptors
+from relay.cli import address, crowd, descriptors
+from relay.cli.crowd import LEAVING, Request
 from relay.cli.lookout import Place, state_now
 from relay.cli.role import StopSignals
-from relay.cli.watched import Seen, Told, in_figures, summed, table
-from relay.config import WebRtc
-from relay.errors import PeerError, RelayError
-from relay.media.unit import AccessUnit
-from relay.protocols.webrtc.client import WhepClient
-from relay.protocols.webrtc.peer import PeerState
+from relay.cli.watched import Glance, Told, in_figures, merged, table
+from relay.errors import PeerError
+
+__all__ = ["Request", "run"]
 
 MAX_VIEWERS: Final = 5000
-AT_ONCE: Final = 16
-"""Viewers that join at the same time: these are measured, not the wait for one another."""
-LEAVING: Final = 10.0
-"""Seconds in which all have left."""
-CONSENT: Final = 30.0
-"""A viewer of a crowd may wait long for its turn here: that ends none."""
-QUIET: Final = 10
+EACH: Final = 200
+"""Viewers of one process: about half a core where each gets 2 Mbit/s."""
+OFTEN: Final = 10
 """Seconds of a line each; then one in five."""
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What the command line asked for."""
-
-    url: str
-    viewers: int = 1
-    seconds: float = 10.0
-    token: str | None = None
-    as_json: bool = False
-    insecure: bool = False
-    cacert: Path | None = None
-
-
-class Viewer:
-    """One of the crowd."""
-
-    def __init__(self) -> None:
-        self.connected: float | None = None
-        self.first: float | None = None
-        self.pictures = 0
-        self.octets = 0
-        self.why = ""
-        self._asked = 0.0
-        self._client: WhepClient | None = None
-        self._counted = (0, 0)
-
-    async def join(self, request: Request, ssl: tls.SSLContext | bool) -> None:
-        host = "::" if "//[" in request.url else "0.0.0.0"
-        self._asked = time.monotonic()
-        try:
-            self._client = await WhepClient.connect(
-                request.url,
-                on_unit=self._unit,
-                token=request.token,
-                settings=WebRtc(host=host, port=0, consent_timeout=CONSENT),
-                ssl=ssl,
-            )
-        except (RelayError, OSError) as error:
-            self.why = str(error) or repr(error)
-        else:
-            self.connected = time.monotonic() - self._asked
-
-    def _unit(self, unit: AccessUnit) -> None:
-        self.octets += len(unit.payload)
-        if unit.is_video:
-            if self.first is None:
-                self.first = time.monotonic() - self._asked
-            self.pictures += 1
-
-    def look(self) -> Seen:
-        client = self._client
-        ended = ""
-        if client is not None:
-            figures = client.statistics()
-            self._counted = figures.packets, figures.lost
-            if client.peer.state is PeerState.CLOSED:
-                ended = client.peer.close_reason
-        packets, lost = self._counted
-        return Seen(
-            *(self.connected, self.first, self.pictures, self.octets, packets, lost),
-            why=self.why or ended,
-        )
-
-    async def leave(self) -> None:
-        if self._client is not None:
-            await self._client.close()
+MAX_LINE: Final = 4 << 20
 
 
 def run(request: Request) -> int:
@@ -115,9 +38,9 @@ def run(request: Request) -> int:
         PeerError: nobody could join, with the reason.
     """
     address.check(request.url)
-    ssl = address.tls_of(insecure=request.insecure, cacert=request.cacert)
+    request.tls()
     descriptors.allow_all()
-    told = uvloop.run(watch(request, ssl))
+    told = uvloop.run(_watch(request))
     if request.as_json:
         print(json.dumps(in_figures(told)))
     else:
@@ -127,74 +50,140 @@ def run(request: Request) -> int:
     return 1 if told.why else 0
 
 
-async def watch(request: Request, ssl: tls.SSLContext | bool = True) -> Told:
-    """All join, watch for the time that was asked for, and leave; raises as ``run``."""
-    signals = StopSignals()
-    viewers = [Viewer() for _ in range(request.viewers)]
-    progress = _Progress(viewers, quiet=request.as_json)
-    asked = asyncio.create_task(signals.asked.wait())
-    showing = asyncio.create_task(progress.show())
-    joining = asyncio.create_task(_join(request, viewers, ssl))
-    try:
-        await asyncio.wait({asked, joining}, return_when=asyncio.FIRST_COMPLETED)
-        began, before, used = time.monotonic(), [each.look() for each in viewers], _cpu()
-        await asyncio.wait({asked}, timeout=request.seconds)
-        after, span = [each.look() for each in viewers], time.monotonic() - began
-        told = summed(before, after, span, cpu=(_cpu() - used) / max(span, 0.001))
-        if told.joined == 0 and not asked.done():
-            raise PeerError(f"nobody could join: {told.reasons.most_common(1)[0][0]}")
-        return told.with_state(await _state(request, ssl) if told.without_picture else "")
-    finally:
-        for task in (asked, showing, joining):
-            task.cancel()
-        await asyncio.wait({asked, showing, joining})
-        async with asyncio.timeout(LEAVING):
-            await asyncio.gather(*(each.leave() for each in viewers))
-
-
-async def _join(request: Request, viewers: list[Viewer], ssl: tls.SSLContext | bool) -> None:
-    places = asyncio.Semaphore(AT_ONCE)
-
-    async def one(viewer: Viewer) -> None:
-        async with places:
-            await viewer.join(request, ssl)
-
-    async with asyncio.TaskGroup() as group:
-        for viewer in viewers:
-            group.create_task(one(viewer))
-
-
-async def _state(request: Request, ssl: tls.SSLContext | bool) -> str:
-    """What a gateway of ours says of the stream."""
+async def _watch(request: Request) -> Told:
+    asked = StopSignals().asked
+    shares = parts(request.viewers, os.cpu_count() or 1)
+    lines = _Lines(request)
+    if len(shares) == 1:
+        told = await crowd.watch(
+            request, request.tls(), asked=asked, begin=_at_once, progress=lines.take
+        )
+    else:
+        told = await _together(request, shares, asked, lines)
+    if not told.joined and not asked.is_set():
+        raise PeerError(f"nobody could join: {told.reasons.most_common(1)[0][0]}")
     place = Place.of(request.url)
-    return "" if place is None else await state_now(place, token=request.token, ssl=ssl)
+    if told.without_picture and place is not None:
+        told = told.with_state(await state_now(place, token=request.token, ssl=request.tls()))
+    return told
 
 
-def _cpu() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
+def parts(viewers: int, cores: int) -> list[int]:
+    """How many viewers each process has."""
+    count = max(1, min(cores, -(-viewers // EACH)))
+    return [viewers // count + (at < viewers % count) for at in range(count)]
 
 
-class _Progress:
-    """A line a second at first, then one in five."""
+async def _at_once() -> None:
+    return
 
-    def __init__(self, viewers: list[Viewer], *, quiet: bool) -> None:
-        self._viewers = viewers
-        self._quiet = quiet
 
-    async def show(self) -> None:
-        before, at = [each.look() for each in self._viewers], time.monotonic()
-        for second in range(1, 1 << 31):
-            await asyncio.sleep(1)
-            if self._quiet or (second > QUIET and second % 5):
-                continue
-            after, now = [each.look() for each in self._viewers], time.monotonic()
-            told = summed(before, after, now - at, cpu=0.0)
-            ended = sum(told.reasons.values())
-            print(
-                f"{second} s: {told.joined} of {len(after)} connected, {ended} lost, "
-                f"{told.rate:.0f} pictures/s, {told.bitrate / 1e6:.1f} Mbit/s",
-                file=sys.stderr,
-                flush=True,
-            )
-            before, at = after, now
+class _Lines:
+    """What is said meanwhile: a line a second at first, then one in five."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._last: dict[int, Glance] = {}
+        self._second = 0
+
+    def take(self, seen: Glance, process: int = 0) -> None:
+        """The last one of each process makes a line, whenever the first one says something."""
+        self._last[process] = seen
+        if process:
+            return
+        glances = self._last.values()
+        self._second += 1
+        if self._request.as_json or (self._second > OFTEN and self._second % 5):
+            return
+        joined, lost = sum(g.joined for g in glances), sum(g.lost for g in glances)
+        rate, bitrate = sum(g.rate for g in glances), sum(g.bitrate for g in glances)
+        print(
+            f"{self._second} s: {joined} of {self._request.viewers} connected, {lost} lost, "
+            f"{rate:.0f} pictures/s, {bitrate / 1e6:.1f} Mbit/s",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+class _Part:
+    """One process of several."""
+
+    def __init__(self, number: int, process: asyncio.subprocess.Process, lines: _Lines) -> None:
+        self._number = number
+        self._process = process
+        self._lines = lines
+        self.joined = asyncio.Event()
+        self.told: Told | None = None
+
+    @classmethod
+    async def start(cls, number: int, request: Request, lines: _Lines) -> _Part:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "relay.cli.crowd"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            limit=MAX_LINE,
+        )
+        part = cls(number, process, lines)
+        part.say(asdict(request))
+        return part
+
+    def say(self, what: Any) -> None:
+        stdin = self._process.stdin
+        if stdin is not None and not stdin.is_closing():  # who has ended hears nothing
+            stdin.write(json.dumps(what).encode() + b"\n")
+
+    async def listen(self) -> None:
+        """To its end.
+
+        Raises:
+            PeerError: it ended without a word.
+        """
+        assert self._process.stdout is not None
+        async for line in self._process.stdout:
+            [(what, value)] = json.loads(line).items()
+            if what == "glance":
+                self._lines.take(Glance(**value), self._number)
+            elif what == "joined":
+                self.joined.set()
+            else:
+                self.told = Told.of(value)
+        self.joined.set()
+        if self.told is None:
+            raise PeerError(f"a process of the crowd ended with {await self._process.wait()}")
+
+    async def end(self) -> None:
+        if self._process.returncode is None:
+            self._process.kill()
+        await self._process.wait()
+
+
+async def _together(
+    request: Request, shares: Sequence[int], asked: asyncio.Event, lines: _Lines
+) -> Told:
+    """Several processes join, and then watch at the same time."""
+    found: list[_Part] = []
+    tasks: list[asyncio.Task[Any]] = [asyncio.create_task(asked.wait())]
+    try:
+        for number, share in enumerate(shares):
+            part = await _Part.start(number, replace(request, viewers=share), lines)
+            found.append(part)  # at once: it is ended also where the next one does not start
+        listening = [asyncio.create_task(part.listen()) for part in found]
+        tasks += listening
+        joining = asyncio.gather(*(part.joined.wait() for part in found))
+        await asyncio.wait({tasks[0], joining}, return_when=asyncio.FIRST_COMPLETED)
+        joining.cancel()
+        for part in found:
+            part.say("go")
+        watching = asyncio.gather(*listening)
+        await asyncio.wait({tasks[0], watching}, return_when=asyncio.FIRST_COMPLETED)
+        if asked.is_set():
+            for part in found:
+                part.say("stop")
+        async with asyncio.timeout(request.seconds + LEAVING):
+            await watching
+        return merged([part.told for part in found if part.told is not None])
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(part.end() for part in found))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from rich.table import Table
@@ -47,7 +47,7 @@ class Told:
         bitrate: bits a second of all.
         octets, packets, lost: in the window.
         reasons: why viewers could not join, or were ended.
-        cpu: share of a core that watching took.
+        cpu: share of a core that watching took, each process that did.
         state: what the gateway says of the stream, where that was asked.
     """
 
@@ -63,8 +63,17 @@ class Told:
     packets: int
     lost: int
     reasons: Counter[str]
-    cpu: float
+    cpu: tuple[float, ...]
     state: str = ""
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Told:
+        """What ``as_dict`` made of one."""
+        lists = {name: tuple(given[name]) for name in ("connected", "first", "rates", "cpu")}
+        return cls(**{**given, **lists, "reasons": Counter(given["reasons"])})
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "reasons": dict(self.reasons)}
 
     @property
     def bitrate(self) -> float:
@@ -117,8 +126,51 @@ def summed(before: Sequence[Seen], after: Sequence[Seen], seconds: float, *, cpu
         packets=sum(b.packets - a.packets for a, b in pairs),
         lost=sum(b.lost - a.lost for a, b in pairs),
         reasons=Counter(seen.why for seen in after if seen.why),
-        cpu=cpu,
+        cpu=(cpu,),
     )
+
+
+def merged(parts: Sequence[Told]) -> Told:
+    """What several processes saw at the same time, as if by one."""
+    if len(parts) == 1:
+        return parts[0]
+
+    def total(name: str) -> Any:
+        return sum(getattr(part, name) for part in parts)
+
+    def all_of(name: str) -> tuple[float, ...]:
+        return tuple(sorted(each for part in parts for each in getattr(part, name)))
+
+    return Told(
+        viewers=total("viewers"),
+        joined=total("joined"),
+        ended=total("ended"),
+        connected=all_of("connected"),
+        first=all_of("first"),
+        seconds=max(part.seconds for part in parts),
+        rate=total("rate"),
+        rates=all_of("rates"),
+        octets=total("octets"),
+        packets=total("packets"),
+        lost=total("lost"),
+        reasons=sum((part.reasons for part in parts), Counter()),
+        cpu=all_of("cpu"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """What a crowd sees at a moment: connected and lost viewers, pictures and bits a second."""
+
+    joined: int
+    lost: int
+    rate: float
+    bitrate: float
+
+
+def glance(before: Sequence[Seen], after: Sequence[Seen], seconds: float) -> Glance:
+    told = summed(before, after, seconds, cpu=0.0)
+    return Glance(told.joined, told.reasons.total(), told.rate, told.bitrate)
 
 
 def at(found: Sequence[float], share: float) -> float | None:
@@ -145,7 +197,7 @@ def in_figures(told: Told) -> dict[str, Any]:
         "lost": told.lost,
         "bytes": told.octets,
         "bitrate": round(told.bitrate),
-        "cpu": round(told.cpu, 3),
+        "cpu": [round(share, 3) for share in told.cpu],
         "reasons": dict(told.reasons),
         "why": told.why,
     }
@@ -173,9 +225,9 @@ def table(told: Told) -> Table:
     shown.add_row("lost on the way", lost)
     amount = f"{told.octets / 1e6:.1f} MB in {told.seconds:.1f} s"
     shown.add_row("bytes", f"{amount}, {told.bitrate / 1e6:.1f} Mbit/s")
-    shown.add_row("this command took", f"{told.cpu:.2f} of a core")
-    if told.cpu > FULL:
-        words = "it may have lost by itself: let several watch, or fewer"
+    shown.add_row("this command took", " + ".join(f"{share:.2f}" for share in told.cpu) + " cores")
+    if max(told.cpu) > FULL:
+        words = "it may have lost by itself: watch with fewer, or from elsewhere too"
         shown.add_row("", Text(words, style="yellow"))
     for reason, count in told.reasons.most_common(5):
         shown.add_row(Text("lost", style="yellow"), Text(f"{count} x {reason}"))

@@ -9,16 +9,22 @@ import signal
 import sys
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
-from relay.cli.watched import Seen, in_figures, summed, table
+from relay.cli import watch
+from relay.cli.watch import Request, parts
+from relay.cli.watched import Glance, Seen, Told, glance, in_figures, merged, summed, table
+from relay.errors import PeerError
 from tests.live import publishing
 from tests.network import ROOT, Network, ran
 
 NAME = "cam"
 
 
-async def test_a_crowd_is_counted_from_one_command(tmp_path: Path) -> None:
+async def test_a_crowd_is_counted_from_one_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with Network.running(tmp_path) as network:
         url = network.whep(NAME)
         async with publishing(network.whip(NAME), model="echo"):
@@ -35,6 +41,11 @@ async def test_a_crowd_is_counted_from_one_command(tmp_path: Path) -> None:
             assert 0 < told["connect_ms"]["p50"] <= told["first_picture_ms"]["max"]
             assert told["why"] == ""
             await _ended_by_ctrl_c(url)
+            monkeypatch.setattr(watch, "parts", lambda *_: [2, 1])
+            shared = await watch._watch(Request(url, viewers=3, seconds=1, as_json=True))
+            assert (shared.joined, len(shared.first), len(shared.cpu)) == (3, 3, 2)
+            assert shared.why == ""
+            assert shared.rate > 3
         code, out, errors = await ran("watch", network.whep("typo"), "--seconds", "1")
         assert code == 1
         assert "1 of 1 connected" in out
@@ -42,6 +53,15 @@ async def test_a_crowd_is_counted_from_one_command(tmp_path: Path) -> None:
         code, out, errors = await ran("watch", f"{network.url}/nothing", "-n", "2", "--json")
         assert (code, out) == (1, "")
         assert "error: nobody could join: 404" in errors
+
+
+async def test_a_process_of_a_crowd_that_dies_is_no_result(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(watch, "parts", lambda *_: [2, 1])
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(PeerError, match="a process of the crowd ended with 1"):
+        await watch._watch(Request("http://127.0.0.1:9/whep/a", viewers=3, seconds=1))
 
 
 async def _ended_by_ctrl_c(url: str) -> None:
@@ -89,6 +109,7 @@ def test_what_each_saw_becomes_figures_of_all() -> None:
     assert told.rates == (0, 30)
     assert told.bitrate == 6000
     assert told.share_lost == 5 / 200
+    assert glance(before, after, 2.0) == Glance(3, 2, 45.0, 6000.0)
     assert told.why == (
         "1 of 4 viewers could not join, 1 were ended before they left, 1 saw no picture; "
         "1 x gone; 1 x 503: full"
@@ -101,6 +122,23 @@ def test_what_each_saw_becomes_figures_of_all() -> None:
     text = console.export_text()
     for words in ("3 of 4 connected, 1 ended", "p95 300 ms", "2.50 %", "lost by itself", "503"):
         assert words in text
+    there_and_back = Told.of(json.loads(json.dumps(told.as_dict())))
+    assert there_and_back == told
+    twice = merged([told, there_and_back])
+    assert (twice.viewers, twice.joined, twice.rate, twice.seconds) == (8, 6, 90, 2.0)
+    assert twice.connected == (0.1, 0.1, 0.1, 0.1, 0.3, 0.3)
+    assert twice.reasons == {"gone": 2, "503: full": 2}
+    assert twice.share_lost == told.share_lost
+    assert twice.cpu == (0.95, 0.95)
+
+
+def test_a_large_crowd_is_shared_by_processes() -> None:
+    assert parts(1, 8) == [1]
+    assert parts(200, 8) == [200]
+    assert parts(201, 8) == [101, 100]
+    assert parts(1000, 2) == [500, 500]
+    assert parts(5000, 64) == [200] * 25
+    assert sum(parts(4999, 3)) == 4999
 
 
 def test_a_crowd_that_was_served_has_nothing_to_complain_of() -> None:
