@@ -6,7 +6,7 @@ receivers and jitter buffers never come to be, and its tasks never start.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,6 +19,12 @@ from relay.errors import ConfigError
 
 MTU: Final = 1200
 SrtpError = pylibsrtp.Error
+
+MAX_HANDSHAKE: Final = 16 << 10
+"""Bytes of all handshake messages that the other end announces; with a chain of certificates
+they are some eight thousand."""
+
+MAX_MESSAGES: Final = 16
 
 _NOTHING: Any = None
 _RESEND_DELAYS: Final = (0.25, 0.5)
@@ -185,6 +191,7 @@ class Dtls(rtcdtlstransport.RTCDtlsTransport):
         self._flight_sent = 0.0
         self._resends: list[float] = []
         self._goodbye: list[bytes] | None = None
+        self._announced: dict[int, int] = {}
         context = certificate._create_ssl_context(self._srtp_profiles)
         self._connection = self._ssl = SSL.Connection(context)
         self._connection.set_ciphertext_mtu(MTU)
@@ -202,6 +209,8 @@ class Dtls(rtcdtlstransport.RTCDtlsTransport):
         """Take one datagram; returns those to send."""
         if self.failure is not None or self.ended:
             return []
+        if not self.encrypted and not self._affords(data):
+            return []
         self._connection.bio_write(data)
         if not self.encrypted:
             self._advance()
@@ -214,6 +223,20 @@ class Dtls(rtcdtlstransport.RTCDtlsTransport):
             self._flight_sent = now
             return self._flight
         return flight
+
+    def _affords(self, data: bytes) -> bool:
+        """Whether OpenSSL may have it.
+
+        It makes room at once for ten messages that are to come, each of up to 100 kB as a first
+        fragment announces it: some thousand bytes would take a million of ours.
+        """
+        announced = dict(self._announced)
+        for sequence, length in announcements(data):
+            announced[sequence] = max(length, announced.get(sequence, 0))
+        if len(announced) > MAX_MESSAGES or sum(announced.values()) > MAX_HANDSHAKE:
+            return False
+        self._announced = announced
+        return True
 
     def _advance(self) -> None:
         try:
@@ -319,6 +342,21 @@ def _reason(error: SSL.Error) -> str:
     if isinstance(details, list) and details:
         return str(details[0][-1])
     return "unexpected end" if isinstance(error, SSL.SysCallError) else type(error).__name__
+
+
+def announcements(datagram: bytes) -> Iterator[tuple[int, int]]:
+    """Number and length of each handshake message that a datagram has a part of, in the clear
+    (RFC 6347 section 4.2.2)."""
+    at, size = 0, len(datagram)
+    while at + 13 <= size:
+        end = at + 13 + int.from_bytes(datagram[at + 11 : at + 13], "big")
+        part = at + 13
+        clear = datagram[at] == _HANDSHAKE[1] and datagram[at + 3 : at + 5] == b"\0\0"
+        while clear and part + 12 <= min(end, size):
+            length = int.from_bytes(datagram[part + 1 : part + 4], "big")
+            yield int.from_bytes(datagram[part + 4 : part + 6], "big"), length
+            part += 12 + int.from_bytes(datagram[part + 9 : part + 12], "big")
+        at = end
 
 
 def split_records(flight: bytes) -> list[bytes]:

@@ -9,8 +9,9 @@ MAX_HALF_OPEN: Final = 4096
 """An answer that is never used takes about 17 kB until its time is over."""
 
 MAX_BEGUN: Final = 2048
-"""Of these, in a handshake: one that stalls takes about 75 kB more, OpenSSL's buffers. So many
-cannot end within half of the time that they have, and all of them take less than 250 MB."""
+"""Of these, in a handshake: one that stalls takes about 75 kB more, OpenSSL's buffers, and what
+it has announced (``dtls.MAX_HANDSHAKE``). So many cannot end within half of the time that they
+have, and all of them take less than 270 MB."""
 
 Who = TypeVar("Who")
 

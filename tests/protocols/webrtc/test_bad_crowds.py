@@ -128,6 +128,34 @@ async def test_of_handshakes_that_stall_the_oldest_make_room(peers: Peers, mine:
         assert len(peers.half_open) == 50 + 20  # who has not begun is not of these
 
 
+def announced(sequence: int, length: int) -> bytes:
+    """Datagrams' worth of one handshake message: a byte of each of its pages."""
+    records = bytearray()
+    for number, offset in enumerate(range(0, length - 1, 4000)):
+        body = b"\x0b" + length.to_bytes(3, "big") + sequence.to_bytes(2, "big")
+        body += offset.to_bytes(3, "big") + b"\x00\x00\x01x"
+        head = b"\x16\xfe\xfd\x00\x00" + (sequence << 16 | number).to_bytes(6, "big")
+        records += head + len(body).to_bytes(2, "big") + body
+    return bytes(records)
+
+
+async def test_a_handshake_that_announces_much_and_sends_little_takes_no_more(
+    peers: Peers,
+) -> None:
+    with ExitStack() as stack:
+        crowd = Crowd(peers, stack)
+        await crowd.stall(40)
+        before = resident()
+        for peer in peers.half_open.begun:
+            address = peer.address
+            assert address is not None
+            for sequence in range(1, 11):  # OpenSSL keeps ten that are to come
+                peer._datagram(announced(sequence, 100_000)[:1200], peer.ice._paths[address], 0.0)
+                await asyncio.sleep(0)
+        await asyncio.sleep(0.05)
+        assert resident() - before <= 40 * HANDSHAKE
+
+
 async def test_a_handshake_that_is_spun_out_ends_in_time() -> None:
     server = await Peers.open(WebRtc(host="127.0.0.1", port=0, connect_timeout=1.0))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:

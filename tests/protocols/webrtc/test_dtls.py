@@ -12,11 +12,14 @@ from hypothesis import strategies as st
 from relay.errors import ConfigError
 from relay.protocols.webrtc import dtls
 from relay.protocols.webrtc.dtls import (
+    MAX_HANDSHAKE,
+    MAX_MESSAGES,
     MTU,
     Certificate,
     Dtls,
     Srtp,
     SrtpError,
+    announcements,
     check_hooks,
     split_records,
 )
@@ -52,6 +55,38 @@ class Ends:
         for datagram in datagrams:
             self.sizes.append(len(datagram))
             self.deliver(self.other(sender), self.other(sender).receive(datagram, self.now))
+
+
+def test_a_handshake_announces_little() -> None:
+    ends = Ends()
+    ends.begin()
+    assert ends.client.ready
+    assert ends.server.ready
+    for end in (ends.client, ends.server):
+        assert 2 <= len(end._announced) <= MAX_MESSAGES // 2
+        assert 300 < sum(end._announced.values()) < MAX_HANDSHAKE // 4
+
+
+@pytest.mark.parametrize("length", [MAX_HANDSHAKE + 1, 100_000, 0xFFFFFF])
+def test_what_announces_more_than_a_handshake_has_is_not_looked_at(length: int) -> None:
+    ends = Ends()
+    head = b"\x0b" + length.to_bytes(3, "big") + b"\x00\x01" + bytes(3) + b"\x00\x00\x01x"
+    record = b"\x16\xfe\xfd" + bytes(8) + len(head).to_bytes(2, "big") + head
+    assert list(announcements(record)) == [(1, length)]
+    for _ in range(3):
+        assert ends.server.receive(record, 0.0) == []
+    assert ends.server._announced == {}
+    ends.begin()  # and it keeps nobody from going on
+    assert ends.server.ready
+
+
+@given(st.binary(max_size=200) | st.lists(st.sampled_from(
+    [b"\x16\xfe\xfd\0\0", b"\0\0\0\0\0\1", b"\0\x0c", b"\x0b\xff\xff\xff\0\2", bytes(6)]
+), max_size=30).map(b"".join))  # fmt: skip
+def test_announcements_are_read_of_any_bytes(data: bytes) -> None:
+    found = list(announcements(data))
+    assert len(found) <= len(data) // 12
+    assert all(0 <= number < 1 << 16 and 0 <= size < 1 << 24 for number, size in found)
 
 
 def test_a_handshake_gives_both_sides_the_same_keys() -> None:
