@@ -231,7 +231,7 @@ class IceSession:
         if not message.integrity_holds(transaction.key):
             self.statistics.refused += 1
             return
-        self._end_transaction(message.transaction)
+        self.end_transaction(message.transaction)
         path = transaction.path
         if self._paths.get(address) is not path:
             return
@@ -254,8 +254,7 @@ class IceSession:
         path.next_check = now + wait if path is self.selected else NEVER
 
     def probe(self, address: Address, size: int, now: float) -> None:
-        """Media of theirs, of ``size`` bytes, has come from there: ask whether that is where
-        they are now."""
+        """Media of theirs, ``size`` bytes, has come from there: ask whether they are there now."""
         path = self._path(address, self.credentials.ours, self.credentials.theirs, now)
         if path is not None:
             path.grant(size)
@@ -309,11 +308,12 @@ class IceSession:
             path.next_check = NEVER  # its next check brings the credit for ours
             return
         for old in overdue(self._transactions, now):
-            self._end_transaction(old)
+            self.end_transaction(old)
         sent = self.port.sendto(data, path.address)
-        if sent and (asked := path.asks(transaction)) is not None:
-            self._transactions[asked] = Transaction(path, key, now)
-            self.port.add_transaction(asked, self)
+        if sent:
+            self._transactions[transaction] = Transaction(path, key, now)
+            self.port.add_transaction(transaction, self)
+            path.asks(transaction)
         path.checked = now
         if path.answered is not None:
             regular = consent_wait(self.consent_timeout)
@@ -331,8 +331,9 @@ class IceSession:
         if len(data) <= len(request.raw) or path.may_send(len(data)):
             self.port.sendto(data, path.address)
 
-    def _end_transaction(self, transaction: bytes) -> None:
-        del self._transactions[transaction]
+    def end_transaction(self, transaction: bytes) -> None:
+        """A check of ours is answered, or will not be."""
+        self._transactions.pop(transaction, None)
         self.port.drop_transaction(transaction)
 
     # -- time ----------------------------------------------------------------------------
@@ -394,6 +395,6 @@ class IceSession:
         for path in list(self._paths.values()):
             self._forget(path)
         for transaction in list(self._transactions):
-            self._end_transaction(transaction)
+            self.end_transaction(transaction)
         self.selected = None
         self.on_datagram = self.on_selected = self.on_answered = self.on_schedule = ignore

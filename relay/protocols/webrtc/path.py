@@ -124,6 +124,7 @@ class Path:
             self.unsettle()  # who leads is another question than the one that it answers
         if native.answered > (self.answered or 0.0):
             self.answered, self.tries = native.answered, 0
+            self.session.end_transaction(bytes(native.transaction))
             self.next_check = self.answered + consent_wait(self.session.consent_timeout)
         elif self.answered is not None:
             native.answered = self.answered
@@ -133,18 +134,11 @@ class Path:
         self.refresh()
         return self.next_check <= now
 
-    def asks(self, transaction: bytes) -> bytes | None:
-        """A check of ours leaves: native code is to know its answer.
-
-        Returns:
-            The one before it, which has no answer yet and is not looked for natively any more.
-        """
-        native = self.native
-        if native is None or not native.name_length:
-            return transaction
-        before = bytes(native.transaction) if native.asked else None
-        native.transaction, native.asked = transaction, 1
-        return before
+    def asks(self, transaction: bytes) -> None:
+        """A check of ours leaves: native code is to know its answer, of whatever it says that it
+        was well taken. The session knows it as long, for all other answers."""
+        if self.native is not None and self.native.name_length:
+            self.native.transaction, self.native.asked = transaction, 1
 
     def silent(self, now: float) -> bool:
         """Whether it may be left for one that lives."""

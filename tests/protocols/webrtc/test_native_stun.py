@@ -59,7 +59,13 @@ class Watching:
         self.receiver = NativeReceiver(found, self._near.fileno())
         keys = cast("NativeKeys", SimpleNamespace(pointer=0))
         self.viewer = NativeViewer(self.receiver, keys, 14, (1, 2), lambda *_: None)
-        session = cast("IceSession", SimpleNamespace(controlling=controlling, consent_timeout=30))
+        self.ended: list[bytes] = []
+        session = cast(
+            "IceSession",
+            SimpleNamespace(
+                controlling=controlling, consent_timeout=30, end_transaction=self.ended.append
+            ),
+        )
         self.now = 100.0
         self.path = Path(
             self.address,
@@ -536,10 +542,11 @@ def heard(watching: Watching) -> float:
 
 def test_an_answer_to_a_check_of_ours_is_taken_once(watching: Watching) -> None:
     before = heard(watching)
-    assert watching.path.asks(TRANSACTION) is None
+    watching.path.asks(TRANSACTION)
     assert watching.say(answered()) is None
     assert not watching.raised
     assert heard(watching) == watching.now == watching.path.seen > before
+    assert watching.ended[-1] == TRANSACTION  # Python knows it no more
     taken = watching.now
     assert watching.say(answered()) is None
     assert watching.raised == [(answered(), watching.address)]
@@ -592,9 +599,11 @@ def test_an_answer_from_elsewhere_is_none(watching: Watching) -> None:
 
 
 def test_of_two_checks_native_code_knows_the_last(watching: Watching) -> None:
-    assert watching.path.asks(TRANSACTION) is None
-    assert watching.path.asks(OTHER) == TRANSACTION
+    watching.path.asks(TRANSACTION)
+    watching.path.asks(OTHER)
     watching.say(answered())
-    assert len(watching.raised) == 1
+    assert len(watching.raised) == 1  # whose first one Python knows
     watching.say(answered(transaction=OTHER))
     assert not watching.raised
+    assert heard(watching) == watching.now
+    assert watching.ended[-1] == OTHER

@@ -14,6 +14,7 @@ from unittest import mock
 import pytest
 
 from relay.protocols.webrtc import path as path_module
+from relay.protocols.webrtc import stun
 from relay.protocols.webrtc.congestion import FeedbackBuilder
 from relay.protocols.webrtc.egress import Egress, EgressSession
 from relay.protocols.webrtc.native_fanout import NativeSender
@@ -173,6 +174,22 @@ async def test_the_answers_to_our_checks_keep_its_consent(
         watched.router._outside.sendto(watched.router._held[0], (peers.udp.host, peers.udp.port))
         await until(lambda: watched.answered() != again)
         assert len(came) == 1
+
+
+async def test_an_answer_that_is_no_success_is_pythons(
+    peers: Peers, mine: Peers, egress: Egress
+) -> None:
+    async with watching(peers, mine, egress) as watched:
+        ice, path = watched.session.peer.ice, watched.path
+        watched.router.hold = lambda data: data[:2] == b"\x01\x01"
+        ice._check(path, time.monotonic())
+        (transaction,) = ice._transactions
+        code = (stun.ERROR_CODE, b"\x00\x00\x04\x57Role Conflict")
+        key = path.theirs.pwd.encode()
+        watched.router.forge(stun.build(stun.BINDING_ERROR, transaction, [code], key))
+        await until(lambda: ice.controlling)
+        watched.session.attend()
+        assert not watched.settled()  # who leads is to be settled first
 
 
 async def test_reports_without_a_loss_wait_until_they_are_looked_at(

@@ -127,7 +127,8 @@ int vw_hear(struct rx_viewer *viewer, rx_unprotect unprotect, uint8_t *data, int
 
 static int may_answer(struct rx_viewer *viewer, double now)
 {
-    viewer->answers += (now - viewer->answers_at) * ANSWERS_A_SECOND;
+    if (now > viewer->answers_at)
+        viewer->answers += (now - viewer->answers_at) * ANSWERS_A_SECOND;
     if (viewer->answers > ANSWERS_A_SECOND)
         viewer->answers = ANSWERS_A_SECOND;
     viewer->answers_at = now;

@@ -66,8 +66,8 @@ class LentPort(UdpPort):
         count = self.native.read(self._datagram, time.monotonic())
         self.statistics.received += count
         self.count(*self.native.answers())
-        if not count:  # the gateway is gone, which the link says too
-            self._close_inlet()
+        if not count and self._inlet is not None and _ended(self._inlet):
+            self._close_inlet()  # the gateway is gone, which the link says too
 
     @property
     def unread(self) -> bool:
@@ -133,3 +133,12 @@ class LentPort(UdpPort):
         super().release(address, path)
         if held:
             self._tell(Release(address))
+
+
+def _ended(sock: socket.socket) -> bool:
+    try:
+        return not sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
