@@ -137,6 +137,7 @@ class Path:
     def asks(self, transaction: bytes) -> None:
         """A check of ours leaves: native code is to know its answer, of whatever it says that it
         was well taken. The session knows it as long, for all other answers."""
+        self.refresh()
         if self.native is not None and self.native.name_length:
             self.native.transaction, self.native.asked = transaction, 1
 
