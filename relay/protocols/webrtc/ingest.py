@@ -246,7 +246,8 @@ class IngestSession(Session):
         assert lane is not None
         self.peer.heard_ssrc = lane.ssrc
         self._last_arrival = now
-        if flags & ~(STARTS | ARRIVALS) == PICTURE and not video.waiting_for_keyframe:
+        plain = flags & ~(STARTS | ARRIVALS) == PICTURE and not video.waiting_for_keyframe
+        if plain and video.admits(now):
             video.frames += 1  # one of most: there is nothing to judge
             pts = self._timeline.video(timestamp, now)
             self._sink.unit(AccessUnit(Codec.H264, annexb, pts, now))

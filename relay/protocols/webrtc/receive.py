@@ -371,6 +371,9 @@ class VideoReceiver(Received):
             annexb, sps = self._sets.apply(annexb)
         if not picture:
             return
+        if not self.admits(now):
+            self._lose(now)
+            return
         if self.waiting_for_keyframe:
             # Without any parameter set no decoder can begin here.
             if not (keyframe and starts and (parameters or sps is not None)):

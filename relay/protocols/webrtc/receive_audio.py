@@ -72,7 +72,7 @@ class AudioReceiver(Received):
             return ()
         if extended == self._next and not self._held:
             self._next = extended + 1
-            if not packet.payload:
+            if not packet.payload or not self.admits(now):
                 return ()
             return (AudioPacket(packet.payload, packet.timestamp, now),)
         if extended < self._next or extended in self._held:
@@ -97,7 +97,7 @@ class AudioReceiver(Received):
                 self._next = first
             packet, arrival = held.pop(self._next)
             self._next += 1
-            if packet.payload:
+            if packet.payload and self.admits(now):
                 out.append(AudioPacket(packet.payload, packet.timestamp, arrival))
         self.wake_at = held[min(held)][1] + REORDER_WAIT if held else inf
         return out

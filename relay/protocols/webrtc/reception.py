@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from relay.protocols.webrtc.budget import Budget
 from relay.protocols.webrtc.rtcp import ReportBlock
 
 MAX_DROPOUT: Final = 3000
@@ -15,6 +16,10 @@ MAX_MISORDER: Final = 1000
 RESTART_STEP: Final = 1 << 17
 """A stream that starts again goes on at least this far ahead, so that nobody takes what
 is between for lost packets."""
+
+UNITS: Final = 500.0
+"""Pictures, or packets of sound, of one stream that are passed on a second, and at once: what is
+done with each costs more than the packets that it comes in."""
 
 _MAX_TRANSIT_STEP: Final = 5.0  # seconds; a longer step is a jump of the sender's clock
 
@@ -161,7 +166,12 @@ class Received:
     def __init__(self, clock_rate: int) -> None:
         self._clock_rate = clock_rate
         self._reception: Reception | None = None
+        self._pace = Budget(0.0, UNITS, UNITS)
         self.ssrc: int | None = None
+
+    def admits(self, now: float) -> bool:
+        """Whether one more unit is passed on."""
+        return self._pace.take(now)
 
     def sender_report(self, ssrc: int, ntp: int, now: float) -> bool:
         """Note an RTCP sender report; whether it is one of this stream."""

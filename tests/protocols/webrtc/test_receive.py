@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from relay.protocols.webrtc import receive
 from relay.protocols.webrtc.receive import GIVE_UP, MAX_HELD, SEEK_AGAIN, Picture, VideoReceiver
+from relay.protocols.webrtc.reception import UNITS
 from relay.protocols.webrtc.repair import HOLES_A_SECOND, HOLES_AT_ONCE
 from relay.protocols.webrtc.rtp import RtpPacket
 from tests.protocols.webrtc.source import (
@@ -442,6 +443,19 @@ def test_numbers_that_lie_cost_little_more_than_others(
         assert len(video._held) <= MAX_HELD
     assert looks <= packets + MAX_HELD * (packets / 10_000 / SEEK_AGAIN + 2)
     assert polls <= packets
+
+
+def test_of_more_pictures_than_any_camera_takes_some_are_passed_on() -> None:
+    video, sender = started()
+    shown, seconds, packets = 0, 2.0, 4000
+    for index in range(packets):
+        now = 1 + seconds * index / packets
+        shown += len(feed(video, sender.next(keyframe=index % 100 == 0, size=20), now))
+    assert 0.4 * UNITS * seconds < shown <= 2 * UNITS + UNITS * seconds
+    assert video.waiting_for_keyframe
+    assert video.poll(now + 1).keyframe
+    assert feed(video, sender.next(), now + 1) == []  # nothing on what is missing
+    assert len(feed(video, sender.next(keyframe=True), now + 1)) == 1
 
 
 def test_a_timestamp_that_jumps_an_hour_goes_through() -> None:

@@ -16,6 +16,7 @@ from relay.protocols.webrtc.receive_audio import (
     AudioPacket,
     AudioReceiver,
 )
+from relay.protocols.webrtc.reception import UNITS
 from relay.protocols.webrtc.rtp import RtpPacket, parse_rtp
 from tests.netem import Clock, Link
 
@@ -35,6 +36,15 @@ def test_packets_in_order_leave_at_once() -> None:
     assert audio.feed(packet(1), 2.0) == (AudioPacket(b"\0\1", 960, 2.0),)
     assert numbers(audio.feed(packet(2), 2.02)) == [2]
     assert audio.wake_at == inf
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_of_more_packets_than_anybody_hears_some_are_passed_on(step: int) -> None:
+    audio, passed = AudioReceiver(111), 0
+    for index in range(4000):
+        passed += len(audio.feed(packet(index * step & 0xFFFF), 1 + index / 2000))
+    assert UNITS < passed <= 2 * UNITS + 2 * UNITS
+    assert len(audio.feed(packet(index * step + 1 & 0xFFFF), 9.0)) + len(audio.poll(9.1)) >= 1
 
 
 def test_a_packet_behind_a_hole_waits_a_little_for_it() -> None:
