@@ -287,7 +287,7 @@ class Demuxer:
         state = self._pictures.state
         stream.took(state.counter, data[at : at + PACKET])
         pts = self._clock.unwrap(state.pts)
-        units.append(AccessUnit(Codec.H264, found, pts, arrival, state.keyframe != 0))
+        units.append(AccessUnit(stream.codec, found, pts, arrival, state.keyframe != 0))
         end: int = at + state.taken
         return end
 

@@ -40,6 +40,7 @@ from relay.protocols.webrtc.session import Session
 
 __all__ = ["Ingest", "IngestSession", "IngestSink", "IngestStatistics"]
 
+_H264: Final = Codec.H264  # asking an enumeration for it costs as much as making the unit
 REPORT_INTERVAL: Final = 1.0
 GRAIN: Final = 0.001
 """Seconds; uvloop's timers count in whole ones of it, and may come that much early. Who is
@@ -250,7 +251,7 @@ class IngestSession(Session):
         if plain and video.admits(now):
             video.frames += 1  # one of most: there is nothing to judge
             pts = self._timeline.video(timestamp, now)
-            self._sink.unit(AccessUnit(Codec.H264, annexb, pts, now))
+            self._sink.unit(AccessUnit(_H264, annexb, pts, now))
         else:
             for picture in video.assembled(unit_of(annexb, flags), timestamp, now):
                 self._picture(picture)
