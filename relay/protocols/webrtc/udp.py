@@ -22,7 +22,14 @@ from typing import Any, Final, Protocol
 from relay.errors import ConfigError, ParseError
 from relay.protocols.webrtc import stun
 from relay.protocols.webrtc.addresses import WILDCARDS
-from relay.protocols.webrtc.datagrams import DatagramReader, leaving, names_ours, tell_ours, waits
+from relay.protocols.webrtc.datagrams import (
+    BATCH,
+    DatagramReader,
+    leaving,
+    names_ours,
+    tell_ours,
+    waits,
+)
 from relay.protocols.webrtc.native_receive import NativeReceiver
 from relay.protocols.webrtc.path import SILENCE, Path, is_stream
 from relay.protocols.webrtc.sources import CHECKS_OF_A_PEER, Sources
@@ -30,6 +37,10 @@ from relay.protocols.webrtc.stun import Address, Message
 
 BUFFER: Final = 8 << 20
 """Bytes asked for each way."""
+TURN: Final = 0.002
+"""Seconds of other work, since the last read, for which one batch more is read."""
+MORE: Final = 7
+"""Batches more at most: then the others have their turn."""
 
 
 @dataclass(slots=True)
@@ -102,6 +113,7 @@ class UdpPort:
         self._familiar = Sources(CHECKS_OF_A_PEER)
         self.on_stray: Callable[[bytes, Address, float], None] = lambda *_: None
         self._open = True
+        self._read_at = time.monotonic()
         self._begin()
 
     def _begin(self) -> None:
@@ -285,19 +297,34 @@ class UdpPort:
             self._loop.add_reader(self._watched, self._read)
             self.native = native
 
-    def _read(self) -> None:
-        if self.native is not None:
-            native = self.native
-            self.statistics.received += native.read(self._datagram, time.monotonic())
+    def _read(self) -> int:
+        """Deal with what waits: a batch, and one more for each turn that all else has taken since
+        the last time. Who sends to many for long would else hear nobody. The first one's length.
+        """
+        now = time.monotonic()
+        most = 1 + min(MORE, int((now - self._read_at) / TURN))
+        first = count = self._batch(now)
+        while count == BATCH and most > 1 and self._open:
+            most -= 1
+            count = self._batch(time.monotonic())
+        self._read_at = time.monotonic()
+        return first
+
+    def _batch(self, now: float) -> int:
+        if (native := self.native) is not None:
+            count = native.read(self._datagram, now)
+            self.statistics.received += count
             if native.counts.sent or native.counts.unsent:
                 self.count(*native.answers())
-            return
-        now = time.monotonic()
+            return count
+        count = 0
         for data, address in self._datagrams.read():
             if not self._open:
-                return
-            self.statistics.received += 1
+                break
+            count += 1
             self._datagram(data, address, now)
+        self.statistics.received += count
+        return count
 
     def _datagram(self, data: bytes, address: Address, now: float) -> None:
         if not data:

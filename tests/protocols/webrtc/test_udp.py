@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Iterator
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from relay.errors import ConfigError
-from relay.protocols.webrtc import stun
+from relay.protocols.webrtc import stun, udp
+from relay.protocols.webrtc.datagrams import BATCH
 from relay.protocols.webrtc.ice import IceSession
 from relay.protocols.webrtc.path import Path
-from relay.protocols.webrtc.udp import BUFFER, UdpPort
+from relay.protocols.webrtc.udp import BUFFER, MORE, TURN, UdpPort
 
 
 @pytest.fixture
@@ -44,6 +46,52 @@ def request(session: IceSession, *, pwd: str | None = None, ufrag: str | None = 
         [(stun.USERNAME, username)],
         (pwd or session.pwd).encode(),
     )
+
+
+@pytest.mark.parametrize(
+    ("elsewhere", "waiting", "read"),
+    [(0.0, 99, 1), (2.5 * TURN, 99, 3), (2.5 * TURN, 1, 2), (3600.0, 99, 1 + MORE), (3600.0, 0, 1)],
+)
+async def test_more_is_read_at_once_the_longer_all_else_has_taken(
+    port: UdpPort,
+    monkeypatch: pytest.MonkeyPatch,
+    elsewhere: float,
+    waiting: int,
+    read: int,
+) -> None:
+    """Pictures that go out for long have nobody wait for good, and a flood alone delays none."""
+    clock, batches = 0.0, 0
+
+    def batch(now: float) -> int:
+        nonlocal clock, batches
+        batches += 1
+        clock += 50 * TURN  # what reading itself takes is no reason to read more
+        return BATCH if batches <= waiting else BATCH - 1
+
+    monkeypatch.setattr(udp, "time", SimpleNamespace(monotonic=lambda: clock))
+    monkeypatch.setattr(port, "_batch", batch)
+    for _ in range(3):
+        port._read_at, batches = clock, 0
+        clock += elsewhere
+        assert port._read() == (BATCH if waiting else BATCH - 1)
+        assert batches == read
+        assert port._read_at == clock
+
+
+@pytest.mark.parametrize("native", [False, True], ids=["pure", "native"])
+async def test_what_waits_is_read_in_full_batches(
+    port: UdpPort, stranger: socket.socket, native: bool
+) -> None:
+    if native:
+        port.read_natively()
+        assert port.native is not None
+    asyncio.get_running_loop().remove_reader(port._watched)
+    for _ in range(BATCH + 10):
+        stranger.sendto(b"\x01", (port.host, port.port))
+    assert port._batch(0.0) == BATCH
+    assert port._batch(0.0) == 10
+    assert port._batch(0.0) == 0
+    assert port.statistics.received == BATCH + 10
 
 
 async def settle(port: UdpPort, received: int) -> None:

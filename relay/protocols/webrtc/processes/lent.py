@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import time
 from collections.abc import Callable
 
 from relay.protocols.webrtc.datagrams import waits
@@ -61,12 +60,8 @@ class LentPort(UdpPort):
             self._loop.add_reader(inlet.fileno(), self._take)
 
     def _take(self) -> None:
-        assert self.native is not None
         self._foreign = None
-        count = self.native.read(self._datagram, time.monotonic())
-        self.statistics.received += count
-        self.count(*self.native.answers())
-        if not count and self._inlet is not None and _ended(self._inlet):
+        if not self._read() and self._inlet is not None and _ended(self._inlet):
             self._close_inlet()  # the gateway is gone, which the link says too
 
     @property
