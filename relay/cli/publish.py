@@ -82,7 +82,7 @@ class _Heard:
         """Why a stream that was never served will not be."""
 
     def __call__(self, words: str) -> None:
-        if not words:
+        if not words or words == self._last:
             return
         self._served = self._served or words.startswith("live")
         self._last = words
