@@ -266,12 +266,12 @@ class IceSession:
     def _consider(self, path: Path, now: float) -> None:
         """Move the sending side to ``path`` if it has earned it.
 
-        A nominated path wins over one of lower or equal priority at once; over a higher
-        one (aggressive nomination flags every check) once that is no longer nominated.
-        Without nomination only a silent path is left. Bare media never moves anything.
+        A nominated path wins over one of lower or equal priority at once; over a higher one once
+        that is no longer nominated (aggressive nomination flags every check). Without it only a
+        silent path is left; to one that was left nobody goes back before it sends media again.
         """
         old = self.selected
-        if old is path or old is None or (self.settled and path.answered is None):
+        if not old or old is path or path.silent(now) or (self.settled and path.answered is None):
             return
         silent = old.silent(now)
         if path.nominated is not None:
@@ -279,7 +279,7 @@ class IceSession:
             newer = path.theirs.number > old.theirs.number
             if path.priority >= old.priority or lapsed or silent or newer:
                 self._select(path)
-        elif silent and now - path.seen < SILENCE:
+        elif silent:
             self._select(path)
 
     def _select(self, path: Path) -> None:

@@ -363,6 +363,29 @@ def test_a_check_that_did_not_leave_is_made_up_for_as_soon_as_there_is_room() ->
     assert pair.network.now - path.answered < 0.2
 
 
+def test_an_address_that_was_left_is_not_gone_back_to_before_it_is_heard_again() -> None:
+    pair = Pair()
+    pair.connect()
+    ice = pair.server.ice
+    first = ice.selected
+    assert first is not None
+    for move, port in enumerate((7001, 7002), 1):
+        pair.client.port.move(("192.0.2.77", port))
+        assert ice.selected is not None
+        ice.selected.lost = True  # its media comes from elsewhere
+        ice.tick(pair.network.now)
+        ice.probe(pair.client.port.address, 200, pair.network.now)
+        pair.network.run(0.2)
+        assert ice.selected.address == pair.client.port.address
+        assert ice.statistics.moves == move
+    here = ice.selected
+    pair.request(CLIENT, use=True)  # it was under way while the client moved
+    assert ice.selected is here
+    first.lost = False  # media comes from there again, and then a check
+    pair.request(CLIENT, use=True)
+    assert ice.selected is first
+
+
 def test_a_peer_that_never_answered_lives_by_its_media() -> None:
     pair = Pair()
     del pair.network.ports[CLIENT]
