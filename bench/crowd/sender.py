@@ -17,6 +17,7 @@ import gc
 import ipaddress
 import resource
 import time
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -88,6 +89,17 @@ class Sender:
         self._sessions[session.id] = session
         return created(session.answer, session.id)
 
+    def all_tracks(self) -> list[tuple[EgressSession, OutgoingTrack]]:
+        """
+        Raises: web.HTTPConflict, viewers were lost: a window would say nothing.
+        """
+        tracks = self.tracks()
+        if len(tracks) < len(self._sessions):
+            reasons = Counter(each.peer.close_reason for each in self._sessions.values())
+            del reasons[""]
+            raise web.HTTPConflict(text=f"viewers were lost: {dict(reasons)}")
+        return tracks
+
     def tracks(self) -> list[tuple[EgressSession, OutgoingTrack]]:
         found = [(session, session.viewer.video) for session in self._sessions.values()]
         return [
@@ -131,20 +143,19 @@ class Sender:
 
     async def _ours(self, seconds: float) -> Window:
         self._sending = 0.0
-        tracks = self.tracks()
+        tracks = self.all_tracks()
         first, before = self._frame, sum(track.packets for _, track in tracks)
         cpu, began = _cpu(), time.monotonic()
         await asyncio.sleep(seconds)
         cpu, wall = _cpu() - cpu, time.monotonic() - began
-        if len(self.tracks()) < len(tracks):
-            raise web.HTTPConflict(text="viewers were lost in the window: it says nothing")
+        self.all_tracks()
         sent = sum(track.packets for _, track in tracks) - before
         return Window(cpu, self._sending, wall, first, self._frame, sent)
 
     def _limit(self, seconds: float, batch: int) -> Window:
         """The C loop sends; nothing else in this process runs meanwhile."""
         ffi, library = self._door
-        tracks = self.tracks()
+        tracks = self.all_tracks()
         targets = ffi.new("struct target[]", len(tracks))
         for target, (session, track) in zip(targets, tracks, strict=True):
             assert session.peer.sending is not None
