@@ -28,6 +28,9 @@ from relay.protocols.webrtc.viewer import Viewer, ViewerState
 
 REPORT_INTERVAL: Final = 1.0
 
+ATTENDED: Final = 2.9
+"""Seconds between two looks at what native code has kept: reports that tell of no loss."""
+
 
 class Audience(Protocol):
     """Whom a session belongs to."""
@@ -76,6 +79,7 @@ class EgressSession(Session):
         audio = _track(peer.audio, peer, native, log)
         self.viewer = Viewer(self.id[:6], video, audio, Link(log))
         self._audience = audience
+        self._attended = 0.0
         peer.on_rtcp = self._on_rtcp
         peer.unread = self.viewer.link.leaves
         peer.on_route = self._route
@@ -107,8 +111,14 @@ class EgressSession(Session):
             peer.hearing.hear(path)
             self.attend()
 
+    def attend_in_time(self, now: float) -> None:
+        """To be called now and then: what was read natively is looked at, if it is time to."""
+        if now >= self._attended + ATTENDED:
+            self._attended = now
+            self.attend()
+
     def attend(self) -> None:
-        """To be called now and then: what was read natively is looked at."""
+        """Look at what was read natively."""
         hearing, ice = self.peer.hearing, self.peer.ice
         if hearing is not None:
             self._take_reports()

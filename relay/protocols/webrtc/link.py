@@ -54,8 +54,9 @@ LOOK: Final = 0.19
 """Seconds between two feedbacks that are read while all is well; browsers send 10 to 20 a second,
 and one that is passed over is like one that is lost."""
 
-WELL: Final = 0.99
-"""The same, while native code finds each of those between to tell that all is well."""
+WELL: Final = 2.9
+"""The same, while native code finds all of those that it reads between to tell that all is well;
+it reads one in LOOK, too."""
 
 CALM_QUEUE: Final = 0.03
 CALM_SHARE: Final = 0.95

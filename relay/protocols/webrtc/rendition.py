@@ -225,7 +225,7 @@ class Rendition:
             if session.id not in self.sessions:
                 continue
             viewer = session.viewer
-            session.attend()
+            session.attend_in_time(now)
             viewer.report_at = now + REPORT_INTERVAL
             viewer.trim()
             viewer.reported(ntp, now)

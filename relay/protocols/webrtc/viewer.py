@@ -334,4 +334,4 @@ class Viewer:
 
     def reported(self, ntp: int, now: float) -> None:
         """A sender report of that time has left: its echo gives the round trip."""
-        self._reported = [*self._reported[-3:], (ntp >> 16 & 0xFFFFFFFF, now)]
+        self._reported = [*self._reported[-7:], (ntp >> 16 & 0xFFFFFFFF, now)]

@@ -126,10 +126,14 @@ class Answering:
         self._next = 0
         self._began = time.monotonic() - 100
 
+    async def pause(self) -> None:
+        """For longer than feedback is left unopened: a packet is sent each 10 ms."""
+        await until(lambda: (self._log.next - self._next) & 0xFFFF >= 25)
+
     async def tell(self, *, late: float = 0.0, lost: int = 0) -> None:
         """Of all packets since the last time, the first ``lost`` of which did not come; they
         came ``late`` seconds after they were sent."""
-        await until(lambda: (self._log.next - self._next) & 0xFFFF >= 20)
+        await self.pause()
         base, until_ = self._next, self._log.next
         self._next = until_
         found = self._log.find((until_ - 1) & 0xFFFF)
@@ -210,6 +214,7 @@ async def test_of_packets_that_were_never_sent_native_code_makes_nothing(
         link = viewer.watched.session.viewer.link
         link.well_until = time.monotonic() + 60
         viewer.watched.session.attend()
+        await viewer.pause()
         viewer._next = (viewer._log.next + 30_000) & 0xFFFF
         told = TransportFeedback(1, 1, viewer._next, 5, 0, (1, 2, 3)).serialise()
         await viewer.watched.say(Unknown(TRANSPORT_FEEDBACK, TWCC_FORMAT, told[4:]))

@@ -111,6 +111,7 @@ struct rx_viewer {
     void *log;                  /* struct fan_log; NULL: what it was sent is not known here */
     double look_at;             /* until then transport-wide feedback goes no further: where the
                                    log is known while it says that all is well, else at all */
+    double open_at;             /* until then such feedback is not even opened */
     uint8_t calm;               /* reports without a loss are kept */
     uint8_t asked;              /* a check of ours is under way: the one below */
     uint8_t transaction[12];

@@ -18,6 +18,7 @@
 #define TWCC_FORMAT 15
 #define CALM_SHARE 0.95         /* as link.py has it */
 #define CALM_QUEUE 0.03
+#define LOOK 0.19               /* seconds */
 #define BASE_WINDOW 10.0        /* as estimate.py has it */
 #define LONE_REPORT 32          /* bytes of a receiver report of one block */
 #define ANSWERS_A_SECOND 50.0   /* as path.py has it */
@@ -107,7 +108,7 @@ int vw_hear(struct rx_viewer *viewer, rx_unprotect unprotect, uint8_t *data, int
 {
     int received = *length, is_feedback = is_lone_feedback(viewer, data, received);
 
-    if (is_feedback && viewer->log == NULL && now < viewer->look_at)
+    if (is_feedback && now < viewer->look_at && (viewer->log == NULL || now < viewer->open_at))
         return VW_DONE;
     if (unprotect(viewer->srtp, data, length) != 0 || *length < 8 || *length > received) {
         viewer->refused++;
@@ -116,8 +117,12 @@ int vw_hear(struct rx_viewer *viewer, rx_unprotect unprotect, uint8_t *data, int
     viewer->opened++;
     viewer->seen = now;
     remember(viewer, data, received);
-    if (is_feedback)
-        return says_well(viewer, data, *length, now) && now < viewer->look_at ? VW_DONE : VW_SAID;
+    if (is_feedback) {
+        int well = says_well(viewer, data, *length, now);
+
+        viewer->open_at = well ? now + LOOK : now;
+        return well && now < viewer->look_at ? VW_DONE : VW_SAID;
+    }
     if (viewer->calm && keep_report(viewer, data, *length, now))
         return VW_DONE;
     return VW_SAID;
