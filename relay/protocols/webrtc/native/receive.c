@@ -36,6 +36,8 @@
 #define TELL_AT 200
 #define TELL_AFTER 0.03        /* seconds; as arrivals.py has it */
 #define REST_NS 300000         /* until the rest of a picture that has begun is read */
+#define REST_WELL_NS 2000000   /* until more of what viewers send is read, where it comes fast */
+#define FAST 0.001             /* seconds between two batches */
 #define CLOCK 90000.0
 #define LONGEST_STEP 5.0       /* seconds; a longer one is a jump of the sender's clock */
 #define KEY sizeof(((struct rx_route *)0)->key)
@@ -54,6 +56,9 @@ struct rx {
     int epoll;                  /* -1: nobody waits by it */
     int timer;
     uint8_t resting;            /* only the timer wakes now */
+    uint8_t quiet;              /* nothing of this batch went to Python */
+    uint32_t streams;           /* publishers, whose packets wait for nothing */
+    double before;              /* when the batch before this one was read */
     uint32_t batch;             /* number of this one */
     uint32_t begun;             /* pictures that this batch went on with and did not end */
     struct rx_doors doors;
@@ -466,7 +471,9 @@ uint32_t rx_read(struct rx *rx, double now)
     rx->used = count > 0 ? (uint32_t)count : 1;
     if (rx->wrapped)
         count = unwrap(rx, count);
+    rx->before = rx->now;
     rx->now = now;
+    rx->quiet = 1;
     rx->at = 0;
     rx->batch++;
     rx->begun = 0;
@@ -595,19 +602,27 @@ static void wake_by(struct rx *rx, uint32_t events, long nanoseconds)
     timerfd_settime(rx->timer, 0, &timer, NULL);
 }
 
-/* A sender's packets come one by one, and to be woken costs more than to read one. While a
- * picture has begun, its rest is read together, a little later. */
+/* Whether viewers send that all is well so fast that it pays to read it together. */
+static int is_busy(const struct rx *rx)
+{
+    if (!rx->quiet || rx->streams > 0)
+        return 0;
+    return rx->resting ? rx->count > 1 : rx->now - rx->before < FAST;
+}
+
+/* Packets come one by one, and to be woken costs more than to read one. While a picture has
+ * begun, its rest is read together, a little later; and what many viewers send likewise. */
 static void rest(struct rx *rx)
 {
-    struct itimerspec timer = {.it_value.tv_nsec = REST_NS};
+    struct itimerspec timer = {.it_value.tv_nsec = rx->begun > 0 ? REST_NS : REST_WELL_NS};
 
     if (rx->epoll < 0)
         return;
-    if (rx->begun == 0 || rx->count == BATCH) {
+    if (rx->count == BATCH || (rx->begun == 0 && !is_busy(rx))) {
         if (rx->resting)
             wake_by(rx, EPOLLIN, 0);
     } else if (!rx->resting) {
-        wake_by(rx, 0, REST_NS);
+        wake_by(rx, 0, timer.it_value.tv_nsec);
     } else {
         timerfd_settime(rx->timer, 0, &timer, NULL);
     }
@@ -752,7 +767,7 @@ static void pass(struct rx *rx, struct rx_far *far, uint32_t length)
         far->passed++;
 }
 
-int rx_next(struct rx *rx, struct rx_event *event)
+static int next_event(struct rx *rx, struct rx_event *event)
 {
     event->arrival = rx->now;
     while (rx->at < rx->count) {
@@ -792,6 +807,15 @@ int rx_next(struct rx *rx, struct rx_event *event)
     }
     rest(rx);
     return RX_IDLE;
+}
+
+int rx_next(struct rx *rx, struct rx_event *event)
+{
+    int kind = next_event(rx, event);
+
+    if (kind != RX_IDLE)
+        rx->quiet = 0;
+    return kind;
 }
 
 int rx_wake(struct rx *rx, double now, struct rx_event *event)
@@ -888,6 +912,7 @@ struct rx_stream *rx_open(struct rx *rx, void *srtp, uint8_t payload_type, uint8
     stream->payload_type = payload_type;
     stream->extension = extension;
     stream->number = number;
+    rx->streams++;
     stream->route.tokens = rx->burst;
     stream->route.refilled = rx->now;
     return stream;
@@ -896,6 +921,7 @@ struct rx_stream *rx_open(struct rx *rx, void *srtp, uint8_t payload_type, uint8
 void rx_close(struct rx *rx, struct rx_stream *stream)
 {
     unroute(rx, &stream->route);
+    rx->streams--;
     free(stream->train);
     free(stream->bytes);
     free(stream);

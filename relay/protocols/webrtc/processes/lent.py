@@ -56,8 +56,8 @@ class LentPort(UdpPort):
         self.native = None if inlet is None else NativeReceiver.over(inlet.fileno())
         if inlet is not None and self.native is not None:
             self.native.unwrap(self.fileno())
-            self._inlet = inlet
-            self._loop.add_reader(inlet.fileno(), self._take)
+            self._inlet, self._watched = inlet, self.native.watch()
+            self._loop.add_reader(self._watched, self._take)
 
     def _take(self) -> None:
         self._foreign = None
@@ -71,7 +71,7 @@ class LentPort(UdpPort):
 
     def _close_inlet(self) -> None:
         if self._inlet is not None:
-            self._loop.remove_reader(self._inlet.fileno())
+            self._loop.remove_reader(self._watched)
             self._inlet.close()
             self._inlet = None
 
