@@ -67,6 +67,7 @@ class Viewer:
         self._first: float | None = None
         self._pictures = 0
         self._octets = 0
+        self._latest = self._still = 0.0
         self._refusal = ""
         self._client: WhepClient | None = None
 
@@ -89,9 +90,17 @@ class Viewer:
     def _unit(self, unit: AccessUnit) -> None:
         self._octets += len(unit.payload)
         if unit.is_video:
+            now = time.monotonic()
             if self._first is None:
-                self._first = time.monotonic() - self._asked
+                self._first = now - self._asked
+            elif now - self._latest > self._still:
+                self._still = now - self._latest
+            self._latest = now
             self._pictures += 1
+
+    def begin(self) -> None:
+        """The time that is measured begins."""
+        self._latest, self._still = time.monotonic(), 0.0
 
     def look(self) -> Seen:
         packets = lost = 0
@@ -101,8 +110,10 @@ class Viewer:
             packets, lost = figures.packets, figures.lost
             if client.peer.state is PeerState.CLOSED:
                 why = client.peer.close_reason
+        still = max(self._still, time.monotonic() - self._latest)
         return Seen(
-            *(self._connected, self._first, self._pictures, self._octets, packets, lost, why)
+            *(self._connected, self._first, self._pictures, self._octets, packets, lost, why),
+            still=still,
         )
 
     async def leave(self) -> None:
@@ -132,6 +143,8 @@ async def watch(
     try:
         await asyncio.wait({ending, joining}, return_when=asyncio.FIRST_COMPLETED)
         await begin()
+        for viewer in viewers:
+            viewer.begin()
         began, before, used = time.monotonic(), _look(viewers), _cpu()
         await asyncio.wait({ending}, timeout=request.seconds)
         after, span = _look(viewers), time.monotonic() - began

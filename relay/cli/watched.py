@@ -10,6 +10,9 @@ from typing import Any, Final
 from rich.table import Table
 from rich.text import Text
 
+STILL: Final = 2.0
+"""Seconds without a new picture after which a viewer was not served."""
+
 FULL: Final = 0.9
 """Share of a core from which a crowd in one process may lose by itself."""
 
@@ -24,6 +27,7 @@ class Seen:
         pictures, octets: whole ones, so far; octets of media, sound among it.
         packets, lost: so far; lost on the way, made up for or not.
         why: it could not join, or was ended.
+        still: the longest time in the window, in seconds, without a new picture.
     """
 
     connected: float | None
@@ -33,6 +37,7 @@ class Seen:
     packets: int
     lost: int
     why: str = ""
+    still: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +53,7 @@ class Told:
         octets, packets, lost: in the window.
         reasons: why viewers could not join, or were ended.
         cpu: share of a core that watching took, each process that did.
+        still: viewers that were there to the end, and saw nothing new for STILL meanwhile.
         state: what the gateway says of the stream, where that was asked.
     """
 
@@ -64,6 +70,7 @@ class Told:
     lost: int
     reasons: Counter[str]
     cpu: tuple[float, ...]
+    still: int = 0
     state: str = ""
 
     @classmethod
@@ -98,6 +105,8 @@ class Told:
             words.append(f"{self.ended} were ended before they left")
         if self.without_picture:
             words.append(f"{self.without_picture} saw no picture")
+        if self.still:
+            words.append(f"{self.still} saw nothing new for {STILL:g} s or more")
         more = [f"{count} x {reason}" for reason, count in self.reasons.most_common(2)]
         if self.state:
             more.append(f"the stream is {self.state}")
@@ -127,6 +136,7 @@ def summed(before: Sequence[Seen], after: Sequence[Seen], seconds: float, *, cpu
         lost=sum(b.lost - a.lost for a, b in pairs),
         reasons=Counter(seen.why for seen in after if seen.why),
         cpu=(cpu,),
+        still=sum(b.still >= STILL for b in there if b.first is not None and not b.why),
     )
 
 
@@ -155,6 +165,7 @@ def merged(parts: Sequence[Told]) -> Told:
         lost=total("lost"),
         reasons=sum((part.reasons for part in parts), Counter()),
         cpu=all_of("cpu"),
+        still=total("still"),
     )
 
 
@@ -185,6 +196,7 @@ def in_figures(told: Told) -> dict[str, Any]:
         "connected": told.joined,
         "ended": told.ended,
         "with_picture": len(told.first),
+        "still": told.still,
         "connect_ms": _percentiles(told.connected, 1000),
         "first_picture_ms": _percentiles(told.first, 1000),
         "seconds": round(told.seconds, 3),

@@ -307,6 +307,13 @@ class GatewayNode:
         try:
             return await viewer_of(self.session(session_id), time.monotonic())
         except NotFound as error:
+            if error.code == "session_not_found":
+                where = (
+                    "its secret is the last part of the Location that its offer was answered with"
+                )
+                raise NotFound(
+                    f"{error}: {where}, not the id of a list", code=error.code
+                ) from error
             if error.code != "session_ended":
                 raise
             raise Gone(str(error), code=error.code) from error

@@ -7,15 +7,19 @@ import io
 import json
 import signal
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from relay.cli import watch
+from relay.cli.crowd import Viewer
 from relay.cli.watch import Request, parts
-from relay.cli.watched import Glance, Seen, Told, glance, in_figures, merged, summed, table
+from relay.cli.watched import STILL, Glance, Seen, Told, glance, in_figures, merged, summed, table
 from relay.errors import PeerError
+from relay.media.unit import AccessUnit, Codec
 from tests.live import publishing
 from tests.network import ROOT, Network, ran
 
@@ -150,3 +154,35 @@ def test_a_crowd_that_was_served_has_nothing_to_complain_of() -> None:
     assert nobody.why == "1 of 1 viewers could not join"
     assert in_figures(nobody)["connect_ms"] == {"p50": None, "p95": None, "max": None}
     table(nobody)
+
+
+def test_who_saw_nothing_new_for_long_was_not_served() -> None:
+    seen = Seen(0.1, 0.2, 300, 9000, 60, 0)
+    fine, frozen, gone = (
+        seen,
+        replace(seen, still=STILL),
+        replace(seen, still=9.0, why="closed by the peer"),
+    )
+    told = summed([seen] * 3, [fine, frozen, gone], 10.0, cpu=0.1)
+    assert (told.still, told.ended) == (1, 1)
+    assert "1 saw nothing new for 2 s or more" in told.why
+    assert merged([told, told]).still == 2
+    assert in_figures(told)["still"] == 1
+    assert summed([seen], [fine], 10.0, cpu=0.1).why == ""
+
+
+def test_a_still_picture_is_noticed_in_the_midst_and_at_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    viewer = Viewer()
+    for now in (100.0, 105.0):  # before the time that is measured
+        viewer._unit(AccessUnit(Codec.H264, b"x", 0, now))
+    viewer.begin()
+    assert viewer.look().still == 0
+    for now in (105.5, 108.5, 109.0):
+        viewer._unit(AccessUnit(Codec.H264, b"x", 0, now))
+    assert viewer.look().still == 3.0
+    now = 113.0
+    assert viewer.look().still == 4.0
