@@ -1,4 +1,4 @@
-"""1,000 listed orchestrators of which 900 are dead: the first good answer waits for none of them.
+"""1,000 listed orchestrators of which 900 are dead: the first good answer comes within 2 s.
 
 A third of the dead refuse the connection, a third take it and never answer, a third answer
 garbage. All of 127.0.0.0/8 is this machine, so that each has an address of its own.
@@ -33,10 +33,9 @@ from tests.network import eventually
 
 MODEL = "ident"
 GOOD, DEAD = 100, 300
-
-SOON = 8.0
-"""Seconds: a fraction of what waiting for the dead by turns takes, and room for a busy machine.
-``bench/discovery.py`` shows how long it takes."""
+WITHIN = 2.0
+"""Seconds, of the best of TRIES: all of them, the dead too, run on this one machine."""
+TRIES = 3
 
 
 @dataclass
@@ -120,30 +119,35 @@ async def counted(made: Town) -> AsyncIterator[None]:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-async def test_the_first_offer_is_there_soon(seed: int) -> None:
+async def test_the_first_offer_is_there_within_two_seconds(seed: int) -> None:
     async with town(seed) as made, open_session() as http:
-        sellers = Sellers(Gateway(orchestrators=made.urls), http)
         before, tasks = open_sockets(), len(asyncio.all_tasks())
+        took: list[float] = []
         async with counted(made):
-            began = time.monotonic()
-            choices = await sellers.choices(MODEL)
-            assert time.monotonic() - began < SOON
-        assert choices
+            while len(took) < TRIES and min(took, default=WITHIN) >= WITHIN:
+                sellers = Sellers(Gateway(orchestrators=made.urls), http)
+                began = time.monotonic()
+                assert await sellers.choices(MODEL)
+                took.append(time.monotonic() - began)
+        assert min(took) < WITHIN
         # Each open question has one end here, and at most one more on the other side.
         assert made.sockets - before <= 2 * AT_ONCE + 20
         await eventually(lambda: len(asyncio.all_tasks()) <= tasks + 2)
 
 
-async def test_the_catalogue_has_its_first_offer_soon() -> None:
+async def test_the_catalogue_has_its_first_offer_within_two_seconds() -> None:
     async with town(3) as made, open_session() as http:
-        sellers = Sellers(Gateway(orchestrators=made.urls), http)
         before = open_sockets()
+        took: list[float] = []
         async with counted(made):
-            began = time.monotonic()
-            refreshing = asyncio.create_task(sellers.refresh())
-            await eventually(lambda: sellers.offers(MODEL), every=0.01)
-            assert time.monotonic() - began < SOON
-            await refreshing
+            while len(took) < TRIES and min(took, default=WITHIN) >= WITHIN:
+                sellers = Sellers(Gateway(orchestrators=made.urls), http)
+                began = time.monotonic()
+                refreshing = asyncio.create_task(sellers.refresh())
+                await eventually(lambda: sellers.offers(MODEL), every=0.01)  # noqa: B023
+                took.append(time.monotonic() - began)
+                await refreshing
+        assert min(took) < WITHIN
         assert made.sockets - before <= 2 * AT_ONCE + 20
         # All of them had their turn, and the dead took no place of the living.
         assert len(sellers._finder._answered) > GOOD / 2
