@@ -130,7 +130,7 @@ class Sender:
         """Send each frame when its time has come.
 
         The loop's timers go by the millisecond: one for the exact time would mostly be early, and
-        turn the loop until it has come, at a third of what all the rest beside sending takes.
+        turn the loop until it has come.
         """
         while (wait := self._began + self._frame / RATE - time.monotonic()) <= 0:
             payloads, keyframe = self._clip[self._frame % len(self._clip)]
