@@ -78,9 +78,9 @@ class Path:
         self._egress = egress
         self._tell = tell
         self._states = StateMachine(f"stream {name}", S.WAITING, TABLE, log=log)
-        self._code, self._reason = (
-            "no_publisher",
-            (f"nobody publishes it; its viewers wait {settings.viewer_wait:g} s for somebody"),
+        self._code = "no_publisher"
+        self._reason = (
+            f"nobody publishes it; its viewers wait {settings.viewer_wait:g} s for somebody"
         )
         self._since: float | None = time.time()
         self._notice: tuple[str, str] | None = None
