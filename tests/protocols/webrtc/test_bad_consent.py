@@ -20,6 +20,7 @@ from tests.protocols.webrtc.aiortc_client import reach
 from tests.protocols.webrtc.nat import Nat
 from tests.protocols.webrtc.test_amplification import check, client_hello
 from tests.protocols.webrtc.test_peer_moves import flows, packet, until
+from tests.protocols.webrtc.test_viewer_moves import saying
 
 QUICK = WebRtc(host="127.0.0.1", port=0, consent_timeout=0.8)
 
@@ -53,21 +54,8 @@ def is_answer(data: bytes) -> bool:
     return data[:2] == b"\x01\x01"
 
 
-@asynccontextmanager
-async def talking(client: Peer) -> AsyncIterator[None]:
-    """Reports all the time."""
-
-    async def talk() -> None:
-        while True:
-            client.send_rtcp(b"\x80\xc9\x00\x01ssrc")
-            await asyncio.sleep(0.01)
-
-    task = asyncio.create_task(talk())
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+def words() -> bytes:
+    return b"\x80\xc9\x00\x01ssrc"
 
 
 @asynccontextmanager
@@ -91,7 +79,7 @@ async def test_who_talks_and_never_answered_a_check_is_served_as_long_as_it_talk
             router.hold = is_answer
             got: list[bytes] = []
             ours.on_rtp = lambda data, now: got.append(data)
-            async with talking(ours):
+            async with saying(ours, words, 0.01):
                 await until(lambda: theirs.state is PeerState.CONNECTED)
                 await asyncio.sleep(1.7)  # twice the time that silence has
                 assert theirs.state is PeerState.CONNECTED
@@ -116,7 +104,7 @@ async def test_who_talks_and_answers_no_longer_has_withdrawn_its_consent(
         async with client(peers, egress, send=send) as (router, ours, theirs):
             await reach(ours, PeerState.CONNECTED)
             await until(lambda: theirs.ice.selected and theirs.ice.selected.answered)
-            async with talking(ours):
+            async with saying(ours, words, 0.01):
                 await asyncio.sleep(1.2)
                 assert theirs.state is PeerState.CONNECTED
                 router.hold = is_answer

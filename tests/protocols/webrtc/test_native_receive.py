@@ -14,7 +14,6 @@ from typing import cast
 
 import pytest
 
-from relay.media.unit import AccessUnit
 from relay.protocols.webrtc import native_library, native_receive
 from relay.protocols.webrtc.budget import BURST
 from relay.protocols.webrtc.congestion import TransportFeedback
@@ -27,19 +26,9 @@ from relay.protocols.webrtc.rtcp import TRANSPORT_FEEDBACK, TWCC_FORMAT
 from relay.protocols.webrtc.rtp import RtpPacket, pack_elements
 from tests.protocols.webrtc.fake_peer import FakePeer
 from tests.protocols.webrtc.inlet import Inlet, NativeInlet
+from tests.protocols.webrtc.live_publisher import Sink
 from tests.protocols.webrtc.outlet import parameters
 from tests.protocols.webrtc.source import Sender
-
-
-class Sink:
-    def __init__(self) -> None:
-        self.units: list[AccessUnit] = []
-
-    def unit(self, unit: AccessUnit) -> None:
-        self.units.append(unit)
-
-    def closed(self, reason: str) -> None:
-        return
 
 
 class Publisher:
