@@ -58,6 +58,7 @@ class Row:
     costs: list[float] = field(default_factory=list)  # CPU seconds a packet
     sending: list[float] = field(default_factory=list)  # of these in sending itself
     shares: list[float] = field(default_factory=list)  # CPU seconds a second
+    heard: list[float] = field(default_factory=list)  # datagrams of a viewer, a second
     delivered: list[float] = field(default_factory=list)
     lags: list[float] = field(default_factory=list)  # seconds, one a frame
 
@@ -77,6 +78,8 @@ class Row:
         }
         if self.sending:
             told["us_sending"] = round(1e6 * statistics.median(self.sending), 3)
+        if self.heard:
+            told["heard"] = round(statistics.median(self.heard), 1)
         if self.lags:
             told["lag_ms"] = [round(1e3 * percentile(self.lags, s), 2) for s in (0.5, 0.99)]
         return told
@@ -97,15 +100,17 @@ class Crowd:
             offsets = await response.json()
         self._audience.align({int(ssrc): offset for ssrc, offset in offsets.items()})
 
-    async def window(self, row: Row, seconds: float, batch: int = 0) -> None:
+    async def window(self, row: Row, seconds: float, batch: int = 0, *, bare: bool = False) -> None:
         """One window of our Egress, or of the limit with so many messages a call."""
         before = self._audience.counts()
-        told = await self._post("window", seconds=seconds, batch=batch)
+        words = {"bare": 1} if bare else {}
+        told = await self._post("window", seconds=seconds, batch=batch, **words)
         await asyncio.sleep(0.01)  # the last frame is on its way
         row.delivered.append(_delivered(before, self._audience.counts()))
         row.costs.append(told["cpu"] / max(told["sent"], 1))
         row.sending.append(told["sending"] / max(told["sent"], 1))
         row.shares.append(told["cpu"] / told["wall"])
+        row.heard.append(told["heard"] / told["wall"] / row.viewers)
         frames = range(told["first"] * TICKS, told["last"] * TICKS, TICKS)
         row.lags += self._audience.lags(frames)
 
@@ -169,9 +174,16 @@ async def ours(
     python: bool,
     feedback: bool = False,
 ) -> list[Row]:
-    """Rows of our Egress, and where it is native of the limit beside it."""
+    """Rows of our Egress, and where it is native of the limit beside it.
+
+    Args:
+        feedback: viewers are told transport-wide numbers, and tell of them. Those of the limit
+            likewise, since what is compared is sent to the same receivers; its ``bare`` row is of
+            one that sends no numbers, and so hears of none.
+    """
     row = Row("python" if python else "native", viewers)
     limits = [] if python else [Row(f"limit, {batch} a call", viewers) for batch in BATCHES]
+    bare = Row("bare", viewers)
     word = ("--python",) if python else ()
     module = "bench.crowd.sender"
     async with crowd(library, viewers, module, str(library), *word, feedback=feedback) as joined:
@@ -182,10 +194,14 @@ async def ours(
             for batch, limit in zip(BATCHES, limits, strict=False):
                 await joined.window(limit, seconds, batch)
                 await asyncio.sleep(PAUSE)
+            if feedback:
+                await joined.window(bare, seconds, BATCHES[0], bare=True)
+                await asyncio.sleep(PAUSE)
     best = min(limits, key=lambda limit: limit.cost, default=None)
     if best is not None:
         best.what = "limit"
-    return [row] if best is None else [row, best]
+    found = [row] if best is None else [row, best]
+    return [*found, bare] if feedback else found
 
 
 async def theirs(library: Path, viewers: int, seconds: float, rounds: int) -> Row:
@@ -204,7 +220,8 @@ def _say(row: Row) -> None:
     print(
         f"  {row.viewers:4} {row.what:8} {told['us_a_packet']:7.3f} us a packet "
         f"{told['spread']} (sending {told.get('us_sending', '-')}), "
-        f"CPU {told['cpu']:.3f}, delivered {told['delivered']:.5f}{lag}",
+        f"CPU {told['cpu']:.3f}, delivered {told['delivered']:.5f}{lag}, "
+        f"hears {told.get('heard', '-')} a viewer and second",
         flush=True,
     )
 

@@ -56,6 +56,8 @@ struct target {
     uint32_t ssrc;
     uint32_t offset;
     uint8_t payload_type;
+    uint8_t numbers_id;         /* of the header extension of transport-wide numbers; 0: none */
+    uint16_t number;            /* of the next packet */
 };
 
 struct picture {

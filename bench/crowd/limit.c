@@ -12,7 +12,6 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -29,6 +28,9 @@
 #define MESSAGE 65000
 #define SEGMENTS 64
 #define DRAIN 64
+#define HEADER 12
+#define NUMBER 8                /* bytes of an extension of a transport-wide number */
+#define REST 0.002              /* seconds between two looks at what viewers send */
 
 struct limit {
     int fd;
@@ -92,6 +94,25 @@ static void flush(struct limit *out, struct limit_counts *counts)
     out->count = 0;
 }
 
+/* Write a packet's header, and its transport-wide number where the viewer is told those: who is
+ * told none sends no feedback. Returns the length. */
+static size_t write_header(struct target *target, uint8_t *packet, uint32_t timestamp, int last)
+{
+    packet[0] = target->numbers_id ? 0x90 : 0x80;
+    packet[1] = (uint8_t)(target->payload_type | (last ? 0x80 : 0));
+    packet[2] = (uint8_t)(target->sequence >> 8);
+    packet[3] = (uint8_t)target->sequence;
+    put32(packet + 4, target->offset + timestamp);
+    put32(packet + 8, target->ssrc);
+    target->sequence++;
+    if (target->numbers_id == 0)
+        return HEADER;
+    put32(packet + HEADER, 0xBEDE0001);
+    put32(packet + HEADER + 4, (uint32_t)(target->numbers_id << 4 | 1) << 24 |
+                                   (uint32_t)target->number++ << 8);
+    return HEADER + NUMBER;
+}
+
 /* One picture to one viewer, in as few messages as its lengths allow. */
 static int send_one(struct limit *out, protect_t protect, struct target *target,
                     const struct picture *picture, uint32_t batch, struct limit_counts *counts)
@@ -105,17 +126,11 @@ static int send_one(struct limit *out, protect_t protect, struct target *target,
 
         do {
             uint32_t length = picture->lengths[at];
-            int total = (int)length + 12;
-            int last = at + 1 == picture->packets;
+            size_t head = write_header(target, packet, picture->timestamp,
+                                       at + 1 == picture->packets);
+            int total = (int)(head + length);
 
-            packet[0] = 0x80;
-            packet[1] = (uint8_t)(target->payload_type | (last ? 0x80 : 0));
-            packet[2] = (uint8_t)(target->sequence >> 8);
-            packet[3] = (uint8_t)target->sequence;
-            put32(packet + 4, target->offset + picture->timestamp);
-            put32(packet + 8, target->ssrc);
-            memcpy(packet + 12, picture->payloads[at], length);
-            target->sequence++;
+            memcpy(packet + head, picture->payloads[at], length);
             if (protect(target->srtp, packet, &total) != 0)
                 return -1;
             if (number == 0)
@@ -140,25 +155,28 @@ static int send_one(struct limit *out, protect_t protect, struct target *target,
     return 0;
 }
 
-/* Wait until ``due``, and read and drop what comes meanwhile. */
+static double monotonic(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* Wait until ``due``, and read and drop what comes meanwhile: what has come in a while at once. */
 static void wait_until(struct limit *out, double due, struct limit_counts *counts)
 {
-    for (;;) {
-        struct pollfd wanted = {out->fd, POLLIN, 0};
-        struct timespec now, left;
-        double seconds;
+    double left;
+
+    while ((left = due - monotonic()) > 0) {
+        struct timespec rest = {0, (long)((left < REST ? left : REST) * 1e9)};
         int count;
 
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        seconds = due - ((double)now.tv_sec + 1e-9 * (double)now.tv_nsec);
-        if (seconds <= 0)
-            return;
-        left.tv_sec = (time_t)seconds;
-        left.tv_nsec = (long)((seconds - (double)left.tv_sec) * 1e9);
-        if (ppoll(&wanted, 1, &left, NULL) > 0) {
-            count = recvmmsg(out->fd, out->dropped, DRAIN, MSG_DONTWAIT, NULL);
-            if (count > 0)
-                counts->drained += (uint64_t)count;
+        nanosleep(&rest, NULL);
+        while ((count = recvmmsg(out->fd, out->dropped, DRAIN, MSG_DONTWAIT, NULL)) > 0) {
+            counts->drained += (uint64_t)count;
+            if (count < DRAIN)
+                break;
         }
     }
 }

@@ -5,8 +5,9 @@ input ends. Beside WHEP it is told what to do:
 
 - ``GET /tracks``: for each video SSRC its timestamps' offset to the rendition's line.
 - ``POST /start``: send from now on.
-- ``POST /window?seconds=S&batch=N``: what S seconds cost. With ``batch`` the limit sends in
-  them, N messages a call, in place of our Egress.
+- ``POST /window?seconds=S&batch=N&bare=1``: what S seconds cost. With ``batch`` the limit sends
+  in them, N messages a call, in place of our Egress; with ``bare`` it sends no transport-wide
+  numbers, and hears no feedback of them.
 """
 
 from __future__ import annotations
@@ -34,13 +35,16 @@ from relay.protocols.webrtc.dtls import protect_pointer
 from relay.protocols.webrtc.egress import Egress, EgressSession
 from relay.protocols.webrtc.fanout import OutgoingTrack
 from relay.protocols.webrtc.h264_payload import packetize
-from relay.protocols.webrtc.native_fanout import NativeSender
+from relay.protocols.webrtc.native_fanout import NativeSender, NativeSendLog
 from relay.protocols.webrtc.peer import PeerState
 from relay.protocols.webrtc.peers import Peers
+from relay.protocols.webrtc.sendlog import OVERHEAD, REMEMBERED
 
 NAME: Final = "bench"
 RATE: Final = 30
 TICKS: Final = 90_000 // RATE
+LAST: Final = 100
+"""Packets of a viewer in half a second, which feedback may be about that comes later."""
 TIMER: Final = 1e-3
 """Seconds, of which the loop's timers take whole ones."""
 
@@ -54,6 +58,7 @@ class Window:
         sending: of these in ``Egress.frame``, or in the limit.
         first, last: frames sent in it, half open.
         sent: packets of all viewers.
+        heard: datagrams that came from them.
     """
 
     cpu: float
@@ -62,6 +67,7 @@ class Window:
     first: int
     last: int
     sent: int
+    heard: int
 
 
 class Sender:
@@ -120,8 +126,9 @@ class Sender:
     async def window(self, request: web.Request) -> web.Response:
         seconds = float(request.query["seconds"])
         batch = int(request.query.get("batch", 0))
+        told = "bare" not in request.query
         return web.json_response(
-            asdict(self._limit(seconds, batch) if batch else await self._ours(seconds))
+            asdict(self._limit(seconds, batch, told) if batch else await self._ours(seconds))
         )
 
     # -- what it does
@@ -145,15 +152,21 @@ class Sender:
         self._sending = 0.0
         tracks = self.all_tracks()
         first, before = self._frame, sum(track.packets for _, track in tracks)
+        received = self._peers.udp.statistics.received
         cpu, began = _cpu(), time.monotonic()
         await asyncio.sleep(seconds)
         cpu, wall = _cpu() - cpu, time.monotonic() - began
         self.all_tracks()
         sent = sum(track.packets for _, track in tracks) - before
-        return Window(cpu, self._sending, wall, first, self._frame, sent)
+        heard = self._peers.udp.statistics.received - received
+        return Window(cpu, self._sending, wall, first, self._frame, sent, heard)
 
-    def _limit(self, seconds: float, batch: int) -> Window:
-        """The C loop sends; nothing else in this process runs meanwhile."""
+    def _limit(self, seconds: float, batch: int, told: bool) -> Window:
+        """The C loop sends; nothing else in this process runs meanwhile.
+
+        Args:
+            told: where viewers expect transport-wide numbers they are sent them.
+        """
         ffi, library = self._door
         tracks = self.all_tracks()
         targets = ffi.new("struct target[]", len(tracks))
@@ -165,6 +178,8 @@ class Sender:
             target.port = session.peer.address[1]
             target.sequence, target.payload_type = track.sequence, track.payload_type
             target.ssrc, target.offset = track.ssrc, track.offset
+            if track.log is not None and told:
+                target.numbers_id, target.number = track.log.identifier, track.log.next
         first, number = self._frame, round(seconds * RATE)
         held: list[Any] = []
         pictures = ffi.new("struct picture[]", number)
@@ -190,15 +205,34 @@ class Sender:
         cpu, wall = _cpu() - cpu, time.monotonic() - began
         if status:
             raise RuntimeError(f"the limit failed: {status}")
+        sent = [
+            (begin + index / RATE, length)
+            for index, (_, _, lengths) in enumerate(held)
+            for length in lengths
+        ]
         for target, (_, track) in zip(targets, tracks, strict=True):
             track.sequence = target.sequence
+            if isinstance(track.log, NativeSendLog) and told:
+                _note(track.log, sent)
         self._frame += number
-        return Window(cpu, cpu, wall, first, self._frame, counts.sent)
+        return Window(cpu, cpu, wall, first, self._frame, counts.sent, counts.drained)
 
     async def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
         await self._peers.close()
+
+
+def _note(log: NativeSendLog, sent: list[tuple[float, int]]) -> None:
+    """Packets that the limit has sent, each with its time: feedback of the last ones is to come."""
+    native = log.native
+    native.octets += sum(length + OVERHEAD for _, length in sent[:-LAST])
+    native.next += len(sent[:-LAST])
+    for at, length in sent[-LAST:]:
+        place = native.next % REMEMBERED
+        native.next += 1
+        native.octets += length + OVERHEAD
+        native.times[place], native.totals[place] = at, native.octets
 
 
 def _cpu() -> float:
