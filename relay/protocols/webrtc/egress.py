@@ -16,6 +16,7 @@ from relay.media.unit import VIDEO_CLOCK, Codec
 from relay.protocols.webrtc.egress_session import EgressSession, ViewerStatistics
 from relay.protocols.webrtc.fanout import MAX_PAYLOAD
 from relay.protocols.webrtc.native_fanout import NativeSender
+from relay.protocols.webrtc.payloads import Payloads
 from relay.protocols.webrtc.peers import Peers
 from relay.protocols.webrtc.rendition import Rendition
 from relay.protocols.webrtc.viewer import CATCH_UP_STEP, Frame
@@ -23,6 +24,7 @@ from relay.protocols.webrtc.viewer import CATCH_UP_STEP, Frame
 __all__ = ["Egress", "EgressSession", "ViewerStatistics"]
 
 _TICK: Final = 0.1
+_H264: Final = Codec.H264
 
 
 class Egress:
@@ -74,13 +76,13 @@ class Egress:
         Raises:
             NotFound: no such rendition.
         """
-        known = self._find(rendition)
+        known = self._renditions.get(rendition) or self._find(rendition)
         if not payloads:
             return
-        if max(map(len, payloads)) > MAX_PAYLOAD:
+        if type(payloads) is not Payloads and max(map(len, payloads)) > MAX_PAYLOAD:
             known.unsendable += 1  # an Opus packet of an odd encoder; pictures are cut
             return
-        if codec is Codec.H264:
+        if codec is _H264:
             known.clock.observe(timestamp / VIDEO_CLOCK, time.time())
             known.video(payloads, timestamp, keyframe=keyframe)
         else:

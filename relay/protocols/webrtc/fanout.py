@@ -232,14 +232,9 @@ class FanOut:
             The tracks that it could not be sent on. A full socket is no failure: the
             packet is gone, and is asked for again.
         """
-        failed = self._send(payloads, timestamp, marker=marker)
+        failed = send_each(self._tracks, payloads, timestamp, marker=marker)
         self.sent.add(payloads, timestamp, marker=marker)
         return failed
-
-    def _send(
-        self, payloads: Sequence[bytes], timestamp: int, *, marker: bool
-    ) -> list[OutgoingTrack]:
-        return send_each(self._tracks, payloads, timestamp, marker=marker)
 
 
 def send_each(

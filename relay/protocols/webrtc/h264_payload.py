@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from relay.media.h264 import split_annexb
@@ -80,7 +81,7 @@ class Packetizer:
     def __init__(self) -> None:
         self._native = NativeCutter.where_built()
 
-    def cut(self, annexb: bytes, mtu: int = MTU) -> list[bytes]:
+    def cut(self, annexb: bytes, mtu: int = MTU) -> Sequence[bytes]:
         """As ``packetize``."""
         found = self._native.cut(annexb, mtu) if self._native is not None else None
         return packetize(annexb, mtu) if found is None else found

@@ -23,6 +23,7 @@ from relay.protocols.webrtc.fanout import (
 )
 from relay.protocols.webrtc.negotiation import TrackParameters
 from relay.protocols.webrtc.path import is_stream
+from relay.protocols.webrtc.payloads import Payloads
 from relay.protocols.webrtc.sendlog import OVERHEAD, REMEMBERED, SendLog
 
 MAX_NAME: Final = 32
@@ -39,7 +40,7 @@ class NativeSender:
 
     Args:
         fd: of the socket; it stays the caller's, and open as long as this is used.
-        count: called with the datagrams of a frame that were sent, and those that were not.
+        count: called now and then with the datagrams that were sent, and those that were not.
         protect, protect_rtcp: addresses of functions like libsrtp's ``srtp_protect`` and
             ``srtp_protect_rtcp``; those by default.
 
@@ -64,7 +65,7 @@ class NativeSender:
             raise MemoryError("no memory for the native fan-out")
         self._out = self.ffi.gc(made, self._lib.fan_free)
         self._counts = self.ffi.new("struct fan_counts *")
-        self._frame = self.ffi.new("struct fan_frame *")
+        self._send = self._lib.fan_payloads
         self._count = count
         self.streamed: set[OutgoingTrack] = set()
         """Tracks of viewers that are reached by TCP: Python sends those."""
@@ -102,19 +103,23 @@ class NativeSender:
         Raises:
             ValueError: a payload of more than MAX_PAYLOAD bytes.
         """
-        if max(map(len, payloads)) > MAX_PAYLOAD:
-            raise ValueError(f"a payload of more than {MAX_PAYLOAD} bytes")
-        door, frame = self.ffi.from_buffer, self._frame
-        lengths = array("H", map(len, payloads))
-        # Both are held until they are sent; nothing reads the frame after that.
-        data, sizes = door("uint8_t[]", b"".join(payloads)), door("uint16_t[]", lengths)
-        frame.payloads, frame.lengths, frame.packets = data, sizes, len(lengths)
-        frame.timestamp, frame.marker = timestamp & 0xFFFFFFFF, marker
-        counts = self._counts
-        counts.sent = counts.unsent = 0
-        failed: int = self._lib.fan_send(self._out, tracks, count, frame, counts)
-        self._count(counts.sent, counts.unsent)
+        if type(payloads) is Payloads:
+            data, lengths = payloads.data, payloads.lengths
+        else:
+            if max(map(len, payloads)) > MAX_PAYLOAD:
+                raise ValueError(f"a payload of more than {MAX_PAYLOAD} bytes")
+            data, lengths = b"".join(payloads), array("H", map(len, payloads)).tobytes()
+        failed: int = self._send(
+            *(self._out, tracks, count, data, lengths, len(lengths) // 2),
+            *(timestamp & 0xFFFFFFFF, marker, self._counts),
+        )
         return failed
+
+    def tell(self) -> None:
+        """Bring the port's counts up to date; ``report`` does it too."""
+        counts = self._counts
+        self._count(counts.sent, counts.unsent)
+        counts.sent = counts.unsent = 0
 
     def report(self, tracks: Sequence[OutgoingTrack], ntp: int, line_seconds: float) -> None:
         """A sender report of each track that has sent anything; see ``sender_report``.
@@ -124,10 +129,8 @@ class NativeSender:
         """
         natives = [track.native for track in tracks if isinstance(track, NativeTrack)]
         array = self.ffi.new("struct fan_track *[]", natives)
-        counts = self._counts
-        counts.sent = counts.unsent = 0
-        self._lib.fan_report(self._out, array, len(natives), ntp, line_seconds, counts)
-        self._count(counts.sent, counts.unsent)
+        self._lib.fan_report(self._out, array, len(natives), ntp, line_seconds, self._counts)
+        self.tell()
 
 
 class NativeSendLog(SendLog):
@@ -287,20 +290,17 @@ class NativeFanOut(FanOut):
         self._members = frozenset(tracks)
         self._array = self._sender.ffi.new("struct fan_track *[]", natives)
 
-    def _send(
+    def frame(
         self, payloads: Sequence[bytes], timestamp: int, *, marker: bool
     ) -> list[OutgoingTrack]:
-        count = len(self._tracks)
-        if not count:
-            return []
+        sender, tracks = self._sender, self._tracks
         failed: list[OutgoingTrack] = []
-        if self._sender.send(self._array, count, payloads, timestamp, marker=marker):
+        if tracks and sender.send(self._array, len(tracks), payloads, timestamp, marker=marker):
             failed += [
-                track
-                for track in self._tracks
-                if isinstance(track, NativeTrack) and track.native.status
+                track for track in tracks if isinstance(track, NativeTrack) and track.native.status
             ]
-        if self._sender.streamed:
-            streamed = list(self._members & self._sender.streamed)
+        if sender.streamed:
+            streamed = list(self._members & sender.streamed)
             failed += send_each(streamed, payloads, timestamp, marker=marker)
+        self.sent.add(payloads, timestamp, marker=marker)
         return failed

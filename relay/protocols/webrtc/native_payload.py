@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 
 from relay.protocols.webrtc import native_library
+from relay.protocols.webrtc.payloads import Payloads
 
 
 @cache
@@ -23,7 +24,7 @@ class NativeCutter:
         MemoryError.
     """
 
-    __slots__ = ("_buffer", "_cut", "_state", "_unpack")
+    __slots__ = ("_buffer", "_cut", "_state")
 
     def __init__(self, library: tuple[Any, Any]) -> None:
         ffi, lib = library
@@ -33,7 +34,6 @@ class NativeCutter:
         self._state = ffi.gc(made, lib.payload_free)
         self._cut = lib.payload_cut
         self._buffer = ffi.buffer
-        self._unpack = ffi.unpack
 
     @classmethod
     def where_built(cls) -> NativeCutter | None:
@@ -41,14 +41,11 @@ class NativeCutter:
         library = _library()
         return cls(library) if library is not None else None
 
-    def cut(self, annexb: bytes, mtu: int) -> list[bytes] | None:
+    def cut(self, annexb: bytes, mtu: int) -> Payloads | None:
         """The payloads of one access unit; None where Python is to do it."""
-        state = self._state
+        state, buffer = self._state, self._buffer
         count = self._cut(state, annexb, len(annexb), mtu)
-        if count <= 0:
-            return None if count else []
-        payloads, view, at = [], self._buffer(state.out, state.used), 0
-        for length in self._unpack(state.lengths, count):
-            payloads.append(view[at : at + length])
-            at += length
-        return payloads
+        if count < 0:
+            return None
+        lengths = buffer(state.lengths, 2 * count)[:] if count else b""
+        return Payloads(buffer(state.out, state.used)[:] if count else b"", lengths, count)

@@ -24,16 +24,13 @@ class PacedFanOut:
         waiting: whether ``pump`` has something to send.
     """
 
-    __slots__ = ("_fan_out", "_rest", "_timestamp")
+    __slots__ = ("_fan_out", "_rest", "_timestamp", "waiting")
 
     def __init__(self, fan_out: FanOut) -> None:
         self._fan_out = fan_out
         self._rest: Sequence[bytes] = ()
         self._timestamp = 0
-
-    @property
-    def waiting(self) -> bool:
-        return bool(self._rest)
+        self.waiting = False
 
     def set(self, tracks: Sequence[OutgoingTrack]) -> list[OutgoingTrack]:
         """Who gets the pictures from now on: those before get the rest of theirs first.
@@ -47,6 +44,8 @@ class PacedFanOut:
 
     def frame(self, payloads: Sequence[bytes], timestamp: int) -> list[OutgoingTrack]:
         """Send the first part of a picture."""
+        if not self.waiting and 0 < len(payloads) <= AT_ONCE:
+            return self._fan_out.frame(payloads, timestamp, marker=True)
         failed = self._send(len(self._rest))
         self._rest, self._timestamp = payloads, timestamp
         return failed + self._send(AT_ONCE)
@@ -59,4 +58,5 @@ class PacedFanOut:
         if not self._rest:
             return []
         part, self._rest = self._rest[:count], self._rest[count:]
+        self.waiting = bool(self._rest)
         return self._fan_out.frame(part, self._timestamp, marker=not self._rest)

@@ -14,6 +14,7 @@ from relay.protocols.webrtc.egress_session import REPORT_INTERVAL, EgressSession
 from relay.protocols.webrtc.fanout import FanOut, LineClock, OutgoingTrack, ntp_time
 from relay.protocols.webrtc.native_fanout import NativeSender
 from relay.protocols.webrtc.pacing import PacedFanOut
+from relay.protocols.webrtc.payloads import Payloads
 from relay.protocols.webrtc.viewer import Frame, ViewerState
 
 MAX_GROUP: Final = 4 << 20
@@ -118,11 +119,14 @@ class Rendition:
     def video(self, payloads: Sequence[bytes], timestamp: int, *, keyframe: bool) -> None:
         self._has_video = True
         self.pictured_at = time.monotonic()
-        frame = Frame(payloads, sum(map(len, payloads)), timestamp)
+        octets = len(payloads.data) if type(payloads) is Payloads else sum(map(len, payloads))
+        frame = Frame(payloads, octets, timestamp)
         if self._waiting or self.catching_up:
             self._bring_in(frame, keyframe=keyframe)
         self._keep(frame, keyframe=keyframe)
-        self._fail(self._pictures.frame(payloads, timestamp))
+        failed = self._pictures.frame(payloads, timestamp)
+        if failed:
+            self._fail(failed)
         if self._pictures.waiting:
             self.wake()
 
@@ -178,7 +182,7 @@ class Rendition:
     @property
     def busy(self) -> bool:
         """Whether ``pump`` is to be called soon."""
-        return bool(self.catching_up) or self._pictures.waiting
+        return self._pictures.waiting or bool(self.catching_up)
 
     def pump(self) -> None:
         """The next part of a large picture; and one step for viewers that catch up: of many,

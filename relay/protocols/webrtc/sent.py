@@ -26,12 +26,13 @@ class SentFrames:
         total: packets that went in.
     """
 
-    __slots__ = ("_frames", "_kept", "total")
+    __slots__ = ("_frames", "_kept", "_oldest", "total")
 
     def __init__(self) -> None:
         self.total = 0
         # Frames of one packet each are the most there can be, and one that is going out.
         self._frames: deque[tuple[Sequence[bytes], int, bool]] = deque(maxlen=HISTORY + 1)
+        self._oldest = 0  # packets of the first of them
         self._kept = 0
 
     def add(self, payloads: Sequence[bytes], timestamp: int, *, marker: bool) -> None:
@@ -39,11 +40,18 @@ class SentFrames:
         Args:
             payloads: of one frame, at least one; not changed after.
         """
-        self.total += len(payloads)
-        self._kept += len(payloads)
-        self._frames.append((payloads, timestamp, marker))
-        while self._kept - len(self._frames[0][0]) >= HISTORY:
-            self._kept -= len(self._frames.popleft()[0])
+        count = len(payloads)
+        frames = self._frames
+        frames.append((payloads, timestamp, marker))
+        self.total += count
+        kept = self._kept + count
+        if kept == count:
+            self._oldest = count
+        while kept - self._oldest >= HISTORY:
+            frames.popleft()
+            kept -= self._oldest
+            self._oldest = len(frames[0][0])
+        self._kept = kept
 
     def back(self, count: int) -> SentPacket | None:
         """The packet ``count`` before the newest, 0 is that one; None when it is not kept."""

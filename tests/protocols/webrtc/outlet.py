@@ -98,7 +98,7 @@ class NativeBackend(Backend):
         library = native_fanout._library()
         assert library is not None, "the native part was not built"
         self.refused: set[int] = set()
-        self.counted = [0, 0]
+        self._counted = [0, 0]
         ffi = library[0]
 
         def protect(context: Any, packet: Any, length: Any) -> int:
@@ -114,7 +114,12 @@ class NativeBackend(Backend):
         )
 
     def _count(self, sent: int, unsent: int) -> None:
-        self.counted = [self.counted[0] + sent, self.counted[1] + unsent]
+        self._counted = [self._counted[0] + sent, self._counted[1] + unsent]
+
+    @property
+    def counted(self) -> list[int]:
+        self.sender.tell()
+        return self._counted
 
     def track(
         self, codec: Codec = Codec.H264, *, rtx: bool = True, mid: str = ""

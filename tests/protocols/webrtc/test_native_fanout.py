@@ -18,6 +18,8 @@ from relay.media.unit import Codec
 from relay.protocols.webrtc import native_fanout, native_library
 from relay.protocols.webrtc.dtls import SrtpError
 from relay.protocols.webrtc.fanout import MAX_PAYLOAD
+from relay.protocols.webrtc.h264_payload import packetize
+from relay.protocols.webrtc.native_payload import NativeCutter
 from relay.protocols.webrtc.rtcp import SenderReport, SourceDescription, parse_compound
 from tests.protocols.webrtc.outlet import (
     FakeOutlet,
@@ -332,3 +334,34 @@ def test_a_report_is_what_pure_python_reports(name: str, line: float) -> None:
 def test_a_name_that_does_not_fit_is_refused(backend: NativeBackend) -> None:
     with pytest.raises(ValueError, match="name"):
         backend.sender.track(parameters(), FakeOutlet(), "n" * (native_fanout.MAX_NAME + 1))
+
+
+def test_a_cut_picture_leaves_as_its_payloads_would(backend: NativeBackend) -> None:
+    cutter = NativeCutter.where_built()
+    assert cutter is not None
+    one, outlet = backend.track()
+    fan_out = backend.fan_out()
+    fan_out.set([one])
+    picture = b"\0\0\0\1\x67abc\0\0\0\1\x65" + b"\x9a" * 5000
+    found = cutter.cut(picture, 1000)
+    assert found is not None
+    fan_out.frame(found, 3000, marker=True)
+    packets = outlet.packets
+    assert [packet.payload for packet in packets] == packetize(picture, 1000)
+    assert [packet.marker for packet in packets] == [False] * (len(packets) - 1) + [True]
+    again = one.retransmission(packets[1].sequence)
+    assert again is not None
+    assert packets[1].payload in again
+
+
+def test_a_payload_that_is_too_long_fails_on_all_and_leaves_on_none(
+    backend: NativeBackend,
+) -> None:
+    cutter = NativeCutter.where_built()
+    assert cutter is not None
+    one, outlet = backend.track()
+    found = cutter.cut(b"\0\0\0\1\x65" + b"\x9a" * 5000, MAX_PAYLOAD + 1)
+    assert found is not None
+    with pytest.raises(SrtpError):
+        one.send(found, 0, marker=True)
+    assert outlet.packets == []

@@ -363,6 +363,15 @@ size_t fan_send(struct fan_out *out, struct fan_track *const *tracks, size_t cou
     return failed;
 }
 
+size_t fan_payloads(struct fan_out *out, struct fan_track *const *tracks, size_t count,
+                    const uint8_t *payloads, const void *lengths, size_t packets,
+                    uint32_t timestamp, int32_t marker, struct fan_counts *counts)
+{
+    struct fan_frame frame = {payloads, lengths, packets, timestamp, marker};
+
+    return fan_send(out, tracks, count, &frame, counts);
+}
+
 static void write_report(const struct fan_track *track, uint8_t *at, uint64_t ntp, double line)
 {
     double ticks = line * track->clock_rate;

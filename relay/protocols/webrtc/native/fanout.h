@@ -67,6 +67,11 @@ size_t fan_track_size(void);
 size_t fan_send(struct fan_out *out, struct fan_track *const *tracks, size_t count,
                 const struct fan_frame *frame, struct fan_counts *counts);
 
+/* The same of payloads as Python has them; ``lengths`` are uint16_t. */
+size_t fan_payloads(struct fan_out *out, struct fan_track *const *tracks, size_t count,
+                    const uint8_t *payloads, const void *lengths, size_t packets,
+                    uint32_t timestamp, int32_t marker, struct fan_counts *counts);
+
 /* A sender report of each track that has sent, its name behind it; tracks in a row with the
  * same keys share a datagram. ``line``: seconds that the rendition's line shows at ``ntp``.
  * Returns on how many SRTCP failed. */
