@@ -310,13 +310,19 @@ class Dtls(rtcdtlstransport.RTCDtlsTransport):
         return self._flight
 
     def goodbye(self) -> list[bytes]:
-        """close_notify; the same each time, so that it can be kept for later, or by others."""
+        """close_notify; the same each time, so that it can be kept for later, or by others.
+
+        It takes a record number of its own, which OpenSSL gives to no other record: whoever sends
+        it later, and how often, no nonce is used twice.
+        """
         if self._goodbye is None:
             try:
                 self._connection.shutdown()
             except SSL.Error:
                 return []
             self._goodbye = self._take()
+            # Not said yet: the other end may still repeat its last flight, and is heard.
+            self._connection.set_shutdown(0)
         return self._goodbye
 
     def _new_flight(self, now: float) -> list[bytes]:

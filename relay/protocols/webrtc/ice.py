@@ -42,6 +42,7 @@ _NOMINATION_HOLD: Final = 1.0
 _CHECK_DELAYS: Final = (0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0)
 _CHECK_SPACING: Final = 0.05
 _CANDIDATE_SPACING: Final = 0.02
+REFUSED: Final = "the other end does not know it any more"
 _PRFLX_PRIORITY: Final = (110 << 24) + (65535 << 8) + 255
 
 
@@ -55,6 +56,7 @@ class IceSession:
             arrives during their DTLS handshake, and nominate without it).
         settled: a flight of a handshake has left, or media flows; from now on a path is moved
             to only once it has answered a check of ours: no address is led to that is made up.
+        refused: the other end has said, in its password's name, that it takes no check of ours.
         on_datagram: gets all that is not STUN and comes from a path.
         on_selected: the sending path was chosen or changed.
         on_answered: a path has answered a check of ours for the first time: it is no made-up
@@ -74,6 +76,7 @@ class IceSession:
     on_schedule: Callable[[float], None] = ignore
     quiet: bool = False
     settled: bool = False
+    refused: bool = False
     selected: Path | None = None
     statistics: IceStatistics = field(default_factory=IceStatistics)
     credentials: Generations = field(init=False)
@@ -236,9 +239,7 @@ class IceSession:
         if self._paths.get(address) is not path:
             return
         if message.kind == stun.BINDING_ERROR:
-            if message.error_code() == 487:
-                self.controlling = not self.controlling
-                self._check(path, now)
+            self._refuse(path, message.error_code(), now)
             return
         if not self.port.claim(address, path, now):
             return
@@ -252,6 +253,14 @@ class IceSession:
         self._consider(path, now)
         wait = consent_wait(self.consent_timeout)
         path.next_check = now + wait if path is self.selected else NEVER
+
+    def _refuse(self, path: Path, code: int | None, now: float) -> None:
+        if code == 487:
+            self.controlling = not self.controlling
+            self._check(path, now)
+        elif code == 400 and self.selected in (None, path):
+            self.refused = True
+            self.on_schedule(now)
 
     def probe(self, address: Address, size: int, now: float) -> None:
         """Media of theirs, ``size`` bytes, has come from there: ask whether they are there now."""
@@ -372,19 +381,10 @@ class IceSession:
         return max(min(times, default=now + CONSENT_INTERVAL), now + 0.005)
 
     def expired(self, now: float) -> str | None:
-        """Why the peer is to be given up, None while it lives.
-
-        Any authenticated packet is a sign of life; beyond that, a peer that used to
-        answer our checks and no longer does has withdrawn its consent (RFC 7675).
-        """
-        path = self.selected
-        if path is None:
-            return None
-        if now - path.seen > self.consent_timeout:
-            return "no sign of life"
-        if path.answered is not None and now - path.answered > CONSENT_LIFE:
-            return "consent expired"
-        return None
+        """Why the peer is to be given up, None while it lives."""
+        if self.refused:
+            return REFUSED
+        return None if self.selected is None else self.selected.expired(now, self.consent_timeout)
 
     def close(self) -> None:
         """Forget everything; the port no longer knows us."""

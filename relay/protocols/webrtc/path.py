@@ -146,6 +146,18 @@ class Path:
         self.refresh()
         return self.lost or now - self.seen > SILENCE
 
+    def expired(self, now: float, consent_timeout: float) -> str | None:
+        """Why the peer is to be given up, None while it lives.
+
+        Any authenticated packet is a sign of life; beyond that, a peer that used to
+        answer our checks and no longer does has withdrawn its consent (RFC 7675).
+        """
+        if now - self.seen > consent_timeout:
+            return "no sign of life"
+        if self.answered is not None and now - self.answered > CONSENT_LIFE:
+            return "consent expired"
+        return None
+
     def grant(self, received: int) -> None:
         """So many bytes have come from there: three times as many may go back.
 

@@ -65,6 +65,7 @@ class Peer:
             called from the read of the socket, so they must not wait.
         unread: whether an RTCP packet, as it came, may be dropped without opening it.
         on_state: called after each change; CLOSED is the last.
+        on_ready: called once, when the handshake is done and our last flight is yet to leave.
         on_route: called when ``sending`` or where it goes to has changed.
         srtp_protect: RTP in, SRTP out.
         transmit: sends one datagram to where the peer is now; nothing unless CONNECTED.
@@ -88,6 +89,7 @@ class Peer:
         self.on_state: Callable[[PeerState], None] = ignore
         self.srtp_protect: Callable[[bytes], bytes] = _unchanged
         self.transmit: Callable[[bytes], None] = ignore
+        self.on_ready: Callable[[], None] = ignore
         self.on_route: Callable[[], None] = ignore
         self.sending: NativeKeys | None = None
         self.receiving: NativeKeys | None = None
@@ -160,9 +162,12 @@ class Peer:
     def goodbye(self) -> list[bytes]:
         """What tells the other end that this one is gone, for whoever is left to send it then.
 
-        To be asked for once media has come: its handshake is over then, nothing is repeated.
+        Empty before the handshake is done. The last flight comes first where it is ours: who has
+        missed it could not read what follows, and who has it drops the repetition.
         """
-        return self._dtls.goodbye() if self._dtls is not None and self._dtls.ready else []
+        if self._dtls is None or not self._dtls.ready:
+            return []
+        return [*([] if self._client else self._dtls.flight), *self._dtls.goodbye()]
 
     async def close(self, reason: str) -> None:
         """Say goodbye to the other end and free everything. A second call does nothing."""
@@ -191,7 +196,7 @@ class Peer:
         self.ice.close()
         self._peers.forget(self)
         self._machine.to(PeerState.CLOSED, reason)
-        self.on_rtp = self.on_rtcp = self.on_state = self.on_route = ignore
+        self.on_rtp = self.on_rtcp = self.on_state = self.on_ready = self.on_route = ignore
         self.unread = _always_read
         self._unprotect_rtcp = _unchanged
 
@@ -305,7 +310,10 @@ class Peer:
         if dtls is None:
             return  # ended before its turn came
         known = dtls.ready
-        self._send(dtls.receive(data, now))
+        flight = dtls.receive(data, now)
+        if dtls.ready and not known:
+            self.on_ready()
+        self._send(flight)
         if dtls.ready and not known:
             self._connected(dtls)
         if self._dtls is not dtls:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -26,6 +27,8 @@ from relay.protocols.webrtc.dtls import (
 
 CERTIFICATE = Certificate.generateCertificate()
 OTHER_CERTIFICATE = Certificate.generateCertificate()
+SEALED = b"\x16\xfe\xfd\0\1"
+"""Where a record of the handshake in epoch 1 begins."""
 
 
 class Ends:
@@ -286,3 +289,44 @@ def test_another_aiortc_is_refused_by_name(
     with pytest.raises(ConfigError, match=name) as caught:
         check_hooks()
     assert caught.value.code == "aiortc_version"
+
+
+def test_a_last_flight_that_was_lost_is_repeated_after_a_goodbye_was_kept() -> None:
+    ends = Ends()
+    ends.lost = 3  # the server's, with which the client is done
+    ends.begin()
+    assert (ends.client.ready, ends.server.ready) == (False, True)
+    kept = ends.server.goodbye()
+    timer = ends.client._connection
+    while timer.DTLSv1_get_timeout():  # OpenSSL's own clock: after it, records of a new number
+        time.sleep(0.05)
+    ends.deliver(ends.client, ends.client.poll(0.0))
+    assert ends.server.failure is None
+    assert ends.client.ready
+    ends.deliver(ends.server, kept)
+    assert ends.client.ended
+    assert ends.server.goodbye() == kept
+
+
+def test_whoever_missed_the_last_flight_reads_it_with_the_goodbye() -> None:
+    ends = Ends()
+    ends.lost = 3
+    ends.begin()
+    ends.deliver(ends.server, [*ends.server.flight, *ends.server.goodbye()])
+    assert ends.client.ready
+    assert ends.client.ended
+
+
+def test_a_kept_goodbye_has_a_record_number_that_nothing_else_has() -> None:
+    ends = Ends()
+    ends.begin()
+    [kept] = ends.server.goodbye()
+    last = ends.server.flight[-1]
+    records = [last[at : at + 11] for at in range(len(last)) if last[at : at + 5] == SEALED]
+    assert kept[:5] == b"\x15" + SEALED[1:]
+    assert records
+    assert all(int.from_bytes(kept[5:11], "big") > int.from_bytes(r[5:11], "big") for r in records)
+    ends.server._connection.send(b"more")  # nothing of ours, but its record comes after
+    [more] = ends.server._take()
+    assert more[3:5] == kept[3:5]
+    assert more[5:11] > kept[5:11]

@@ -483,6 +483,21 @@ def test_the_loser_of_a_conflict_is_told_487() -> None:
     assert answer.integrity_holds(pair.server.ice.pwd.encode())
 
 
+@pytest.mark.parametrize(("code", "refused"), [(400, True), (401, False), (500, False)])
+def test_a_check_that_is_refused_for_good_ends_the_session(code: int, refused: bool) -> None:
+    pair = Pair()
+    ice, now = pair.client.ice, pair.network.now
+    del pair.network.ports[SERVER]
+    ice.check_addresses([SERVER], now)
+    pair.network.run(0.05)
+    [request] = [message for message, _ in pair.client.port.sent]
+    for key, takes in ((b"of a stranger", False), (ice.remote.pwd.encode(), refused)):
+        answer = stun.parse(stun.error(request, code, "Lost", key))
+        ice.response(answer, SERVER, pair.network.now)
+        assert ice.refused is takes
+        assert (ice.expired(pair.network.now) is not None) is takes
+
+
 # -- restart -----------------------------------------------------------------------------
 
 

@@ -116,20 +116,16 @@ class Child:
         while True:
             share = meter.add(time.monotonic(), time.thread_time())
             self.link.send(Load(share, len(self._sessions), self._late))
-            self._leave_farewells()
             await asyncio.sleep(INTERVAL)
 
-    def _leave_farewells(self) -> None:
-        """With the gateway, for viewers that came or moved: should this process be lost, they
-        are told at once, and need not find out by silence."""
-        for key, session in self._sessions.items():
-            address = session.peer.address
-            if address is None or address == self._farewells.get(key):
-                continue
-            if session.peer.heard_rtcp:  # its handshake is over
-                datagrams = [datagram.hex() for datagram in session.peer.goodbye()]
-                self._farewells[key] = address
-                self.link.send(Farewell(key, list(address), datagrams))
+    def _leave_farewell(self, session: EgressSession) -> None:
+        """With the gateway, of a viewer that connects or has moved: should this process be lost,
+        it is told at once, and need not find out by silence."""
+        address, datagrams = session.peer.address, session.peer.goodbye()
+        if address is not None and datagrams and address != self._farewells.get(session.id):
+            self._farewells[session.id] = address
+            told = [datagram.hex() for datagram in datagrams]
+            self.link.send(Farewell(session.id, list(address), told))
 
     # -- what the gateway says
 
@@ -250,7 +246,16 @@ class Child:
         return {**asdict(answer), "current": session.etag}
 
     def _attend(self, session: EgressSession) -> None:
-        """Tell the gateway when it ends."""
+        """Leave its goodbye with the gateway before it can know that it is connected, and tell
+        the gateway when it ends."""
+        go = session.peer.on_route
+
+        def ready() -> None:
+            self._leave_farewell(session)
+
+        def routed() -> None:
+            go()
+            ready()
 
         def changed(state: PeerState) -> None:
             session.state_changed(state)
@@ -267,6 +272,7 @@ class Child:
             over()
         else:
             session.peer.on_state = changed
+            session.peer.on_ready, session.peer.on_route = ready, routed
 
 
 class LinkLog(logging.Handler):

@@ -87,6 +87,11 @@ class Far:
         return self._held.get(address)
 
     @property
+    def addresses(self) -> list[Address]:
+        """Where its viewers are: an authentic check has come from there."""
+        return list(self._held)
+
+    @property
     def forwarded(self) -> int:
         """Datagrams handed on."""
         natives = (path.native for path in self._held.values())

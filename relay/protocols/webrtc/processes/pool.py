@@ -22,6 +22,7 @@ from relay.protocols.webrtc.egress import Egress, EgressSession, ViewerStatistic
 from relay.protocols.webrtc.peers import Peers
 from relay.protocols.webrtc.processes.load import INTERVAL, Meter
 from relay.protocols.webrtc.processes.messages import Configure, Unit
+from relay.protocols.webrtc.processes.orphans import Orphans
 from relay.protocols.webrtc.processes.placement import Place, Scale, choose, processes
 from relay.protocols.webrtc.processes.process import (
     LEAVE_WITHIN,
@@ -85,6 +86,7 @@ class Egresses:
         self._processes: dict[int, EgressProcess] = {}
         self._keepers: dict[int, asyncio.Task[None]] = {}
         self._restarts: dict[int, int] = {}
+        self._orphans = Orphans(peers.udp)
         limit = processes(peers.settings.egress_processes, _CORES)
         self._scale = Scale(limit, peers.settings.egress_idle)
         self._meter = Meter()
@@ -270,7 +272,9 @@ class Egresses:
     async def _keep(self, number: int) -> None:
         failures = 0
         while True:
-            process = EgressProcess(number, self._peers.udp, self._configure(), self._want_keyframe)
+            process = EgressProcess(
+                *(number, self._peers.udp, self._configure()), self._want_keyframe, self._orphans
+            )
             self._processes[number] = process
             began = time.monotonic()
             try:
@@ -358,3 +362,4 @@ class Egresses:
         for keeper in keepers:
             keeper.cancel()
         await asyncio.gather(*keepers, return_exceptions=True)
+        self._orphans.close()

@@ -43,6 +43,7 @@ from relay.protocols.webrtc.processes.messages import (
     Unit,
     Wanted,
 )
+from relay.protocols.webrtc.processes.orphans import Orphans
 from relay.protocols.webrtc.processes.session import FarSession, error_of
 from relay.protocols.webrtc.processes.wire import serialise
 from relay.protocols.webrtc.udp import UdpPort
@@ -57,8 +58,6 @@ LOOK: Final = 0.25
 CALL_WITHIN: Final = 5.0
 LEAVE_WITHIN: Final = 0.5
 """Seconds to tell its viewers goodbye."""
-MAX_FAREWELL: Final = 4
-"""Datagrams."""
 COME_BACK: Final = "the process that served it was lost (%s); a new offer is answered by another"
 
 
@@ -84,6 +83,7 @@ class EgressProcess:
         number: from 1; what it is called by.
         udp: the gateway's port, which it is lent.
         want_keyframe: called with the number of a rendition.
+        orphans: who tells its viewers when it is lost.
 
     Attributes:
         share: of a core that it takes, as it last said.
@@ -100,6 +100,7 @@ class EgressProcess:
         udp: UdpPort,
         configure: Configure,
         want_keyframe: Callable[[int], None],
+        orphans: Orphans,
     ) -> None:
         self.number = number
         self.pid: int | None = None
@@ -113,6 +114,7 @@ class EgressProcess:
         self._udp = udp
         self._configure = configure
         self._want_keyframe = want_keyframe
+        self._orphans = orphans
         self._machine = StateMachine(f"egress {number}", ProcessState.STARTING, _TABLE, log=log)
         self._calls: dict[int, asyncio.Future[Mapping[str, Any]]] = {}
         self._next_call = 0
@@ -227,11 +229,9 @@ class EgressProcess:
     def _forsake(self, how: str) -> None:
         """Tell all who wait for it, at once: viewers too, by what it left for them."""
         self.lost_viewers += len(self.sessions)
-        for session in list(self.sessions.values()):
+        for session in self.sessions.values():
             session.ended(COME_BACK % how)
-            address, datagrams = session.farewell
-            for datagram in datagrams:
-                self._udp.sendto(datagram, address)
+        self._orphans.adopt(self.sessions.values(), self._far)
         self.sessions.clear()
         self._lost_feeds = self.dropped - self.late
         self.feeds.clear()
@@ -299,6 +299,8 @@ class EgressProcess:
         feed.viewers += 1
         try:
             reply = await self._ask(Answer(0, rendition, offer))
+            if self._gone.is_set():  # its last word
+                raise PeerError(f"egress {self.number} is gone", code="egress_lost")
             session = FarSession(reply, self._ask, self.number, rendition)
         except BaseException:
             self._leave(rendition)
@@ -352,13 +354,16 @@ class EgressProcess:
     # -- what it says
 
     def _take(self, message: Message) -> None:
-        now = self._heard = time.monotonic()
+        self._heard = time.monotonic()
+        try:
+            self._heed(message, self._heard)
+        except ParseError as error:
+            self._lost(f"it said what cannot be understood: {error}")
+
+    def _heed(self, message: Message, now: float) -> None:
         match message:
             case Ufrag() | Claim() | Release() | Expect() | Datagram():
-                try:
-                    self._far.take(message, now)
-                except ParseError as error:
-                    self._lost(f"it said what cannot be understood: {error}")
+                self._far.take(message, now)
             case Load():
                 self.share, self.late = message.share, message.late
                 self.measured = message.viewers
@@ -370,7 +375,8 @@ class EgressProcess:
                     session.ended(message.reason)
                     self._leave(session.rendition)
             case Farewell():
-                self._keep_farewell(message)
+                if (known := self.sessions.get(message.session)) is not None:
+                    known.keep(message)
             case Wanted():
                 self._want_keyframe(message.rendition)
             case LogLine():
@@ -382,17 +388,6 @@ class EgressProcess:
                     self._machine.to(ProcessState.READY)
             case _:
                 self._lost(f"{type(message).__name__} does not come from a process")
-
-    def _keep_farewell(self, message: Farewell) -> None:
-        session = self.sessions.get(message.session)
-        if session is None or len(message.datagrams) > MAX_FAREWELL:
-            return
-        try:
-            datagrams = [bytes.fromhex(each) for each in message.datagrams]
-        except (TypeError, ValueError) as error:
-            self._lost(f"it said what cannot be understood: {error}")
-            return
-        session.farewell = (tuple(message.address), datagrams)
 
 
 def _end_of(process: asyncio.subprocess.Process) -> str:

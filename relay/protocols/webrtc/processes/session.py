@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Protocol
 
 from relay import errors
-from relay.errors import NotFound, PeerError, RelayError
+from relay.errors import NotFound, ParseError, PeerError, RelayError
 from relay.protocols.webrtc.egress_session import ViewerStatistics
-from relay.protocols.webrtc.processes.messages import Close, Patch, Statistics
+from relay.protocols.webrtc.processes.messages import Close, Farewell, Patch, Statistics
 from relay.protocols.webrtc.session import PatchAnswer
 from relay.protocols.webrtc.stun import Address
 
 Ask = Callable[[Patch | Close | Statistics], Awaitable[Mapping[str, Any]]]
 """Sends a call, of whatever number, and waits for its reply; raises what it was refused by."""
+
+MAX_FAREWELL: Final = 4
+"""Datagrams."""
+MAX_CREDENTIALS: Final = 2
+"""The last two: a restart that was answered is used in its time."""
+
+_UFRAG: Final = re.compile(r"^a=ice-ufrag:([^\r\n]+)", re.MULTILINE)
+_PASSWORD: Final = re.compile(r"^a=ice-pwd:([^\r\n]+)", re.MULTILINE)
 
 
 class ViewerSession(Protocol):
@@ -43,6 +52,7 @@ class FarSession:
         rendition: number of the rendition.
         close_reason: why it has ended.
         farewell: where the viewer is, and the datagrams that tell it that its process is lost.
+        credentials: ICE user names and passwords that the viewer was told, the newest last.
     """
 
     def __init__(self, reply: Mapping[str, Any], ask: Ask, process: int, rendition: int) -> None:
@@ -53,6 +63,7 @@ class FarSession:
         self.rendition = rendition
         self.close_reason = ""
         self.farewell: tuple[Address, list[bytes]] = (("", 0), [])
+        self.credentials = told_in(self.answer)
         self._ask = ask
         self._closed = asyncio.Event()
 
@@ -60,8 +71,13 @@ class FarSession:
         """As ``Session.patch``."""
         if self.is_closed:
             raise NotFound("the session has ended", code="session_ended")
-        reply = await self._ask(Patch(0, self.id, body.decode("latin-1"), if_match))
+        try:
+            reply = await self._ask(Patch(0, self.id, body.decode("latin-1"), if_match))
+        except PeerError as error:
+            why = self.close_reason or str(error)
+            raise NotFound(f"the session has ended: {why}", code="session_ended") from error
         self.etag = reply["current"]
+        self.credentials = [*self.credentials, *told_in(reply["body"] or "")][-MAX_CREDENTIALS:]
         return PatchAnswer(reply["status"], reply["body"], reply["etag"])
 
     async def close(self, reason: str) -> None:
@@ -73,6 +89,20 @@ class FarSession:
             await self._ask(Close(0, self.id, reason))
         except (PeerError, NotFound):
             return  # it has ended, with its process or without
+
+    def keep(self, farewell: Farewell) -> None:
+        """For when its process is lost.
+
+        Raises:
+            ParseError: these are no datagrams.
+        """
+        if len(farewell.datagrams) > MAX_FAREWELL:
+            return
+        try:
+            datagrams = [bytes.fromhex(each) for each in farewell.datagrams]
+        except (TypeError, ValueError) as error:
+            raise ParseError(f"no datagrams: {error}") from error
+        self.farewell = (tuple(farewell.address), datagrams)
 
     def ended(self, reason: str) -> None:
         """Its process says so, or is gone."""
@@ -99,6 +129,12 @@ class FarSession:
         for given in found["viewers"]:
             return ViewerStatistics(**{**given, "process": self.process})
         raise NotFound("the session has ended", code="session_ended")
+
+
+def told_in(text: str) -> list[tuple[str, str]]:
+    """ICE user name and password of a description or a fragment of ours, as a list of one."""
+    name, password = _UFRAG.search(text), _PASSWORD.search(text)
+    return [(name[1], password[1])] if name is not None and password is not None else []
 
 
 _KNOWN: Final = {
