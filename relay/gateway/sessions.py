@@ -14,6 +14,8 @@ ENDINGS_KEPT: Final = 4096
 """Sessions of stopped streams, and others that ended, whose clients may still ask why: more than
 one process serves, which takes all of its viewers along."""
 
+ENDED_BY_VIEWER: Final = "ended by the viewer"
+
 
 class Endings(dict[str, str]):
     """Why sessions ended, by their secrets; the oldest make room."""
@@ -59,9 +61,11 @@ class Sessions:
         raise NotFound("no such session", code="session_not_found")
 
     def take(self, session_id: str) -> ViewerSession:
-        """``find`` it and forget it: its client ends it. Raises NotFound likewise."""
+        """``find`` it and forget it, but that its client ends it. Raises NotFound likewise."""
         session = self.find(session_id)
         del self._known[session_id]
+        if not isinstance(session, IngestSession):
+            self._over[session_id] = ENDED_BY_VIEWER
         return session
 
     def sweep(self) -> None:

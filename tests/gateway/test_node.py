@@ -8,9 +8,10 @@ import time
 import pytest
 
 from relay.config import Gateway, WebRtc
-from relay.errors import ConfigError, NotFound, PeerRefused, Unavailable
+from relay.errors import ConfigError, Gone, NotFound, PeerRefused, Unavailable
 from relay.gateway.node import GatewayNode
 from relay.gateway.sellers import Sellers
+from relay.gateway.sessions import ENDINGS_KEPT
 from relay.gateway.status import StreamState
 from relay.protocols.webrtc.client import WhepClient, WhipClient
 from relay.protocols.webrtc.offering import Offering
@@ -98,6 +99,24 @@ async def test_a_session_that_is_over_is_not_found() -> None:
         await whip.wait_closed()
         await whip.close()
         await eventually(lambda: desk.node.streams() == [])
+
+
+async def test_a_viewer_that_ended_by_its_own_word_is_gone_and_remembered() -> None:
+    async with gateway() as desk:
+        async with desk.watching():
+            [session_id] = desk.node._sessions
+        for _ in range(2):  # its DELETE has come
+            with pytest.raises(Gone, match="ended by the viewer") as caught:
+                await desk.node.viewer(session_id)
+            assert caught.value.code == "session_ended"
+        with pytest.raises(NotFound, match="ended by the viewer"):
+            desk.node.session(session_id)
+        kept = desk.node._sessions._over
+        for number in range(ENDINGS_KEPT):
+            kept[str(number)] = "another"
+        assert len(kept) == ENDINGS_KEPT
+        with pytest.raises(NotFound, match="no such session"):
+            await desk.node.viewer(session_id)
 
 
 async def test_a_session_that_its_peer_ended_is_not_found_and_let_go() -> None:
