@@ -115,12 +115,13 @@ class Sps:
 class _Bits:
     """Reads a raw byte sequence payload by the bit; ParseError behind its end."""
 
-    __slots__ = ("_left", "_value")
+    __slots__ = ("_left", "_octets", "_value")
 
     def __init__(self, escaped: bytes) -> None:
         # Emulation prevention (7.4.1): the 3 of every 00 00 03 is not part of the payload.
         payload = escaped.replace(b"\x00\x00\x03", b"\x00\x00")
         self._value = int.from_bytes(payload, "big")
+        self._octets = len(payload)
         self._left = 8 * len(payload)
 
     def take(self, count: int) -> int:
@@ -128,6 +129,11 @@ class _Bits:
             raise ParseError("a parameter set or slice header ends too early")
         self._left -= count
         return (self._value >> self._left) & ((1 << count) - 1)
+
+    @property
+    def octets(self) -> int:
+        """That were taken, the last one in part perhaps."""
+        return self._octets - self._left // 8
 
     def unsigned(self, limit: int = (1 << 32) - 2) -> int:
         """ue(v) of clause 9.1, at most ``limit``."""
@@ -221,9 +227,13 @@ class ParameterSets:
     begins at a later one needs them again.
     """
 
-    __slots__ = ("_pps", "_sps")
+    __slots__ = ("_active", "_head", "_pps", "_sps")
 
     def __init__(self) -> None:
+        # All up to and with the number of the picture parameter set in the first slice, of the
+        # last key frame that lacked nothing: most encoders write the same each time.
+        self._head: bytes | None = None
+        self._active: Sps | None = None
         self._sps: dict[int, tuple[bytes, Sps]] = {}
         self._pps: dict[int, tuple[bytes, int]] = {}
 
@@ -238,12 +248,15 @@ class ParameterSets:
         """
         if len(annexb) > 4 and annexb[4] & TYPE_MASK == SLICE and annexb.startswith(START_CODE):
             return annexb, None  # most pictures
+        if self._head is not None and annexb.startswith(self._head):
+            return annexb, self._active  # most key frames
         if _first_of(annexb, _SLICES_AND_SETS) not in (IDR, SPS, PPS):
             return annexb, None
         try:
             nals = split_annexb(annexb)
         except ParseError:
             return annexb, None
+        self._head = None
         present: set[tuple[int, int]] = set()
         slice_at: bytes | None = None
         sets = 0
@@ -295,4 +308,8 @@ class ParameterSets:
         if (PPS, pps_id) not in present:
             behind = max(i for i, nal in enumerate(nals) if nal[0] & TYPE_MASK == SPS) + 1
             return join_annexb([*nals[:behind], pps, *nals[behind:]]), sps
+        start = _SHORT_CODE + idr[:17]
+        if b"\x00\x00\x03" not in start:  # as raw bytes say it: no bit is moved
+            length = annexb.index(start) + len(_SHORT_CODE) + 1 + bits.octets
+            self._head, self._active = annexb[:length], sps
         return annexb, sps

@@ -332,3 +332,36 @@ class TestParameterSets:
             sets = ParameterSets()
             payload = join_annexb([SPS_180P, pps, idr_slice()])
             assert sets.apply(payload) == (payload, None)
+
+    @given(
+        st.lists(
+            st.lists(
+                st.sampled_from(
+                    [
+                        SPS_180P,
+                        sps_bits(),
+                        sps_bits(sps_id=1),
+                        PPS,
+                        b"\x68" + bytes((0b01001011, 0x80)),  # the PPS 1, of the SPS 1
+                        nal(1),
+                        nal(6),
+                        idr_slice(),
+                        idr_slice(size=3),
+                        idr_slice("010"),
+                        b"\x65\x00\x00\x03\x01",
+                    ]
+                ),
+                max_size=5,
+            ),
+            max_size=8,
+        )
+    )
+    def test_what_came_before_changes_nothing_but_what_is_known(
+        self, pictures: list[list[bytes]]
+    ) -> None:
+        sets, anew = ParameterSets(), ParameterSets()
+        for nals in pictures:
+            payload = join_annexb(nals)
+            anew._head = None
+            assert sets.apply(payload) == anew.apply(payload)
+            assert (sets._sps, sets._pps) == (anew._sps, anew._pps)
