@@ -147,24 +147,28 @@ class OrchestratorSession:
         await asyncio.gather(self._input.open(), self._control.open())
 
     def feed(self, unit: AccessUnit, now: float) -> None:
-        steps = self._segmenter.push(unit, now)
+        segmenter, is_video = self._segmenter, unit.is_video
+        steps = segmenter.push(unit, now)
         if not steps and self._why_dropped:
-            self._dropped += unit.is_video
+            self._dropped += is_video
         for step in steps:
-            match step:
-                case Cut():
-                    if not self._begin_segment():
-                        return
-                case bytes(data):
-                    writer = self._writer
-                    if writer is not None and not writer.write(data, int(unit.is_video)):
-                        self._dropped += unit.is_video
-                        if writer is self._writer:  # else it was told
-                            self._give_up_segment("its connection is gone")
-                        return
-                    if unit.is_video:
-                        self._note_input(now)
-        if self._segmenter.keyframe_due(now):
+            if isinstance(step, Cut):
+                if not self._begin_segment():
+                    return
+                continue
+            writer = self._writer
+            if writer is not None and not writer.write(step, is_video):
+                self._dropped += is_video
+                if writer is self._writer:  # else it was told
+                    self._give_up_segment("its connection is gone")
+                return
+            if is_video:
+                last = self._last_input
+                # A picture went out: before its first key frame a session owes nothing.
+                if last is None or now - last > INPUT_FLOWS:
+                    self._input_since = now
+                self._last_input = now
+        if now >= segmenter.asks_at and segmenter.keyframe_due(now):
             self._sink.keyframe_needed()
 
     def _begin_segment(self) -> bool:
@@ -177,12 +181,6 @@ class OrchestratorSession:
             return False
         self._tell_dropped()
         return True
-
-    def _note_input(self, now: float) -> None:
-        """A picture went out: before its first key frame a session owes nothing."""
-        if self._last_input is None or now - self._last_input > INPUT_FLOWS:
-            self._input_since = now
-        self._last_input = now
 
     def _segment_lost(self, writer: SegmentWriter) -> None:
         slow = writer.error is not None and writer.error.code == TOO_SLOW

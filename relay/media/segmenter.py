@@ -50,52 +50,51 @@ class Segmenter:
         first_sequence: int = 0,
     ) -> None:
         self._muxer = Muxer(audio=audio)
+        self._write = self._muxer.write
         self._audio = audio
         self._min_duration = min_duration
         self._keyframe_interval = keyframe_interval
         self._next_sequence = first_sequence
         self._cut: tuple[float, int] | None = None  # when, and at which pts
+        self._latest = 0.0  # when it ends at the latest
         self._size = 0
-        self._last_keyframe: float | None = None
-        self._asked: float | None = None
+        self.asks_at = 0.0
+        """``keyframe_due`` is false before."""
 
     def push(self, unit: AccessUnit, now: float) -> list[Cut | bytes]:
         """Take one access unit and give what is to be sent for it, at once: bytes are whole
         packets of the segment that the last Cut began."""
         if unit.keyframe:
-            self._last_keyframe = now
-        if not unit.is_video and not self._audio:
+            self.asks_at = max(self.asks_at, now + self._keyframe_interval)
+        elif not unit.is_video and not self._audio:
             return []
-        out: list[Cut | bytes] = []
-        head = b""
-        if self._cut_here(unit, now):
-            out.append(Cut(self._next_sequence))
+        if (
+            unit.keyframe or now >= self._latest or self._size >= MAX_SEGMENT_BYTES
+        ) and self._cut_here(unit, now):
+            cut = Cut(self._next_sequence)
             self._next_sequence += 1
             self._cut = (now, unit.pts)
-            self._size = 0
-            head = self._muxer.tables()
-        elif self._cut is None:
+            self._latest = now + MAX_SEGMENT_SECONDS
+            data = self._write(unit, self._muxer.tables())
+            self._size = len(data)
+            return [cut, data]
+        if self._cut is None:
             return []
-        data = self._muxer.write(unit, head)
+        data = self._write(unit)
         self._size += len(data)
-        out.append(data)
-        return out
+        return [data]
 
     def give_up(self, now: float) -> None:
         """What came last cannot be sent: nothing comes out before the next key frame, which
         cuts at once. Asking for it is the caller's."""
         self._cut = None
-        self._last_keyframe = None
-        self._asked = now
+        self.asks_at = now + ASK_AGAIN
 
     def keyframe_due(self, now: float) -> bool:
         """Whether to ask the sender for a key frame now; at most once a ASK_AGAIN."""
-        last = self._last_keyframe
-        if last is not None and now - last < self._keyframe_interval:
+        if now < self.asks_at:
             return False
-        if self._asked is not None and now - self._asked < ASK_AGAIN:
-            return False
-        self._asked = now
+        self.asks_at = now + ASK_AGAIN
         return True
 
     def _cut_here(self, unit: AccessUnit, now: float) -> bool:

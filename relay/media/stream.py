@@ -40,18 +40,6 @@ class Stream:
             self.sps = sps or self.sps
             if payload is not unit.payload:
                 unit = dataclasses.replace(unit, payload=payload)
-        self._keep(unit)
-
-    def group(self) -> list[AccessUnit]:
-        """The units since the last key frame, it first; empty when over the bounds."""
-        return list(self._group)
-
-    def close(self) -> None:
-        """The publisher is gone: nothing is kept any more."""
-        self._closed = True
-        self._group.clear()
-
-    def _keep(self, unit: AccessUnit) -> None:
         group = self._group
         if unit.keyframe:
             group.clear()
@@ -66,3 +54,12 @@ class Stream:
             or abs(unit.pts - group[0].pts) > MAX_GROUP_SECONDS * VIDEO_CLOCK
         ):
             group.clear()
+
+    def group(self) -> list[AccessUnit]:
+        """The units since the last key frame, it first; empty when over the bounds."""
+        return list(self._group)
+
+    def close(self) -> None:
+        """The publisher is gone: nothing is kept any more."""
+        self._closed = True
+        self._group.clear()

@@ -81,6 +81,7 @@ class SegmentWriter:
         self._timer: asyncio.TimerHandle | None = None
         self._on_change_of = on_change
         self._transport: asyncio.WriteTransport | None = None
+        self._open = True  # as the state says: asked with each picture
         self._queue: list[bytes] = []
         self._queued = 0
         self._loop = loop = asyncio.get_running_loop()
@@ -115,26 +116,28 @@ class SegmentWriter:
             False when it is not taken: the segment has ended or is lost. Too much waiting
             for a slow socket loses it: the rest is dropped and the server is told.
         """
-        if self.state is not Upload.OPEN:
-            return False
         transport = self._transport
-        if transport is not None and transport.is_closing():
+        if not self._open or (transport is not None and transport.is_closing()):
             return False
+        if not data:
+            return True  # a chunk of nothing would be the end
+        chunk = b"%x\r\n%b\r\n" % (len(data), data)
+        size = len(chunk)
         held = self._queued if transport is None else transport.get_write_buffer_size()
-        if held + len(data) > self._max_buffer:
+        if held + size > self._max_buffer:
             self._too_slow()
             return False
         if self._backlog is not None:
             now = self._loop.time()
             if now >= self._next_look and self._look(now):
                 return False
-            framed = len(data) + (len(data).bit_length() + 3) // 4 + 4
-            self._backlog.wrote(framed, count, now)
+            self._backlog.wrote(size, count, now)
         if transport is None:
-            self._queue.append(data)
-            self._queued += len(data)
+            self._queue.append(chunk)
+            self._queued += size
         else:
-            self._send(transport, data)
+            self.touched = True
+            transport.write(chunk)
         return True
 
     def end(self) -> None:
@@ -169,8 +172,9 @@ class SegmentWriter:
         self._transport = transport
         if not self._connected.done():
             self._connected.set_result(None)
-        for data in self._queue:
-            self._send(transport, data)
+        for chunk in self._queue:
+            self.touched = True
+            transport.write(chunk)
         self._queue.clear()
         self._queued = 0
 
@@ -190,11 +194,6 @@ class SegmentWriter:
     async def body_done(self) -> None:
         """Wait until the last byte has been written; for ever when the segment is lost."""
         await asyncio.shield(self._body_done)
-
-    def _send(self, transport: asyncio.WriteTransport, data: bytes) -> None:
-        if data:
-            self.touched = True
-            transport.write(b"%x\r\n%b\r\n" % (len(data), data))
 
     def _look(self, now: float) -> bool:
         """Whether a byte has waited too long, which loses the segment."""
@@ -220,6 +219,7 @@ class SegmentWriter:
         self.lose(PeerError(f"segment {self.sequence} is not taken fast enough", code=TOO_SLOW))
 
     def _on_change(self, _old: Upload, new: Upload) -> None:
+        self._open = False
         if new is Upload.ENDED:
             self._body_done.set_result(None)
         else:
