@@ -6,6 +6,7 @@ import asyncio
 import json
 import ssl as tls
 import sys
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +18,13 @@ import uvloop
 from relay.cli import address
 from relay.cli.lookout import Place, look, state_now
 from relay.cli.pace import endless, pace, read_ahead
+from relay.cli.persistence import TRIED_FOR, Persistence, is_final, passes
 from relay.cli.role import StopSignals
 from relay.config import WebRtc
 from relay.errors import PeerError
 from relay.media.unit import AccessUnit
 from relay.protocols.webrtc.client import WhipClient
+from relay.protocols.webrtc.peer import PeerState
 from relay.worker.file import FileSource
 
 NOT_OFFERED: Final = "not_offered"
@@ -106,54 +109,142 @@ class _Heard:
             )
 
 
+class _Outlet:
+    """The source's pictures, to whichever connection there is; what comes between is dropped.
+
+    Attributes:
+        frames: pictures that a connection took.
+    """
+
+    def __init__(self, client: WhipClient, source: FileSource) -> None:
+        self.frames = 0
+        self._source = source
+        self.take(client)
+
+    def take(self, client: WhipClient) -> None:
+        self.client = client
+        client.on_keyframe_request = self._source.request_keyframe
+
+    def send(self, unit: AccessUnit) -> None:
+        self.frames += unit.is_video and self.client.peer.state is PeerState.CONNECTED
+        self.client.send(unit)
+
+
 async def publish(request: Request, source: FileSource) -> int:
     """Returns the number of pictures sent; raises like ``run``."""
     signals = StopSignals()
     ssl = address.tls_of(insecure=request.insecure, cacert=request.cacert)
-    client = await _connect(request, source.has_audio, ssl)
+    outlet = _Outlet(await _connect(request, source.has_audio, ssl), source)
+    persistence = Persistence(time.monotonic())
     place = Place.of(request.to)
     if not request.as_json:
         how = "as it is" if source.copies_video else "transcoded"
         _say(f"publishing {request.file} ({how}) to {request.to}")
         if place is not None:
             _say(f"watch it at {place.watch}")
-    client.on_keyframe_request = source.request_keyframe
-    frames = 0
-
-    def send(unit: AccessUnit) -> None:
-        nonlocal frames
-        frames += unit.is_video
-        client.send(unit)
-
     heard = _Heard(quiet=request.as_json)
-    sending = asyncio.create_task(pace(_units(request, source), send))
+    sending = asyncio.create_task(pace(_units(request, source), outlet.send))
     asked = asyncio.create_task(signals.asked.wait())
+    over = {sending, asked}
+    try:
+        while why := await _serve(request, outlet.client, over, heard, ssl):
+            await outlet.client.close()
+            again = _come_back(request, source, why, over, persistence, ssl)
+            if (client := await again) is None:
+                break
+            outlet.take(client)
+        if sending.done():
+            sending.result()
+            if why:
+                raise PeerError(f"{request.file} ended without a connection: {why}")
+        if place is not None and not why:
+            heard(await state_now(place, token=request.token, ssl=ssl))
+    finally:
+        await _cancelled(over)
+        await outlet.client.close()
+    heard.check(outlet.frames)
+    return outlet.frames
+
+
+async def _serve(
+    request: Request,
+    client: WhipClient,
+    over: set[asyncio.Task[Any]],
+    heard: _Heard,
+    ssl: tls.SSLContext | bool,
+) -> str:
+    """One connection, until it is lost: why; "" when one of ``over`` is done before.
+
+    Raises:
+        PeerError: the gateway ended the stream, or nobody serves it.
+    """
+    place = Place.of(request.to)
     ended = asyncio.create_task(client.wait_closed())
-    looking: set[asyncio.Task[None]] = set()
+    mine: set[asyncio.Task[Any]] = {ended}
     if place is not None:
         looked = look(place, heard, heard.tell_unoffered, token=request.token, ssl=ssl)
-        looking.add(asyncio.create_task(looked))
-    tasks = {sending, asked, ended, *looking}
-    enders = {sending, asked, ended, *(() if request.wait else (heard.unoffered,))}
+        mine.add(asyncio.create_task(looked))
+    enders = {*over, ended, *(() if request.wait else (heard.unoffered,))}
     try:
         await asyncio.wait(enders, return_when=asyncio.FIRST_COMPLETED)
         if heard.unoffered in enders and heard.unoffered.done():
             why = heard.unoffered.result()
             raise PeerError(f"{why} (--wait goes on all the same)", code=NOT_OFFERED)
-        if sending.done():
-            sending.result()
-        elif ended.done() and not asked.done():
-            why = await client.last_word() or ended.result()
-            raise PeerError(f"the gateway ended the stream: {why}", code="ended")
-        if place is not None:
-            heard(await state_now(place, token=request.token, ssl=ssl))
+        if any(task.done() for task in over):
+            return ""
+        word = await client.last_word()
+        if is_final(word):
+            raise PeerError(f"the gateway ended the stream: {word}", code="ended")
+        return word or ended.result()
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-        await client.close()
-    heard.check(frames)
-    return frames
+        await _cancelled(mine)
+
+
+async def _come_back(
+    request: Request,
+    source: FileSource,
+    why: str,
+    over: set[asyncio.Task[Any]],
+    persistence: Persistence,
+    ssl: tls.SSLContext | bool,
+) -> WhipClient | None:
+    """Connect again, as often as it takes; None when one of ``over`` is done before.
+
+    Raises:
+        PeerError: it is refused for good, or was tried for long.
+    """
+    why = f"the connection is lost: {why}"
+    while (delay := persistence.wait(time.monotonic())) is not None:
+        if not request.as_json:
+            _say(f"{why}; trying again in {delay:g} s")
+        await asyncio.wait(over, timeout=delay, return_when=asyncio.FIRST_COMPLETED)
+        if any(task.done() for task in over):
+            return None
+        trying = asyncio.create_task(_connect(request, source.has_audio, ssl))
+        try:
+            await asyncio.wait({*over, trying}, return_when=asyncio.FIRST_COMPLETED)
+            if not trying.done():
+                return None
+            client = trying.result()
+        except PeerError as error:
+            if not passes(error):
+                raise
+            why = str(error)
+        else:
+            persistence.connected(time.monotonic())
+            if not request.as_json:
+                _say("connected again")
+            return client
+        finally:
+            if not trying.done():
+                await _cancelled({trying})
+    raise PeerError(f"{why}; tried again for {TRIED_FOR:.0f} s", code="ended")
+
+
+async def _cancelled(tasks: set[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
 
 
 async def _connect(request: Request, audio: bool, ssl: tls.SSLContext | bool) -> WhipClient:

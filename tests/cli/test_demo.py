@@ -15,7 +15,7 @@ import cv2
 import pytest
 
 from relay.cli import address, clip, demo, publish
-from relay.errors import ConfigError, PeerError
+from relay.errors import ConfigError
 from relay.media.unit import AccessUnit
 from relay.protocols.webrtc.client import WhepClient
 from relay.worker.file import FileSource, write_file
@@ -114,7 +114,7 @@ async def test_an_end_by_the_gateway_is_an_error_and_its_certificate_can_be_trus
         assert "error: the gateway ended the stream: " in errors_left.decode()
 
 
-async def test_a_gateway_that_is_lost_is_noticed(
+async def test_a_gateway_that_is_lost_is_noticed_and_come_back_to(
     tmp_path: Path,
     clip_file: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -131,9 +131,17 @@ async def test_a_gateway_that_is_lost_is_noticed(
         await asyncio.sleep(0.05)
         said += capsys.readouterr().err
     gateway.send(signal.SIGKILL)
-    async with asyncio.timeout(20):
-        with pytest.raises(PeerError, match="the gateway ended the stream: no sign of life"):
-            await publishing
+    port = int(gateway.url.rpartition(":")[2])
+    await gateway.stop()
+    gateway = await Program.start("gateway", tmp_path, {**free, "gateway.port": port})
+    async with asyncio.timeout(30):
+        while "connected again" not in said:
+            assert not publishing.done()
+            await asyncio.sleep(0.05)
+            said += capsys.readouterr().err
+    assert "the connection is lost: no sign of life; trying again in 0.5 s" in said
+    publishing.cancel()
+    await asyncio.wait({publishing})
     await gateway.stop()
 
 

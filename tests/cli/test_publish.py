@@ -10,7 +10,7 @@ import pytest
 
 from relay.api.app import build_app
 from relay.api.server import Server
-from relay.cli import clip, lookout, publish
+from relay.cli import clip, lookout, persistence, publish
 from relay.config import Gateway
 from relay.errors import ConfigError, PeerError
 from relay.gateway.node import GatewayNode
@@ -99,6 +99,41 @@ async def test_who_asks_to_wait_goes_on_while_nobody_offers_it(
         )
         with pytest.raises(PeerError, match="sent 60 frames, but nobody served"):
             await asyncio.wait_for(publish.publish(request, FileSource(clip_file)), 20)
+
+
+async def test_it_goes_on_for_a_while_without_its_gateway_and_says_each_step(
+    node: tuple[GatewayNode, str],
+    clip_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(persistence, "TRIED_FOR", 0.5)
+    monkeypatch.setattr(persistence, "WAITS", (0.1, 0.2))
+    node_, url = node
+    request = publish.Request(clip_file, f"{url}/whip/cam", None, loop=True)
+    publishing = asyncio.create_task(publish.publish(request, FileSource(clip_file)))
+    await eventually(lambda: any(s.input is not None and s.input.bytes for s in node_.streams()))
+    await node_.stop()  # it answers by HTTP, and takes nobody
+    with pytest.raises(PeerError, match="going away; tried again for ") as told:
+        await asyncio.wait_for(publishing, 20)
+    assert told.value.code == "ended"
+    said = capsys.readouterr().err
+    assert "the connection is lost: " in said
+    assert said.count("trying again in 0.1 s\n") == 1
+    assert said.count("trying again in 0.2 s\n") >= 2
+
+
+async def test_a_file_that_ends_without_its_gateway_is_an_error(
+    node: tuple[GatewayNode, str], clip_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(persistence, "WAITS", (9.0,))
+    node_, url = node
+    request = publish.Request(clip_file, f"{url}/whip/cam", None, loop=False, as_json=True)
+    publishing = asyncio.create_task(publish.publish(request, FileSource(clip_file)))
+    await eventually(lambda: any(s.input is not None and s.input.bytes for s in node_.streams()))
+    await node_.stop()
+    with pytest.raises(PeerError, match=r"clip\.mp4 ended without a connection: "):
+        await asyncio.wait_for(publishing, 20)
 
 
 @pytest.mark.parametrize("to", ["127.0.0.1:9935/whip/a", "rtmp://a/live", "/whip/a", ""])
