@@ -16,7 +16,7 @@ import ssl as tls
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 import uvloop
@@ -33,6 +33,8 @@ AT_ONCE: Final = 16
 """Viewers that join at the same time: these are measured, not the wait for one another."""
 LEAVING: Final = 10.0
 """Seconds in which all have left."""
+ASKING: Final = 5.0
+"""Seconds to learn from the gateway why viewers were ended."""
 CONSENT: Final = 30.0
 """A viewer of a crowd may wait long for its turn here: that ends none."""
 
@@ -116,6 +118,13 @@ class Viewer:
             still=still,
         )
 
+    async def ask_why(self) -> str:
+        """Why it was ended, in the gateway's words where it has some; "" where it was not."""
+        client = self._client
+        if client is None or client.peer.state is not PeerState.CLOSED:
+            return self._refusal
+        return await client.last_word() or client.peer.close_reason
+
     async def leave(self) -> None:
         if self._client is not None:
             await self._client.close()
@@ -148,7 +157,8 @@ async def watch(
         began, before, used = time.monotonic(), _look(viewers), _cpu()
         await asyncio.wait({ending}, timeout=request.seconds)
         after, span = _look(viewers), time.monotonic() - began
-        return summed(before, after, span, cpu=(_cpu() - used) / max(span, 0.001))
+        cpu = (_cpu() - used) / max(span, 0.001)
+        return summed(before, await _with_reasons(viewers, after), span, cpu=cpu)
     finally:
         for task in (ending, showing, joining):
             task.cancel()
@@ -167,6 +177,23 @@ async def _join(request: Request, viewers: list[Viewer], ssl: tls.SSLContext | b
     async with asyncio.TaskGroup() as group:
         for viewer in viewers:
             group.create_task(one(viewer))
+
+
+async def _with_reasons(viewers: list[Viewer], seen: list[Seen]) -> list[Seen]:
+    """Who was ended sees that itself, and asks the gateway why; not all at once, nor for long."""
+    places = asyncio.Semaphore(AT_ONCE)
+
+    async def one(viewer: Viewer, what: Seen) -> Seen:
+        if not what.why:
+            return what
+        async with places:
+            return replace(what, why=await viewer.ask_why() or what.why)
+
+    try:
+        async with asyncio.timeout(ASKING):
+            return await asyncio.gather(*map(one, viewers, seen))
+    except TimeoutError:
+        return seen
 
 
 def _look(viewers: list[Viewer]) -> list[Seen]:

@@ -13,10 +13,15 @@ from urllib.parse import quote, unquote, urlsplit
 import aiohttp
 import orjson
 
+from relay.errors import ConfigError
+
 INTERVAL: Final = 1.0
 TIMEOUT: Final = 3.0
 MAX_ANSWER: Final = 1 << 20
 OURS: Final = re.compile(r"(.*)/(?:wh[ie]p/([^/]+)|live/video-to-video/([^/]+)/whip)")
+KINDS: Final = re.compile(
+    r"(.*?)/(?:(watch|whip|whep)/([^/]+)|live/video-to-video/([^/]+?)(?:-out)?/(whip|whep))/?"
+)
 NOT_OURS: Final = 3
 """Answers in a row that are none of ours, after which nobody is asked again."""
 UNOFFERED: Final = 4
@@ -53,6 +58,22 @@ class Place:
     @property
     def models(self) -> str:
         return f"{self.base}/v1/models"
+
+
+def check_kind(url: str, kind: str) -> None:
+    """
+    Args:
+        kind: ``whip`` or ``whep``.
+
+    Raises:
+        ConfigError: it is an address of ours for something else; with the one that is wanted.
+    """
+    parts = urlsplit(url)
+    path = KINDS.fullmatch(parts.path)
+    if path is None or kind in (path[2], path[5]) or parts.path.endswith(f"/{kind}"):
+        return
+    wanted = f"{parts.scheme}://{parts.netloc}{path[1]}/{kind}/{path[3] or path[4]}"
+    raise ConfigError(f"{url} is no {kind.upper()} address; of the same stream it is {wanted}")
 
 
 async def look(

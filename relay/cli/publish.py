@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 import uvloop
 
 from relay.cli import address
-from relay.cli.lookout import Place, look, state_now
+from relay.cli.lookout import Place, check_kind, look, state_now
 from relay.cli.pace import endless, pace, read_ahead
 from relay.cli.persistence import TRIED_FOR, Persistence, is_final, passes
 from relay.cli.role import StopSignals
@@ -63,10 +63,11 @@ def run(request: Request) -> int:
     """Publish until the file or a signal ends it.
 
     Raises:
-        RelayError: no such file; the gateway refused or ended it, in its words; or nobody
-            served it.
+        RelayError: no such file, or no WHIP address; the gateway refused or ended it, in its
+            words; or nobody served it.
     """
     address.check(request.to)
+    check_kind(request.to, "whip")
     source = FileSource(request.file)
     sent = uvloop.run(publish(request, source))
     told = {"file": str(request.file), "frames": sent, "url": request.to}

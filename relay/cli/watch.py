@@ -14,8 +14,8 @@ import uvloop
 from rich.console import Console
 
 from relay.cli import address, crowd, descriptors
-from relay.cli.crowd import LEAVING, Request
-from relay.cli.lookout import Place, state_now
+from relay.cli.crowd import ASKING, LEAVING, Request
+from relay.cli.lookout import Place, check_kind, look, state_now
 from relay.cli.role import StopSignals
 from relay.cli.watched import Glance, Told, in_figures, merged, table
 from relay.errors import PeerError
@@ -34,10 +34,11 @@ def run(request: Request) -> int:
     """Watch, and tell what was seen; 0 where every viewer was served to the end.
 
     Raises:
-        ConfigError: no http(s) address, or no certificates.
+        ConfigError: no http(s) address, one for something else, or no certificates.
         PeerError: nobody could join, with the reason.
     """
     address.check(request.url)
+    check_kind(request.url, "whep")
     request.tls()
     descriptors.allow_all()
     told = uvloop.run(_watch(request))
@@ -54,18 +55,40 @@ async def _watch(request: Request) -> Told:
     asked = StopSignals().asked
     shares = parts(request.viewers, os.cpu_count() or 1)
     lines = _Lines(request)
-    if len(shares) == 1:
-        told = await crowd.watch(
-            request, request.tls(), asked=asked, begin=_at_once, progress=lines.take
-        )
-    else:
-        told = await _together(request, shares, asked, lines)
+    saying = asyncio.create_task(_say_states(request))
+    try:
+        if len(shares) == 1:
+            told = await crowd.watch(
+                request, request.tls(), asked=asked, begin=_at_once, progress=lines.take
+            )
+        else:
+            told = await _together(request, shares, asked, lines)
+    finally:
+        saying.cancel()
+        await asyncio.wait({saying})
     if not told.joined and not asked.is_set():
         raise PeerError(f"nobody could join: {told.reasons.most_common(1)[0][0]}")
     place = Place.of(request.url)
     if told.without_picture and place is not None:
         told = told.with_state(await state_now(place, token=request.token, ssl=request.tls()))
     return told
+
+
+async def _say_states(request: Request) -> None:
+    """What the gateway says of the stream, at once and when it changes: that nobody publishes
+    it, where its name is mistyped. Of one that is live and stays so, nothing."""
+    place = Place.of(request.url)
+    if place is None or request.as_json:
+        return
+    said = False
+
+    def say(words: str) -> None:
+        nonlocal said
+        if said or not words.startswith("live"):
+            said = True
+            print(f"{place.name} is {words}", file=sys.stderr, flush=True)
+
+    await look(place, say, token=request.token, ssl=request.tls())
 
 
 def parts(viewers: int, cores: int) -> list[int]:
@@ -179,7 +202,7 @@ async def _together(
         if asked.is_set():
             for part in found:
                 part.say("stop")
-        async with asyncio.timeout(request.seconds + LEAVING):
+        async with asyncio.timeout(request.seconds + ASKING + LEAVING):
             await watching
         return merged([part.told for part in found if part.told is not None])
     finally:

@@ -140,3 +140,13 @@ async def test_a_file_that_ends_without_its_gateway_is_an_error(
 def test_an_address_of_another_kind_is_refused(to: str) -> None:
     with pytest.raises(ConfigError, match="is no http:// or https:// address"):
         publish.run(publish.Request(Path("a.mp4"), to, None, loop=False))
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["/whep/a", "/watch/a", "/live/video-to-video/a-out/whep"],
+    ids=["whep", "page", "live"],
+)
+def test_an_address_to_watch_at_is_told_with_the_one_to_publish_to(place: str) -> None:
+    with pytest.raises(ConfigError, match=r"of the same stream it is https://b:9/whip/a$"):
+        publish.run(publish.Request(Path("a.mp4"), f"https://b:9{place}", None, loop=False))

@@ -14,12 +14,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from relay.cli import watch
+from relay.cli import crowd, watch
 from relay.cli.crowd import Viewer
+from relay.cli.lookout import check_kind
 from relay.cli.watch import Request, parts
 from relay.cli.watched import STILL, Glance, Seen, Told, glance, in_figures, merged, summed, table
-from relay.errors import PeerError
+from relay.errors import ConfigError, PeerError
 from relay.media.unit import AccessUnit, Codec
+from tests.gateway.desk import gateway
 from tests.live import publishing
 from tests.network import ROOT, Network, ran
 
@@ -50,13 +52,50 @@ async def test_a_crowd_is_counted_from_one_command(
             assert (shared.joined, len(shared.first), len(shared.cpu)) == (3, 3, 2)
             assert shared.why == ""
             assert shared.rate > 3
-        code, out, errors = await ran("watch", network.whep("typo"), "--seconds", "1")
+        code, out, errors = await ran("watch", network.whep("typo"), "--seconds", "3")
         assert code == 1
         assert "1 of 1 connected" in out
         assert "error: 1 saw no picture; the stream is waiting" in errors
+        told_at = errors.index("typo is waiting: nobody publishes it")
+        assert told_at < errors.index("\n3 s: ")  # at once, not in the end
         code, out, errors = await ran("watch", f"{network.url}/nothing", "-n", "2", "--json")
         assert (code, out) == (1, "")
         assert "error: nobody could join: 404" in errors
+
+
+async def test_why_viewers_were_ended_is_told_in_the_gateways_words() -> None:
+    async with gateway() as desk, desk.filming():
+        asked, joined = asyncio.Event(), asyncio.Event()
+
+        async def begin() -> None:
+            joined.set()
+
+        url = f"{desk.server.url}/whep/{NAME}"
+        request = Request(url, viewers=3, seconds=20, as_json=True)
+        watching = asyncio.create_task(
+            crowd.watch(request, True, asked=asked, begin=begin, progress=lambda _: None)
+        )
+        await asyncio.wait_for(joined.wait(), 20)
+        await desk.node.stop_stream(NAME)
+        await asyncio.sleep(0.2)
+        asked.set()
+        told = await asyncio.wait_for(watching, 20)
+        assert told.reasons == {"the stream was stopped": 3}
+
+
+@pytest.mark.parametrize("place", ["/watch/cam", "/whip/cam", "/live/video-to-video/cam/whip"])
+def test_an_address_for_something_else_is_told_with_the_one_that_is_wanted(place: str) -> None:
+    with pytest.raises(ConfigError) as told:
+        watch.run(Request(f"http://127.0.0.1:9{place}"))
+    assert str(told.value) == (
+        f"http://127.0.0.1:9{place} is no WHEP address; "
+        "of the same stream it is http://127.0.0.1:9/whep/cam"
+    )
+
+
+@pytest.mark.parametrize("place", ["/whep/a", "/cam/whep", "/x/whip/whep", "/"])
+def test_other_addresses_are_asked(place: str) -> None:
+    check_kind(f"http://127.0.0.1:9{place}", "whep")
 
 
 async def test_a_process_of_a_crowd_that_dies_is_no_result(

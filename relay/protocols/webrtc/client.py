@@ -95,7 +95,7 @@ async def _connected(link: _Link, session: Session, changed: asyncio.Event) -> N
     except TimeoutError as error:
         raise PeerTimeout("ICE and DTLS did not come up in time") from error
     if peer.state is PeerState.CLOSED:
-        raise PeerError(f"not connected: {peer.close_reason}")
+        raise PeerError(f"not connected: {await link.resource.last_word() or peer.close_reason}")
 
 
 class _Sending(Session):
@@ -323,6 +323,10 @@ class WhepClient:
     async def wait_closed(self) -> str:
         """Wait until the session is over, by either side; returns why."""
         return await self._session.wait_closed()
+
+    async def last_word(self) -> str | None:
+        """As ``WhipClient.last_word``."""
+        return await self._link.resource.last_word()
 
     async def close(self) -> None:
         """DELETE the session and free everything."""
