@@ -6,6 +6,10 @@ what exists once a stream belongs in its status and in the log.
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -15,6 +19,9 @@ from prometheus_client import (
     PlatformCollector,
     ProcessCollector,
 )
+from prometheus_client.metrics_core import HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 registry = CollectorRegistry()
 
@@ -28,14 +35,43 @@ _DELAY = (
 )  # fmt: skip
 _SETUP = (0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
+
+class Tally(Collector):
+    """A histogram of what comes with each picture: many values are counted at once, where
+    ``Histogram`` takes five calls and two locks for each. For the loop's thread alone.
+
+    Args:
+        bounds: upper ones of its buckets, rising.
+    """
+
+    def __init__(self, name: str, words: str, bounds: Sequence[float]) -> None:
+        self._name = name
+        self._words = words
+        self._bounds = bounds
+        self._names = [*map(floatToGoString, bounds), "+Inf"]
+        self._counts = [0] * len(self._names)
+        self._sum = 0.0
+
+    def add(self, values: Iterable[float]) -> None:
+        counts, bounds = self._counts, self._bounds
+        for value in values:
+            counts[bisect_left(bounds, value)] += 1
+            self._sum += value
+
+    def collect(self) -> Iterable[Metric]:
+        so_far = map(float, accumulate(self._counts))
+        buckets = list(zip(self._names, so_far, strict=True))
+        yield HistogramMetricFamily(self._name, self._words, buckets, sum_value=self._sum)
+
+
 # ------------------------------------------------------------------ streams of a gateway
 
-STREAM_DELAY = Histogram(
+STREAM_DELAY = Tally(
     "relay_stream_delay_seconds",
     "Output minus input arrival of the same timestamp, at the gateway.",
-    registry=registry,
-    buckets=_DELAY,
+    _DELAY,
 )
+registry.register(STREAM_DELAY)
 STREAM_STARTS = Counter(
     "relay_stream_starts_total", "Streams that a publisher started.", registry=registry
 )

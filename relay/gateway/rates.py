@@ -79,21 +79,19 @@ class Delays:
         self._untold: list[float] = []
 
     def add(self, seconds: float) -> None:
-        self._samples.append(seconds)
-        self._untold.append(seconds)
-        if len(self._untold) >= TOGETHER:
+        untold = self._untold
+        untold.append(seconds)
+        if len(untold) >= TOGETHER:
             self.tell()
 
     def tell(self) -> None:
         """Bring the histogram of the process up to date: to be called at the end."""
-        for seconds in self._untold:
-            metrics.STREAM_DELAY.observe(seconds)
+        self._samples.extend(self._untold)
+        metrics.STREAM_DELAY.add(self._untold)
         self._untold.clear()
 
-    def clear(self) -> None:
-        self._samples.clear()
-
     def summary(self) -> Delay | None:
+        self.tell()
         if not self._samples:
             return None
         ordered = sorted(self._samples)
