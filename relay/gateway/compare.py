@@ -93,13 +93,6 @@ class Flow:
     strange: int = 0  # pictures with the time of none that was sent
     strays: int = 0  # pictures with times that could not be shown at all
 
-    def add(self, unit: AccessUnit, repeats: Repeats) -> None:
-        if unit.is_video:
-            self.pictures += 1
-            self.repeats += repeats.add(unit)
-        else:
-            self.sounds += 1
-
 
 @dataclass(slots=True)
 class Second:
@@ -141,7 +134,12 @@ class Comparison:
         if self._began is not None:
             if unit.arrival >= self._turns_at:
                 self._turn(unit.arrival)
-            self._now.sent.add(unit, self._sent_repeats)
+            flow = self._now.sent
+            if unit.is_video:
+                flow.pictures += 1
+                flow.repeats += self._sent_repeats.add(unit)
+            else:
+                flow.sounds += 1
 
     def back(self, unit: AccessUnit) -> None:
         """A unit of output, with the timestamp that the worker gave it."""
@@ -154,22 +152,26 @@ class Comparison:
             return
         if unit.arrival >= self._turns_at:
             self._turn(unit.arrival)
-        self._now.back.add(unit, self._back_repeats)
-        if unit.is_video:
-            strange = self._own_clock or not self._was_sent(unit.pts)
-            self._now.back.strange += strange
-            if not strange:
-                self._note_lag((self._newest - unit.pts) / VIDEO_CLOCK, unit.arrival)
+        flow = self._now.back
+        if not unit.is_video:
+            flow.sounds += 1
+            return
+        flow.pictures += 1
+        flow.repeats += self._back_repeats.add(unit)
+        pts, known = unit.pts, self._known
+        place = pts // CLOSE
+        if self._own_clock or not (place in known or place - 1 in known or place + 1 in known):
+            flow.strange += 1
+        elif self._newest - pts > LATE * VIDEO_CLOCK:
+            self._note_lag((self._newest - pts) / VIDEO_CLOCK, unit.arrival)
+        else:
+            self.late_since = None
 
     def stray(self, now: float) -> None:
         """A picture came whose time is so far off that it was not shown."""
         if self._began is not None:
             self._turn(now)
             self._now.back.strays += 1
-
-    def _was_sent(self, pts: int) -> bool:
-        place, known = pts // CLOSE, self._known
-        return place in known or place - 1 in known or place + 1 in known
 
     def warnings(self, now: float) -> tuple[Caution, ...]:
         if self._began is None:
@@ -183,9 +185,7 @@ class Comparison:
         return tuple(warning for warning, holds in rules if holds(past))
 
     def _note_lag(self, lag: float, now: float) -> None:
-        if lag <= LATE:
-            self.late_since = None
-        elif self.late_since is None or lag < self._nearest - CATCHING_UP:
+        if self.late_since is None or lag < self._nearest - CATCHING_UP:
             self.late_since, self._nearest = now, lag
 
     def _turn(self, now: float) -> None:

@@ -341,6 +341,8 @@ class Live:
 
     def output(self, unit: AccessUnit) -> bool:
         sent = self._rendition.output(unit)
+        if sent and unit.is_video and self._had_output and self._trial.settled:
+            return True  # most pictures
         if sent and unit.is_video:
             self._trial.picture(unit.arrival)
         if sent and unit.is_video and not self._had_output:

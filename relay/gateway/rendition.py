@@ -35,6 +35,7 @@ AHEAD: Final = VIDEO_CLOCK // 2
 input of ours; to wait for it would hide all that the next orchestrator sends."""
 FRAME: Final = VIDEO_CLOCK // 30
 WRAP: Final = 1 << 33
+_H264: Final = Codec.H264
 
 
 def lift(pts: int, near: int) -> int:
@@ -136,21 +137,21 @@ class Rendition:
         """
         if self._closed:
             return False
-        pts = lift(unit.pts + self._offset, self._newest_input)
+        newest = self._newest_input
+        pts = unit.pts + self._offset
+        if abs(pts - newest) > FOREIGN:
+            pts = lift(pts, newest)
         if unit.is_video and not self._placed:
             pts = self._place(pts)
-        if abs(pts - self._newest_input) > FOREIGN:
+        if abs(pts - newest) > FOREIGN:
             # Sent on, one picture of a time far ahead would be the last that viewers get.
             self.compare.stray(unit.arrival)
             return False
-        placed = unit.at(pts)
-        self.compare.back(
-            placed if not self._offset else unit.at(lift(unit.pts, self._newest_input))
-        )
-        unit = placed
+        placed = unit if pts == unit.pts else unit.at(pts)
+        self.compare.back(placed if not self._offset else unit.at(lift(unit.pts, newest)))
         if not unit.is_video:
-            return self._output_audio(unit)
-        if not self._send_video(unit):
+            return self._output_audio(placed)
+        if not self._send_video(placed):
             return False
         arrived = self._arrivals.get(pts)
         if arrived is not None:
@@ -204,7 +205,7 @@ class Rendition:
         self._meter.add(len(payload), unit.arrival)
         self._egress.frame(
             self._name,
-            Codec.H264,
+            _H264,
             self._packetizer.cut(payload),
             unit.pts,
             keyframe=unit.keyframe,

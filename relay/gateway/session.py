@@ -289,25 +289,22 @@ class OrchestratorSession:
 
     async def _read_output(self) -> None:
         demuxer = Demuxer()
+        output = self._sink.output
         left = 0
 
         def take(data: bytes) -> None:
             now = time.monotonic()
-            self._deliver(demuxer.feed(data, now), now)
+            for unit in demuxer.feed(data, now) if data else demuxer.flush(now):
+                if output(unit) and unit.is_video:
+                    self._last_output = now
 
         async for segment in self._output:
             await segment.pour(take)
-            now = time.monotonic()
-            self._deliver(demuxer.flush(now), now)
+            take(b"")  # its end
             self.segments += 1
             if self._output.left > left:
                 left = self._output.left
                 self._sink.output_left()
-
-    def _deliver(self, units: list[AccessUnit], now: float) -> None:
-        for unit in units:
-            if self._sink.output(unit) and unit.is_video:
-                self._last_output = now
 
     async def _read_events(self) -> None:
         async for segment in self._events:

@@ -41,6 +41,7 @@ class Trial:
     Attributes:
         now: what a worker is to run with.
         cautions: that a change was taken back, until another one is made.
+        settled: another picture changes nothing.
     """
 
     def __init__(self, params: dict[str, Any]) -> None:
@@ -50,12 +51,14 @@ class Trial:
         self._first: float | None = None
         """When the first picture came since the session that runs was given them."""
         self._deaths = 0
+        self.settled = False
 
     def change(self, params: dict[str, Any], update: bytes) -> None:
         self.now = Given(params, update)
         self.cautions = ()
         self._deaths = 0
         self._first = None
+        self.settled = False
 
     def picture(self, now: float) -> None:
         """A picture came that viewers could be sent."""
@@ -65,7 +68,7 @@ class Trial:
         if self._good is None and self.now.update is None:
             self._good = self.now
         if now - self._first > SETTLED:
-            self._good, self._deaths = self.now, 0
+            self._good, self._deaths, self.settled = self.now, 0, True
 
     def died(self) -> bool:
         """A session with them ended, or the job was refused for them.
@@ -74,6 +77,7 @@ class Trial:
             Whether the change is taken back with that.
         """
         self._first = None
+        self.settled = False
         if self._good is None or self.now == self._good:
             return False
         self._deaths += 1

@@ -45,6 +45,7 @@ _CLOCK_MASK: Final = (1 << _CLOCK_BITS) - 1
 _PCR_LEAD: Final = 9000
 """The PCR is 100 ms before the PTS, as stock nodes have it."""
 
+_H264: Final = Codec.H264
 _AUD_NAL: Final = b"\x00\x00\x00\x01\x09\xf0"
 
 
@@ -206,7 +207,7 @@ class Demuxer:
                 continue
             elif (
                 self._pictures is not None
-                and stream.codec is Codec.H264
+                and stream.codec is _H264
                 and data[at + 1] & 0x40
                 and not stream.open
                 and (end := self._picture(stream, data, at, units, arrival)) > at

@@ -201,9 +201,10 @@ class Rendition:
 
     def tick(self, now: float, wall: float) -> None:
         """Sender reports; and sound for whom no picture comes."""
-        line = self.clock.at(wall)
-        if line is not None:
-            self._report(line, now, ntp_time(wall))
+        if self._reported and self._reported[0].viewer.report_at <= now:
+            line = self.clock.at(wall)
+            if line is not None:
+                self._report(line, now, ntp_time(wall))
         if self._paused:
             self._try_again(now)
         for session in self._waiting:
