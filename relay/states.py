@@ -23,9 +23,10 @@ class StateMachine(Generic[S]):
         table: for each state, the states that may follow it.
         on_change: called with the old and the new state, after the move; let go of with a
             state that nothing may follow, so that its owner is no cycle of references.
+        level: of the lines in the log.
     """
 
-    __slots__ = ("_log", "_name", "_on_change", "_state", "_table")
+    __slots__ = ("_level", "_log", "_name", "_on_change", "_state", "_table")
 
     def __init__(
         self,
@@ -35,22 +36,24 @@ class StateMachine(Generic[S]):
         *,
         log: logging.Logger,
         on_change: Callable[[S, S], None] | None = None,
+        level: int = logging.INFO,
     ) -> None:
         self._name = name
         self._state = initial
         self._table = table
         self._log = log
         self._on_change = on_change
+        self._level = level
 
     @property
     def state(self) -> S:
         return self._state
 
-    def to(self, new: S, reason: str = "", *, level: int = logging.INFO) -> bool:
+    def to(self, new: S, reason: str = "", *, level: int | None = None) -> bool:
         """Move to ``new``; a move to the state already held does nothing.
 
         Args:
-            level: of its line in the log.
+            level: of its line in the log, where it is another than all others'.
 
         Returns:
             Whether the state changed.
@@ -65,7 +68,7 @@ class StateMachine(Generic[S]):
             raise IllegalTransition(f"{self._name}: {old.name} -> {new.name}")
         self._state = new
         why = f" ({reason})" if reason else ""
-        self._log.log(level, "%s: %s -> %s%s", self._name, old.name, new.name, why)
+        self._log.log(level or self._level, "%s: %s -> %s%s", self._name, old.name, new.name, why)
         on_change = self._on_change
         if not self._table[new]:
             self._on_change = None

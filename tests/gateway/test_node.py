@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 
 import pytest
@@ -14,6 +15,7 @@ from relay.gateway.sellers import Sellers
 from relay.gateway.sessions import ENDINGS_KEPT
 from relay.gateway.status import StreamState
 from relay.protocols.webrtc.client import WhepClient, WhipClient
+from relay.protocols.webrtc.egress import EgressSession
 from relay.protocols.webrtc.offering import Offering
 from tests.gateway.desk import NAME, Desk, gateway
 from tests.gateway.seller import MODEL, Seller
@@ -117,6 +119,24 @@ async def test_a_viewer_that_ended_by_its_own_word_is_gone_and_remembered() -> N
         assert len(kept) == ENDINGS_KEPT
         with pytest.raises(NotFound, match="no such session"):
             await desk.node.viewer(session_id)
+
+
+async def test_a_viewer_has_a_line_of_the_log_when_it_comes_and_one_when_it_goes(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with Seller().running() as seller, gateway(seller) as desk, desk.filming():
+        await desk.live_at(seller)
+        caplog.clear()
+        async with desk.watching() as viewer:
+            await viewer.sees(10)
+            *_, (session, _) = desk.node._sessions._known.values()
+            assert isinstance(session, EgressSession)
+        names = (f"viewer {session.id[:6]}", f"peer {session.peer.id}")
+        lines = [line for line in caplog.messages if line.startswith(names)]
+        assert len(lines) == 2, lines
+        assert "CONNECTING -> " in lines[0]
+        assert lines[1].endswith("-> GONE (the client ended it)")
 
 
 async def test_a_session_that_its_peer_ended_is_not_found_and_let_go() -> None:

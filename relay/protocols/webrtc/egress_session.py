@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -80,6 +81,7 @@ class EgressSession(Session):
         self.viewer = Viewer(self.id[:6], video, audio, Link(log))
         self._audience = audience
         self._attended = 0.0
+        peer.log_level = logging.DEBUG  # the viewer tells when it comes and goes
         peer.on_rtcp = self._on_rtcp
         peer.unread = self.viewer.link.leaves
         peer.on_route = self._route

@@ -74,6 +74,7 @@ class Peer:
         heard: the path of the last datagram.
         hearing: what native code hears of it, where it does.
         close_reason: why it is CLOSED.
+        log_level: of the lines that tell its states.
     """
 
     def __init__(self, peers: Peers, ice: IceSession, name: str) -> None:
@@ -83,6 +84,7 @@ class Peer:
         self.video: TrackParameters | None = None
         self.audio: TrackParameters | None = None
         self.close_reason = ""
+        self.log_level = logging.INFO
         self.on_rtp: Callable[[bytes, float], None] = ignore
         self.on_rtcp: Callable[[bytes, float], None] = ignore
         self.unread: Callable[[bytes, float], bool] = _always_read
@@ -195,7 +197,7 @@ class Peer:
         self._shaking.close()
         self.ice.close()
         self._peers.forget(self)
-        self._machine.to(PeerState.CLOSED, reason)
+        self._machine.to(PeerState.CLOSED, reason, level=self.log_level)
         self.on_rtp = self.on_rtcp = self.on_state = self.on_ready = self.on_route = ignore
         self.unread = _always_read
         self._unprotect_rtcp = _unchanged
@@ -335,7 +337,7 @@ class Peer:
         self.rtcp_trailer = keys.rtcp_trailer
         self.on_route()
         self.ice.establish(time.monotonic())
-        self._machine.to(PeerState.CONNECTED)
+        self._machine.to(PeerState.CONNECTED, level=self.log_level)
         while self._early and self._unprotect is not None:
             self._media(*self._early.popleft())
 

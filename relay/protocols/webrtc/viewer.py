@@ -122,7 +122,10 @@ class Viewer:
         self._tokens = _RESEND_BURST
         self._filled_at = 0.0
         self._reported: list[tuple[int, float]] = []
-        self._machine = StateMachine(f"viewer {name}", ViewerState.CONNECTING, _TABLE, log=_log)
+        # In the log it comes and goes; a crowd's other changes would fill it.
+        self._machine = StateMachine(
+            f"viewer {name}", ViewerState.CONNECTING, _TABLE, log=_log, level=logging.DEBUG
+        )
 
     @property
     def state(self) -> ViewerState:
@@ -138,7 +141,7 @@ class Viewer:
         """
         self.connected_at = self.report_at = now
         if self.video is None:
-            self._machine.to(ViewerState.LIVE, "audio only")
+            self._machine.to(ViewerState.LIVE, "audio only", level=logging.INFO)
             self.audio_open = True
             return
         if group:
@@ -149,11 +152,11 @@ class Viewer:
                 for index, frame in enumerate(group)
             )
             self._backlog_octets = sum(frame.octets for frame in group)
-            self._machine.to(ViewerState.CATCHING_UP, f"{count} pictures")
+            self._machine.to(ViewerState.CATCHING_UP, f"{count} pictures", level=logging.INFO)
             self.audio_open = True
             self._pump(CATCH_UP_FIRST)
         else:
-            self._machine.to(ViewerState.WAITING)
+            self._machine.to(ViewerState.WAITING, level=logging.INFO)
             self.audio_open = not has_video
 
     def frame(self, frame: Frame, *, keyframe: bool) -> bool:
@@ -205,7 +208,7 @@ class Viewer:
     def gone(self, reason: str) -> None:
         self._backlog.clear()
         self.audio_open = False
-        self._machine.to(ViewerState.GONE, reason)
+        self._machine.to(ViewerState.GONE, reason, level=logging.INFO)
 
     # -- when its link is too small
 
