@@ -14,6 +14,7 @@ from relay.cli.ready import ready_block, ready_values
 from relay.cli.supervisor import Supervisor
 from relay.cli.wiring import Address
 from relay.config import Settings
+from relay.protocols.webrtc.addresses import told_addresses
 
 
 def run(settings: Settings, *, as_json: bool) -> int:
@@ -24,6 +25,8 @@ def run(settings: Settings, *, as_json: bool) -> int:
         ChildFailed: a role that could not start.
     """
     refuse_open_door(settings.gateway)
+    # Before anything is started, which then would have to be ended for it.
+    told_addresses(settings.gateway.webrtc.public_addresses, settings.gateway.webrtc.host)
     logs.configure(settings.log, "up")
 
     def on_ready(addresses: Mapping[str, Address]) -> None:

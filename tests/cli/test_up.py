@@ -11,6 +11,9 @@ import aiohttp
 import psutil
 import pytest
 
+from relay.cli import up
+from relay.config import Settings
+from relay.errors import ConfigError
 from tests.network import Network, Program, eventually
 
 
@@ -50,6 +53,20 @@ async def test_a_port_in_use_is_named(tmp_path: Path) -> None:
         port = network.up.ready["orchestrator"]["port"]
         with pytest.raises(AssertionError, match=f"orchestrator could not start.*{port}"):
             await Network.start(tmp_path, orchestrator__port=port)
+
+
+def test_a_wrong_public_address_is_told_before_anything_is_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def start(*_: object, **__: object) -> None:
+        raise AssertionError("a role is started")
+
+    monkeypatch.setattr(up, "Supervisor", start)
+    pair = "192.0.2.77=203.0.113.5"
+    webrtc = {"host": "0.0.0.0", "public_addresses": [pair]}
+    settings = Settings.model_validate({"gateway": {"open": True, "webrtc": webrtc}})
+    with pytest.raises(ConfigError, match=r"192\.0\.2\.77 is no address of this machine"):
+        up.run(settings, as_json=True)
 
 
 @pytest.mark.parametrize("role", ["worker", "orchestrator", "gateway"])

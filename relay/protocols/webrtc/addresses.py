@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NoReturn
 
 from relay.errors import ConfigError
@@ -89,6 +89,26 @@ def _heard(own: str, bound: str) -> None:
             probe.bind((own, 0))
         except OSError:
             _wrong(f"{own} is no address of this machine")
+
+
+def named(candidates: Iterable[Candidate]) -> str:
+    """``203.0.113.5:7280, [2001:db8::1]:7280``, those of TCP with that word."""
+    shown = []
+    for each in candidates:
+        host = f"[{each.host}]" if ":" in each.host else each.host
+        shown.append(f"{host}:{each.port}{' (TCP)' if each.tcptype else ''}")
+    return ", ".join(shown) or "no address"
+
+
+def not_in_time(ours: Iterable[Candidate], *, heard: bool) -> str:
+    """Why a peer is not connected that we answered.
+
+    Args:
+        ours: what it was told.
+        heard: whether a check of its came.
+    """
+    how = "its handshake did not end" if heard else f"nothing of it came to {named(ours)}"
+    return f"not connected in time: {how}"
 
 
 def candidates_of(hosts: list[str], port: int, tcp_port: int | None = None) -> list[Candidate]:

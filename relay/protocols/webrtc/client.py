@@ -79,11 +79,13 @@ async def _begin(
     return link, answer, offering
 
 
-async def _connected(link: _Link, session: Session, changed: asyncio.Event) -> None:
+async def _connected(
+    link: _Link, session: Session, changed: asyncio.Event, offering: Offering
+) -> None:
     """Wait for CONNECTED.
 
     Raises:
-        PeerTimeout: not in time.
+        PeerTimeout: not in time; with the addresses that were tried.
         PeerError: ended by the other side.
     """
     peer = session.peer
@@ -93,7 +95,7 @@ async def _connected(link: _Link, session: Session, changed: asyncio.Event) -> N
                 changed.clear()
                 await changed.wait()
     except TimeoutError as error:
-        raise PeerTimeout("ICE and DTLS did not come up in time") from error
+        raise PeerTimeout(f"not connected in time: {offering.how_far}") from error
     if peer.state is PeerState.CLOSED:
         raise PeerError(f"not connected: {await link.resource.last_word() or peer.close_reason}")
 
@@ -154,7 +156,7 @@ class WhipClient:
             session = _Sending(link.peer)
             offering.accept(answer)
             client = cls(link, session)
-            await _connected(link, session, session.changed)
+            await _connected(link, session, session.changed, offering)
         except BaseException:
             await link.close()
             raise
@@ -308,7 +310,7 @@ class WhepClient:
         try:
             offering.accept(answer)
             session = _Receiving(link.peer, on_unit, on_rtp)
-            await _connected(link, session, session.changed)
+            await _connected(link, session, session.changed, offering)
         except BaseException:
             await link.close()
             raise

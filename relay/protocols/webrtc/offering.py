@@ -6,6 +6,7 @@ import time
 
 from relay.errors import PeerError, RelayError
 from relay.protocols.webrtc import description, negotiation, sdp
+from relay.protocols.webrtc.addresses import named
 from relay.protocols.webrtc.ice import IceSession
 from relay.protocols.webrtc.peers import Peers
 from relay.protocols.webrtc.rtp import fresh_ssrcs
@@ -25,6 +26,7 @@ class Offering:
     def __init__(self, peers: Peers, *, send: bool, audio: bool = True) -> None:
         self._peers = peers
         self._send = send
+        self._told: list[sdp.Candidate] = []
         self._lines = negotiation.offered_tracks(fresh_ssrcs(), audio=audio)
         self.peer = peers.new_peer(
             IceSession(
@@ -52,6 +54,13 @@ class Offering:
         peer.answer = answer
         peer.ice.set_remote(agreed.remote_ufrag, agreed.remote_pwd)
         found = {candidate: None for section in parsed.sections for candidate in section.candidates}
-        best = sorted(found, key=lambda candidate: -candidate.priority)
+        self._told = best = sorted(found, key=lambda candidate: -candidate.priority)
         addresses = (self._peers.udp.address_of(c.host, c.port) for c in best)
         peer.ice.check_addresses([a for a in addresses if a is not None], time.monotonic())
+
+    @property
+    def how_far(self) -> str:
+        """What came of the addresses that the answer told."""
+        if self.peer.ice.selected is None:
+            return f"nothing answered at {named(self._told)}"
+        return f"{named(self._told)} answered, and the handshake did not end"

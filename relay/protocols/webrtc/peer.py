@@ -15,6 +15,7 @@ from math import ceil, inf
 from typing import TYPE_CHECKING, Final
 
 from relay.media.unit import Codec
+from relay.protocols.webrtc.addresses import not_in_time
 from relay.protocols.webrtc.budget import Budget
 from relay.protocols.webrtc.dtls import Dtls, NativeKeys, SrtpError
 from relay.protocols.webrtc.ice import IceSession
@@ -376,7 +377,7 @@ class Peer:
         """Do what is due; when to be woken next, None when it has ended."""
         connecting = self._machine.state is PeerState.NEW
         if connecting and now >= self._deadline:
-            self.end("not connected in time")
+            self.end(not_in_time(self.candidates, heard=self.ice.selected is not None))
             return None
         dtls = self._dtls
         if dtls is not None and not dtls.ready:

@@ -9,6 +9,8 @@ from relay.errors import ConfigError
 from relay.protocols.webrtc.addresses import (
     candidates_of,
     local_hosts,
+    named,
+    not_in_time,
     public_of,
     told_addresses,
 )
@@ -21,6 +23,13 @@ def test_candidates_are_ordered_and_ipv4_comes_first() -> None:
     assert [c.host for c in made] == ["198.51.100.1", "10.0.0.1", "2001:db8::1"]
     assert made[0].priority == 2130706431
     assert made == sorted(made, key=lambda c: -c.priority)
+
+
+def test_addresses_are_named_for_people() -> None:
+    made = candidates_of(["198.51.100.1", "2001:db8::1"], 7, 8)
+    assert named(made[1:3]) == "[2001:db8::1]:7, 198.51.100.1:8 (TCP)"
+    assert not_in_time(made[:1], heard=False).endswith("nothing of it came to 198.51.100.1:7")
+    assert not_in_time([], heard=False).endswith("nothing of it came to no address")
 
 
 def test_a_wildcard_is_told_as_an_address_that_can_be_reached() -> None:

@@ -166,7 +166,7 @@ async def test_a_handshake_that_is_spun_out_ends_in_time() -> None:
                 sock.sendto(check(peer), (server.udp.host, server.udp.port))
                 sock.sendto(hello, (server.udp.host, server.udp.port))
                 await asyncio.sleep(0.02)
-    assert peer.close_reason == "not connected in time"
+    assert peer.close_reason == "not connected in time: its handshake did not end"
     assert server.udp.idle
     assert len(server) == len(server.half_open) == 0
     await server.close()
