@@ -67,6 +67,8 @@ def main(chosen: list[str]) -> int:
     for answer in answers:
         word = "pass" if answer.get("pass") else "FAIL"
         print(f"{word}  {answer['bench']:<14} {answer.get('ratio')} of {answer.get('against')}")
+        for name in answer.get("missed", ()):
+            print(f"      missed: {name}")
     return 0 if all(answer.get("pass") for answer in answers) else 1
 
 

@@ -302,7 +302,7 @@ def _report(ours: Found, theirs: Found) -> int:
     compared = [name for name in theirs.values if name not in ("missed", "checked_ms")]
     return report(
         "connect",
-        passed=not failed,
+        bars={f"{name}: {bar:g}": name not in failed for name, bar in BARS.items()},
         ratio=ours.median("first_ms") / theirs.median("first_ms"),
         against="plain aiortc, POST to first packet",
         samples=[value / theirs.median("first_ms") for value in ours.values["first_ms"]],

@@ -135,7 +135,7 @@ def main(count: int) -> int:
     worst = max(statistics.median(rounds) for rounds in took.values())
     return report(
         "discovery",
-        passed=worst <= bar,
+        bars={f"a round in {1e3 * bar:.0f} ms": worst <= bar},
         ratio=worst / bar,
         against="the slowest orchestrator's delay and 150 ms",
         samples=[seconds / bar for rounds in took.values() for seconds in rounds],

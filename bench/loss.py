@@ -214,7 +214,11 @@ def main(arguments: list[str]) -> int:
     ratios = [ours.freeze / theirs.freeze for ours, theirs in pairs]
     return report(
         "loss",
-        passed=shown >= SHOWN_AT_3 and freeze <= FREEZE_AT_5 and back <= BACK,
+        bars={
+            f"at 3 % loss: {SHOWN_AT_3:.1%} shown": shown >= SHOWN_AT_3,
+            f"at 5 % loss: no freeze of {FREEZE_AT_5:g} s": freeze <= FREEZE_AT_5,
+            f"after the squeeze: back in {BACK:g} s": back <= BACK,
+        },
         ratio=median(ratios),
         against="aiortc's receive path: the longest freeze at 5 % loss",
         samples=ratios,

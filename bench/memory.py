@@ -236,7 +236,10 @@ async def measure(rounds: int, *, full: bool) -> int:
     }
     return report(
         "memory",
-        passed=viewer <= A_VIEWER and stream <= A_STREAM,
+        bars={
+            f"a viewer: {A_VIEWER:g} MB": viewer <= A_VIEWER,
+            f"a stream: {A_STREAM:g} MB": stream <= A_STREAM,
+        },
         ratio=viewer / statistics.median(found.aiortc_viewer),
         against="a viewer of plain aiortc",
         samples=found.a_viewer,

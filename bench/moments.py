@@ -254,7 +254,7 @@ def _report(values: Mapping[str, Sequence[float]]) -> int:
     }
     return report(
         "moments",
-        passed=all(medians[name] <= BARS[name] for name in BARS),
+        bars={f"{name}: {bar:g}": medians[name] <= bar for name, bar in BARS.items()},
         ratio=medians[nearest] / bar,
         against=f"the product's bar that is nearest: {nearest} {bar:.0f}",
         samples=[value / bar for value in values[nearest]],

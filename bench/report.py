@@ -4,30 +4,35 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
 def report(
     bench: str,
     *,
-    passed: bool,
+    bars: Mapping[str, bool],
     ratio: float,
     against: str,
     samples: Sequence[float],
     **more: Any,
 ) -> int:
-    """Print the JSON line; the exit status of the bench is returned.
+    """Print the bars that were missed, and the JSON line; the bench's exit status is returned.
 
     Args:
+        bars: what the bench holds, and whether it did; it passes where all did.
         ratio: what was measured over what it is held against; smaller is better.
         against: the name of the thing in the same run that it is held against.
         samples: the single ratios or figures that the median and spread are of.
     """
     ordered = sorted(samples)
+    missed = [name for name, held in bars.items() if not held]
+    for name in missed:
+        print(f"missed: {name}", flush=True)
     line = {
         "bench": bench,
-        "pass": passed,
+        "pass": not missed,
+        "missed": missed,
         "ratio": round(ratio, 4),
         "against": against,
         "n": len(ordered),
@@ -36,7 +41,7 @@ def report(
         **more,
     }
     print(json.dumps(line), flush=True)
-    return 0 if passed else 1
+    return 1 if missed else 0
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -273,7 +273,10 @@ def judge(
     ratio = statistics.median(ratios)
     return report(
         "scale",
-        passed=ratio >= BAR and delivered >= DELIVERED,
+        bars={
+            f"two processes over one: {BAR:g}": ratio >= BAR,
+            f"{DELIVERED:.1%} delivered": delivered >= DELIVERED,
+        },
         ratio=ratio,  # here more is better: the bar is the least of it
         against=f"one process with the same {viewers} viewers, packets a second",
         samples=ratios,

@@ -119,15 +119,15 @@ def main() -> int:
         found = uvloop.run(_soak(arguments.minutes, arguments.model, Path(folder) / "up.log"))
     growth = found.pop("growth")
     worst = max(growth.values(), default=0.0)
-    passed = (
-        worst < MAX_GROWTH
-        and found["longest_gap_s"] < MAX_GAP
-        and found["pictures"] >= ENOUGH * found["sent"]
-        and not found["left_over"]
-    )
+    bars = {
+        "growth a minute": worst < MAX_GROWTH,
+        f"no gap of {MAX_GAP:g} s": found["longest_gap_s"] < MAX_GAP,
+        f"{ENOUGH:g} of the pictures": found["pictures"] >= ENOUGH * found["sent"],
+        "nothing left over": not found["left_over"],
+    }
     return report(
         "soak_steady",
-        passed=passed,
+        bars=bars,
         ratio=worst / MAX_GROWTH,
         against="1 MiB a minute of each process",
         samples=list(growth.values()) or [0.0],

@@ -278,10 +278,15 @@ async def measure(rounds: int) -> int:
     shown = [seen.losing / seen.before for seen in found]
     ratios = [seen.after / seen.before for seen in found]
     whole = statistics.median(shown) >= SHOWN
-    passed = whole and max(back) <= BACK and min(sound) >= SOUND and min(ratios) >= FULL
+    bars = {
+        f"pictures in the loss: {SHOWN:g} of before": whole,
+        f"back in {BACK:g} s": max(back) <= BACK,
+        f"sound throughout: {SOUND:g}": min(sound) >= SOUND,
+        f"full rate afterwards: {FULL:g}": min(ratios) >= FULL,
+    }
     return report(
         "squeeze",
-        passed=passed,
+        bars=bars,
         ratio=statistics.median(ratios),
         against="the same viewer's pictures a second on the good link",
         samples=ratios,

@@ -188,7 +188,11 @@ async def compare(base: str, streams: int) -> int:
     print(f"streams a core: {1 / cost:.0f}, {share:.2f} of the echo's")
     return report(
         "trickle",
-        passed=share >= LEAST and late <= LATEST and len(delays["trickle"]) == len(delays["echo"]),
+        bars={
+            f"streams a core: {LEAST:g} of the echo's": share >= LEAST,
+            f"the hop's p95: {LATEST:g} of the echo's": late <= LATEST,
+            "every piece came": len(delays["trickle"]) == len(delays["echo"]),
+        },
         ratio=share,
         against="streams a core of a bare aiohttp echo of the same bytes",
         samples=shares,
