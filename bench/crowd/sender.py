@@ -229,10 +229,9 @@ def _note(log: NativeSendLog, sent: list[tuple[float, int]]) -> None:
     native.octets += sum(length + OVERHEAD for _, length in sent[:-LAST])
     native.next += len(sent[:-LAST])
     for at, length in sent[-LAST:]:
-        place = native.next % REMEMBERED
-        native.next += 1
         native.octets += length + OVERHEAD
-        native.times[place], native.totals[place] = at, native.octets
+        native.sent[native.next % REMEMBERED] = (at, native.octets)
+        native.next += 1
 
 
 def _cpu() -> float:

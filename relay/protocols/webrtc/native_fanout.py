@@ -142,7 +142,7 @@ class NativeSendLog(SendLog):
         super().__init__(identifier)
         self.native = sender.ffi.new("struct fan_log *")
         self._cast = sender.ffi.cast
-        assert len(self.native.times) == REMEMBERED
+        assert len(self.native.sent) == REMEMBERED
 
     @property
     def pointer(self) -> int:
@@ -158,8 +158,7 @@ class NativeSendLog(SendLog):
         number = int(native.next)
         native.next = number + 1
         native.octets += payload + OVERHEAD
-        native.times[number % REMEMBERED] = self._clock()
-        native.totals[number % REMEMBERED] = native.octets
+        native.sent[number % REMEMBERED] = (self._clock(), native.octets)
         return number & 0xFFFF
 
     def find(self, number: int) -> tuple[float, int] | None:
@@ -168,8 +167,8 @@ class NativeSendLog(SendLog):
         back = (count - 1 - number) & 0xFFFF
         if back >= min(count, REMEMBERED):
             return None
-        place = (count - 1 - back) % REMEMBERED
-        return native.times[place], native.totals[place]
+        sent = native.sent[(count - 1 - back) % REMEMBERED]
+        return sent.at, sent.octets
 
 
 class NativeTrack(OutgoingTrack):

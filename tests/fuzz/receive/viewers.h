@@ -312,7 +312,7 @@ static void begin_viewers(struct rx *rx)
     fars[0] = fars[1] = NULL;
     sent.next = 500;
     for (unsigned at = 0; at < FAN_REMEMBERED; at++)
-        sent.times[at] = 0.001 * at;
+        sent.sent[at].at = 0.001 * at;
     for (unsigned at = 0; at < 2; at++)
         admit(rx, at);
 }

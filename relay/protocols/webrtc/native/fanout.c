@@ -42,6 +42,7 @@
 #define REPORT 28              /* bytes of a sender report without blocks */
 #define TOGETHER 4             /* tracks that share a datagram of reports */
 #define LINE 64                /* bytes of a cache line */
+#define FETCHED 3              /* lines of a log that a frame writes to, mostly */
 #define TRAILER 160            /* what libsrtp may want behind a packet: SRTP_MAX_TRAILER_LEN */
 
 struct message {
@@ -219,8 +220,7 @@ static void flush(struct fan_out *out, struct fan_counts *counts)
     out->used = 0;
 }
 
-_Static_assert(sizeof((struct fan_log *)0)->times / sizeof(double) == FAN_REMEMBERED &&
-                   sizeof((struct fan_log *)0)->totals / sizeof(uint64_t) == FAN_REMEMBERED,
+_Static_assert(sizeof((struct fan_log *)0)->sent == FAN_REMEMBERED * sizeof(struct fan_sent),
                "the log is as long as it says");
 
 static double monotonic(void)
@@ -237,8 +237,7 @@ static uint16_t take_number(struct fan_log *log, size_t length, double now)
     uint64_t number = log->next++;
 
     log->octets += length + FAN_OVERHEAD;
-    log->times[number % FAN_REMEMBERED] = now;
-    log->totals[number % FAN_REMEMBERED] = log->octets;
+    log->sent[number % FAN_REMEMBERED] = (struct fan_sent){now, log->octets};
     return (uint16_t)number;
 }
 
@@ -333,14 +332,22 @@ static int send_track(struct fan_out *out, struct fan_track *track, const struct
 }
 
 /* Tracks lie all over the memory, and between two frames others use the caches: what the next
- * ones need is fetched while this one is at work. */
+ * ones need is fetched while this one is at work, of each what leads to the rest one step before. */
 static void fetch_ahead(struct fan_track *const *tracks, size_t count, size_t index)
 {
-    if (index + 2 < count)
+    const struct fan_log *log;
+
+    if (index + 3 < count)
         for (size_t at = 0; at < sizeof **tracks; at += LINE)
-            __builtin_prefetch((const char *)tracks[index + 2] + at, 1);
-    if (index + 1 < count)
-        __builtin_prefetch(tracks[index + 1]->srtp);
+            __builtin_prefetch((const char *)tracks[index + 3] + at, 1);
+    if (index + 2 < count) {
+        __builtin_prefetch(tracks[index + 2]->srtp);
+        __builtin_prefetch(tracks[index + 2]->log, 1);
+    }
+    if (index + 1 < count && (log = tracks[index + 1]->log) != NULL)
+        for (size_t at = 0; at < FETCHED; at++)
+            __builtin_prefetch(&log->sent[(log->next + at * LINE / sizeof *log->sent) %
+                                          FAN_REMEMBERED], 1);
 }
 
 size_t fan_send(struct fan_out *out, struct fan_track *const *tracks, size_t count,

@@ -12,12 +12,16 @@
 /* -- begin */
 typedef int (*fan_protect)(void *context, void *packet, int *length);
 
+struct fan_sent {
+    double at;                  /* CLOCK_MONOTONIC, seconds */
+    uint64_t octets;            /* so far, with that packet */
+};
+
 /* Transport-wide numbers of a connection, and when each packet left. */
 struct fan_log {
     uint64_t next;              /* packets so far; the number is the low 16 bits */
     uint64_t octets;            /* so far */
-    double times[1024];         /* CLOCK_MONOTONIC, seconds; of number % FAN_REMEMBERED */
-    uint64_t totals[1024];      /* ``octets`` with that packet */
+    struct fan_sent sent[1024]; /* of number % FAN_REMEMBERED */
 };
 
 struct fan_track {

@@ -66,7 +66,7 @@ static int says_well(struct rx_viewer *viewer, const uint8_t *data, int length, 
     if (back >= FAN_REMEMBERED || back >= log->next)
         return 0;
     return told.received >= CALM_SHARE * told.told &&
-           queue_of(viewer, told.arrived - log->times[(log->next - 1 - back) % FAN_REMEMBERED],
+           queue_of(viewer, told.arrived - log->sent[(log->next - 1 - back) % FAN_REMEMBERED].at,
                     now) < CALM_QUEUE;
 }
 
