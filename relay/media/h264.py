@@ -115,29 +115,29 @@ class Sps:
 class _Bits:
     """Reads a raw byte sequence payload by the bit; ParseError behind its end."""
 
-    __slots__ = ("_left", "_octets", "_value")
+    __slots__ = ("_octets", "_value", "left")
 
     def __init__(self, escaped: bytes) -> None:
         # Emulation prevention (7.4.1): the 3 of every 00 00 03 is not part of the payload.
         payload = escaped.replace(b"\x00\x00\x03", b"\x00\x00")
         self._value = int.from_bytes(payload, "big")
         self._octets = len(payload)
-        self._left = 8 * len(payload)
+        self.left = 8 * len(payload)
 
     def take(self, count: int) -> int:
-        if count > self._left:
+        if count > self.left:
             raise ParseError("a parameter set or slice header ends too early")
-        self._left -= count
-        return (self._value >> self._left) & ((1 << count) - 1)
+        self.left -= count
+        return (self._value >> self.left) & ((1 << count) - 1)
 
     @property
     def octets(self) -> int:
         """That were taken, the last one in part perhaps."""
-        return self._octets - self._left // 8
+        return self._octets - self.left // 8
 
     def unsigned(self, limit: int = (1 << 32) - 2) -> int:
         """ue(v) of clause 9.1, at most ``limit``."""
-        zeros = self._left - (self._value & ((1 << self._left) - 1)).bit_length()
+        zeros = self.left - (self._value & ((1 << self.left) - 1)).bit_length()
         if zeros > 31:
             raise ParseError("an Exp-Golomb code of more than 32 bits")
         self.take(zeros)
@@ -227,12 +227,14 @@ class ParameterSets:
     begins at a later one needs them again.
     """
 
-    __slots__ = ("_active", "_head", "_pps", "_sps")
+    __slots__ = ("_active", "_ends", "_head", "_pps", "_sps")
 
     def __init__(self) -> None:
-        # All up to and with the number of the picture parameter set in the first slice, of the
-        # last key frame that lacked nothing: most encoders write the same each time.
+        # What the last key frame that lacked nothing began with, to the number of the picture
+        # parameter set in its first slice: most encoders write the same each time. The number
+        # may end within an octet, of which some bits count.
         self._head: bytes | None = None
+        self._ends = (0, 0)
         self._active: Sps | None = None
         self._sps: dict[int, tuple[bytes, Sps]] = {}
         self._pps: dict[int, tuple[bytes, int]] = {}
@@ -249,7 +251,9 @@ class ParameterSets:
         if len(annexb) > 4 and annexb[4] & TYPE_MASK == SLICE and annexb.startswith(START_CODE):
             return annexb, None  # most pictures
         if self._head is not None and annexb.startswith(self._head):
-            return annexb, self._active  # most key frames
+            mask, value = self._ends
+            if len(annexb) > len(self._head) and annexb[len(self._head)] & mask == value:
+                return annexb, self._active  # most key frames
         if _first_of(annexb, _SLICES_AND_SETS) not in (IDR, SPS, PPS):
             return annexb, None
         try:
@@ -310,6 +314,8 @@ class ParameterSets:
             return join_annexb([*nals[:behind], pps, *nals[behind:]]), sps
         start = _SHORT_CODE + idr[:17]
         if b"\x00\x00\x03" not in start:  # as raw bytes say it: no bit is moved
-            length = annexb.index(start) + len(_SHORT_CODE) + 1 + bits.octets
-            self._head, self._active = annexb[:length], sps
+            last = annexb.index(start) + len(_SHORT_CODE) + bits.octets
+            mask = 0xFF << bits.left % 8 & 0xFF
+            self._ends = mask, annexb[last] & mask
+            self._head, self._active = annexb[:last], sps
         return annexb, sps

@@ -348,6 +348,9 @@ class TestParameterSets:
                         idr_slice(),
                         idr_slice(size=3),
                         idr_slice("010"),
+                        idr_slice("1" + "0" * 7),
+                        idr_slice("1" + "0" * 6 + "1"),
+                        idr_slice("011"),
                         b"\x65\x00\x00\x03\x01",
                     ]
                 ),
