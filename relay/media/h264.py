@@ -30,6 +30,10 @@ MAX_SETS: Final = 8
 MAX_MACROBLOCKS: Final = 1024
 """Macroblocks a side, so 16384 pixels (level 6.2 ends at 1055 in one direction)."""
 
+PLAIN: Final = tuple(START_CODE + bytes((importance | SLICE,)) for importance in range(0, 256, 32))
+"""What a picture without parameter sets begins with, one for each value of the bits in front of
+the type: nothing to read there, and nothing to remember."""
+
 _SHORT_CODE: Final = b"\x00\x00\x01"
 _split: Final = re.compile(_SHORT_CODE).split
 """As ``bytes.split``, in half the time."""
@@ -248,7 +252,7 @@ class ParameterSets:
             The access unit (the same object when nothing is missing), and the active
             SPS when it is a key frame whose parameter sets are known, else None.
         """
-        if len(annexb) > 4 and annexb[4] & TYPE_MASK == SLICE and annexb.startswith(START_CODE):
+        if annexb.startswith(PLAIN):
             return annexb, None  # most pictures
         if self._head is not None and annexb.startswith(self._head):
             mask, value = self._ends

@@ -58,9 +58,13 @@ class Muxer:
     Args:
         video: the program has H.264.
         audio: the program has Opus.
+
+    Attributes:
+        write_picture: what ``write`` does with a picture, in one call less: of its payload, its
+            pts, and whether it is a key frame. None where it takes Python to do it.
     """
 
-    __slots__ = ("_counters", "_headers", "_pcr", "_pcr_pid", "_pictures", "_sections")
+    __slots__ = ("_counters", "_headers", "_pcr", "_pcr_pid", "_sections", "write_picture")
 
     def __init__(self, *, video: bool = True, audio: bool) -> None:
         self._pcr_pid = VIDEO_PID if video else AUDIO_PID
@@ -71,7 +75,8 @@ class Muxer:
         self._counters = dict.fromkeys((PAT_PID, PMT_PID, VIDEO_PID, AUDIO_PID), 0)
         self._headers = {pid: continuation_headers(pid) for pid in (VIDEO_PID, AUDIO_PID)}
         self._pcr = 0
-        self._pictures = PictureWriter.of(VIDEO_PID) if video else None
+        native = PictureWriter.of(VIDEO_PID) if video else None
+        self.write_picture = None if native is None else native.write
 
     def tables(self) -> bytes:
         """A PAT and a PMT, one packet each: the head of every segment."""
@@ -91,8 +96,8 @@ class Muxer:
             head: packets to stand in front of it.
         """
         if unit.is_video:
-            if self._pictures is not None:
-                data = self._pictures.write(unit.payload, unit.pts, random_access=unit.keyframe)
+            if self.write_picture is not None:
+                data = self.write_picture(unit.payload, unit.pts, unit.keyframe)
                 return head + data if head else data
             pid, stream_id, begin = VIDEO_PID, 0xE0, _AUD_NAL
         else:
@@ -286,7 +291,9 @@ class Demuxer:
         if not found:
             return at
         state = self._pictures.state
-        stream.took(state.counter, data[at : at + PACKET])
+        # The PES went by whole: its last packet's counter, and its first packet.
+        stream.counter, stream.first = state.counter, data[at : at + PACKET]
+        stream.ended_by_padding = False
         pts = self._clock.unwrap(state.pts)
         units.append(AccessUnit(stream.codec, found, pts, arrival, state.keyframe != 0))
         end: int = at + state.taken

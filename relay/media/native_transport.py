@@ -51,7 +51,7 @@ class PictureWriter:
         library = _library()
         return cls(library, pid) if library is not None else None
 
-    def write(self, picture: bytes, pts: int, *, random_access: bool) -> bytes:
+    def write(self, picture: bytes, pts: int, random_access: bool) -> bytes:
         """Its PES in whole packets.
 
         Raises:

@@ -148,13 +148,6 @@ class Elementary:
         self.append(payload[header:])
         return True
 
-    def took(self, counter: int, first: bytes) -> None:
-        """A PES went by whole that was put together elsewhere: its last packet's counter, and
-        its first packet."""
-        self.counter = counter
-        self.first = first
-        self.ended_by_padding = False
-
     def take(self, data: bytes, at: int, last: int, limit: int) -> int:
         """Take the run of plain packets at ``at``: those that go on, full of payload.
 

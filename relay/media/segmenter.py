@@ -50,7 +50,7 @@ class Segmenter:
         first_sequence: int = 0,
     ) -> None:
         self._muxer = Muxer(audio=audio)
-        self._write = self._muxer.write
+        self._write_picture = self._muxer.write_picture
         self._audio = audio
         self._min_duration = min_duration
         self._keyframe_interval = keyframe_interval
@@ -75,12 +75,15 @@ class Segmenter:
             self._next_sequence += 1
             self._cut = (now, unit.pts)
             self._latest = now + MAX_SEGMENT_SECONDS
-            data = self._write(unit, self._muxer.tables())
+            data = self._muxer.write(unit, self._muxer.tables())
             self._size = len(data)
             return [cut, data]
         if self._cut is None:
             return []
-        data = self._write(unit)
+        if unit.is_video and self._write_picture is not None:
+            data = self._write_picture(unit.payload, unit.pts, unit.keyframe)
+        else:
+            data = self._muxer.write(unit)
         self._size += len(data)
         return [data]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Final
 
-from relay.media.h264 import ParameterSets, Sps
+from relay.media.h264 import PLAIN, ParameterSets, Sps
 from relay.media.unit import VIDEO_CLOCK, AccessUnit
 
 MAX_GROUP_SECONDS: Final = 10.0
@@ -35,7 +35,7 @@ class Stream:
         """Keep the unit. Never waits; after close() nothing happens."""
         if self._closed:
             return
-        if unit.is_video:
+        if unit.is_video and not unit.payload.startswith(PLAIN):
             payload, sps = self._sets.apply(unit.payload)
             self.sps = sps or self.sps
             if payload is not unit.payload:

@@ -30,8 +30,8 @@ def without_native(make: type[Muxer] | type[Demuxer], **given: bool) -> Muxer | 
 def both_muxers() -> tuple[Muxer, Muxer]:
     native, python = Muxer(audio=True), without_native(Muxer, audio=True)
     assert isinstance(python, Muxer)
-    assert native._pictures is not None
-    assert python._pictures is None
+    assert native.write_picture is not None
+    assert python.write_picture is None
     return native, python
 
 

@@ -77,11 +77,12 @@ class Egress:
             NotFound: no such rendition.
         """
         known = self._renditions.get(rendition) or self._find(rendition)
-        if not payloads:
-            return
-        if type(payloads) is not Payloads and max(map(len, payloads)) > MAX_PAYLOAD:
-            known.unsendable += 1  # an Opus packet of an odd encoder; pictures are cut
-            return
+        if type(payloads) is not Payloads:  # those were cut to fit
+            if not payloads:
+                return
+            if max(map(len, payloads)) > MAX_PAYLOAD:
+                known.unsendable += 1  # an Opus packet of an odd encoder
+                return
         if codec is _H264:
             known.clock.observe(timestamp / VIDEO_CLOCK, time.time())
             known.video(payloads, timestamp, keyframe=keyframe)
@@ -194,7 +195,9 @@ class Egress:
 
     def _schedule(self) -> None:
         """Be woken while there is anyone to be served."""
-        busy = any(known.busy for known in self._renditions.values())
+        self._wake_again(any(known.busy for known in self._renditions.values()))
+
+    def _wake_again(self, busy: bool) -> None:
         if not busy and not any(known.sessions for known in self._renditions.values()):
             return
         loop = asyncio.get_running_loop()
@@ -209,12 +212,14 @@ class Egress:
     def _wake(self) -> None:
         self._timer = None
         now = time.monotonic()
+        busy = False
         for known in list(self._renditions.values()):
             if known.busy:
                 known.pump()
+                busy = busy or known.busy
         if now >= self._next_tick:
             self._next_tick = now + _TICK
             wall = time.time()
             for known in list(self._renditions.values()):
                 known.tick(now, wall)
-        self._schedule()
+        self._wake_again(busy)

@@ -5,6 +5,7 @@ Where it is missing, and for what it does not take, ``h264_payload.py`` does it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -41,11 +42,13 @@ class NativeCutter:
         library = _library()
         return cls(library) if library is not None else None
 
-    def cut(self, annexb: bytes, mtu: int) -> Payloads | None:
-        """The payloads of one access unit; None where Python is to do it."""
+    def cut(self, annexb: bytes, mtu: int) -> Sequence[bytes] | None:
+        """The payloads of one access unit, ``Payloads`` where there is one at least; None where
+        Python is to do it."""
         state, buffer = self._state, self._buffer
         count = self._cut(state, annexb, len(annexb), mtu)
-        if count < 0:
-            return None
-        lengths = buffer(state.lengths, 2 * count)[:] if count else b""
-        return Payloads(buffer(state.out, state.used)[:] if count else b"", lengths, count)
+        if count <= 0:
+            return None if count else ()
+        return Payloads(
+            buffer(state.out, state.used)[:], buffer(state.lengths, 2 * count)[:], count
+        )

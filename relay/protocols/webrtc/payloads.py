@@ -12,7 +12,7 @@ class Payloads(Sequence[bytes]):
     Args:
         data: the payloads, one behind the other.
         lengths: of each, 16 bits in the machine's own order.
-        count: of them.
+        count: of them, one at least.
     """
 
     __slots__ = ("_apart", "_count", "data", "lengths")

@@ -26,13 +26,13 @@ class SentFrames:
         total: packets that went in.
     """
 
-    __slots__ = ("_frames", "_kept", "_oldest", "total")
+    __slots__ = ("_frames", "_kept", "total")
 
     def __init__(self) -> None:
         self.total = 0
-        # Frames of one packet each are the most there can be, and one that is going out.
-        self._frames: deque[tuple[Sequence[bytes], int, bool]] = deque(maxlen=HISTORY + 1)
-        self._oldest = 0  # packets of the first of them
+        # Payloads, timestamp, marker, packets. Frames of one packet each are the most there can
+        # be, and one that is going out.
+        self._frames: deque[tuple[Sequence[bytes], int, bool, int]] = deque(maxlen=HISTORY + 1)
         self._kept = 0
 
     def add(self, payloads: Sequence[bytes], timestamp: int, *, marker: bool) -> None:
@@ -42,15 +42,11 @@ class SentFrames:
         """
         count = len(payloads)
         frames = self._frames
-        frames.append((payloads, timestamp, marker))
+        frames.append((payloads, timestamp, marker, count))
         self.total += count
         kept = self._kept + count
-        if kept == count:
-            self._oldest = count
-        while kept - self._oldest >= HISTORY:
-            frames.popleft()
-            kept -= self._oldest
-            self._oldest = len(frames[0][0])
+        while kept - frames[0][3] >= HISTORY:
+            kept -= frames.popleft()[3]
         self._kept = kept
 
     def back(self, count: int) -> SentPacket | None:
@@ -58,22 +54,22 @@ class SentFrames:
         if not 0 <= count < min(self._kept, HISTORY):
             return None
         frames = reversed(self._frames)
-        payloads, timestamp, marker = next(frames)
-        while count >= len(payloads):
-            count -= len(payloads)
-            payloads, timestamp, marker = next(frames)
+        payloads, timestamp, marker, packets = next(frames)
+        while count >= packets:
+            count -= packets
+            payloads, timestamp, marker, packets = next(frames)
         return SentPacket(payloads[-1 - count], timestamp, marker and count == 0)
 
     def take_since(self, other: SentFrames, total: int) -> None:
         """Add what went into ``other`` after its ``total`` was that, as far as it is kept."""
         since = other.total - total
-        frames: list[tuple[Sequence[bytes], int, bool]] = []
+        frames: list[tuple[Sequence[bytes], int, bool, int]] = []
         for frame in reversed(other._frames):
             if since <= 0:
                 break
-            since -= len(frame[0])
+            since -= frame[3]
             frames.append(frame)
-        for payloads, timestamp, marker in reversed(frames):
+        for payloads, timestamp, marker, _ in reversed(frames):
             self.add(payloads, timestamp, marker=marker)
 
     def clear(self) -> None:

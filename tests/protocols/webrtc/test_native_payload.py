@@ -11,6 +11,7 @@ from relay.media.h264 import MAX_NALS
 from relay.protocols.webrtc import native_payload
 from relay.protocols.webrtc.h264_payload import MTU, Packetizer, packetize
 from relay.protocols.webrtc.native_payload import NativeCutter
+from relay.protocols.webrtc.payloads import Payloads
 
 
 def cutter() -> NativeCutter:
@@ -25,7 +26,7 @@ def cut(one: NativeCutter, annexb: bytes, mtu: int) -> list[bytes]:
     assert found is not None
     whole = list(found)
     assert len(found) == len(whole)
-    assert b"".join(whole) == found.data
+    assert not whole or (type(found) is Payloads and found.data == b"".join(whole))
     return whole
 
 
