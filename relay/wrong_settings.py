@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import ValidationError
 
+from relay.wrong_values import said_of
+
 HTTP_URL = r"^https?://\S+$"
 NODE_URL = r"^https?://[^\s@]+$"
 VERSION = r"^(v?\d{1,9}(\.\d{1,9}){0,2}([-+].*)?)?$"
@@ -61,8 +63,7 @@ def in_words(
             entry = given if given.isprintable() and " " not in given else "a, b"
             wrong.append(f"{key}: {given!r} is no list; write [{entry}]")
         else:
-            # Pydantic's "Value error, ..." before the words of a rule of ours says nothing.
-            wrong.append(f"{key}: {item['msg'].removeprefix('Value error, ')}")
+            wrong.append(said_of(item))
     sentences = []
     if unknown:
         keys = ", ".join(unknown)

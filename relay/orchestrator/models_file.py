@@ -28,6 +28,7 @@ from relay.config import Orchestrator, Runner
 from relay.errors import BadInput, ConfigError
 from relay.rpc.address import check_url
 from relay.rpc.capabilities import LIVE_PIPELINE
+from relay.wrong_values import said_of
 
 log = logging.getLogger(__name__)
 
@@ -110,9 +111,7 @@ def _entry(entry: Mapping[str, Any], where: str) -> Runner:
     try:
         return Runner.model_validate(fields)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{where}: {key}: {first['msg']}") from error
+        raise ConfigError(f"{where}: {said_of(error.errors()[0])}") from error
 
 
 def _number(entry: Mapping[str, Any], key: str, default: int, where: str) -> Fraction:

@@ -181,6 +181,22 @@ async def test_a_bad_choice_of_model_is_400(site: Site, data: bytes) -> None:
     assert site.node.live["cam"].model == "effects"
 
 
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"{}", "model: it is missing"),
+        (b'{"model": 5}', "model: 5 is no text"),
+        (b'{"model": "a", "params": []}', "params: [] is no section of keys with values"),
+        (b'{"model": ""}', "model: '' is too short: the least is 1"),
+    ],
+)
+async def test_what_is_wrong_with_a_choice_is_one_line(site: Site, data: bytes, words: str) -> None:
+    answer, text = await site.call("POST", "/v1/streams/cam/model", data, Content_Type=JSON)
+    assert answer.status == 400
+    told = json.loads(text)
+    assert (told["code"], told["detail"]) == ("bad_model_choice", words)
+
+
 async def test_no_capacity_for_a_model_is_503(site: Site) -> None:
     site.node.add("cam")
     site.node.fail = Unavailable("nobody offers it", code="no_orchestrator", retry_after=5)

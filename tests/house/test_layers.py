@@ -7,14 +7,20 @@ import pytest
 from tests.house.sources import Source, imports, sources
 
 # These any room of relay may import, but for the two that know nothing of ours.
-FREE = frozenset({"relay.errors", "relay.states", "relay.metrics", "relay.config", "relay.memory"})
+FREE = frozenset(
+    {
+        *("relay.errors", "relay.states", "relay.metrics", "relay.config", "relay.memory"),
+        "relay.wrong_values",
+    }
+)
 
 ROOMS: dict[str, frozenset[str]] = {
     "relay.errors": frozenset(),
     "relay.memory": frozenset(),
     "relay.metrics": frozenset(),
     "relay.states": frozenset(),
-    "relay.wrong_settings": frozenset(),
+    "relay.wrong_values": frozenset(),
+    "relay.wrong_settings": frozenset({"relay.wrong_values"}),
     "relay.config": frozenset({"relay.errors", "relay.wrong_settings"}),
     "relay.media": frozenset({"relay.media", "relay.errors", "relay.states"}),
     "relay.market": FREE | {"relay.market"},

@@ -13,6 +13,7 @@ from relay.api.routes import Answer, Body, Parameter, Route
 from relay.api.v1.view import ModelChoice, ParamsView, StreamList, StreamView
 from relay.errors import BadInput, Unprocessable
 from relay.gateway.status import StreamStatus
+from relay.wrong_values import said_of
 
 COLLECTION = "/v1/streams"
 ITEM = "/v1/streams/{name}"
@@ -56,9 +57,7 @@ class Streams:
         try:
             choice = ModelChoice.model_validate(body.parse_object(data, code="bad_json"))
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise BadInput(f"{where}: {first['msg']}", code="bad_model_choice") from error
+            raise BadInput(said_of(error.errors()[0]), code="bad_model_choice") from error
         name = request.match_info["name"]
         await self._node.set_model(name, choice.model, choice.params)
         return answer(self._view(request, self._node.stream(name)))
@@ -75,7 +74,9 @@ class Streams:
         return StreamView.of(given, address.base(request, settings), details=details)
 
     def routes(self) -> list[Route]:
-        one = Answer("The stream.", body.JSON, StreamView)
+        return self._looking() + self._changing()
+
+    def _looking(self) -> list[Route]:
         return [
             Route(
                 "GET",
@@ -96,10 +97,14 @@ class Streams:
                 "showStream",
                 "Show a stream",
                 "streams",
-                {200: one},
+                {200: ONE},
                 parameters=(NAME,),
                 problems=(404,),
             ),
+        ]
+
+    def _changing(self) -> list[Route]:
+        return [
             Route(
                 "PATCH",
                 ITEM,
@@ -134,7 +139,7 @@ class Streams:
                 "setModel",
                 "Give a live stream another model",
                 "streams",
-                {200: one},
+                {200: ONE},
                 "Viewers stay; the picture changes when the new job's first one comes.",
                 body=Body((body.JSON,), "The model and its first parameters.", ModelChoice),
                 parameters=(NAME,),
@@ -149,4 +154,5 @@ def answer(view: BaseModel) -> web.Response:
     return web.Response(body=view.model_dump_json().encode(), content_type=body.JSON)
 
 
+ONE = Answer("The stream.", body.JSON, StreamView)
 NAME = Parameter("name", "The stream's name.", place="path", required=True)

@@ -1,0 +1,65 @@
+"""Whatever is set wrong is told in one line, in our words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from relay.config import Settings, known_keys
+from relay.errors import ConfigError
+
+
+def keys(section: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for key in known_keys(section):
+        parts = tuple(key.split("."))
+        yield parts
+        yield from keys(parts)
+
+
+def told(key: tuple[str, ...], value: Any) -> list[str]:
+    """What is said of it, a line each; none where it will do."""
+    for part in reversed(key):
+        value = {part: value}
+    try:
+        Settings.load(**value)
+    except ConfigError as error:
+        return str(error).splitlines()
+    return []
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("gateway.webrtc.port", 99999, "99999 is above 65535"),
+        ("gateway.webrtc.port", "abc", "'abc' is no whole number"),
+        ("gateway.webrtc.tcp_port", 0.5, "0.5 is no whole number"),
+        ("gateway.webrtc.consent_timeout", 0, "0 is not above 0"),
+        ("gateway.viewer_wait", [1], "[1] is no number"),
+        ("gateway.open", "maybe", "'maybe' is neither true nor false"),
+        ("gateway.publish_key", 31337, "what is given is no text"),
+        ("gateway.data_dir", 5, "5 is no path"),
+        ("gateway.webrtc", 3, "3 is no section of keys with values"),
+        ("gateway.webrtc.ice_servers", ["stun:x"], "'stun:x' is no section of keys with values"),
+        ("log.level", "loud", "'loud' is not 'debug', 'info', 'warning' or 'error'"),
+        ("orchestrator.models", [{"model_id": "a"}], "it is missing"),
+    ],
+)
+def test_a_wrong_value_is_told_with_what_is_wrong(key: str, value: Any, words: str) -> None:
+    head, line = told(tuple(key.split(".")), value)
+    assert head == "wrong settings:"
+    where, _, what = line.strip().partition(": ")
+    assert where.startswith(key)
+    assert what == words
+
+
+@pytest.mark.parametrize("value", [-1, 1e99, "\n", "x", {"a": 1}, [{}], None, True, float("nan")])
+def test_nothing_of_the_library_is_told_of_any_setting(value: Any) -> None:
+    found = [*keys()]
+    assert len(found) > 60
+    for key in found:
+        for line in told(key, value):
+            assert "Input should" not in line, line
+            assert "pydantic" not in line, line
+            assert len(line) < 300, line
