@@ -59,6 +59,20 @@ def _oval(
     cv2.ellipse(image, _point(x, y), axes, angle, 0, 360, colour, -1, cv2.LINE_AA, FINE)
 
 
+def _arc(
+    image: Image,
+    x: float,
+    y: float,
+    half: tuple[int, int],
+    between: tuple[int, int],
+    colour: Colour,
+    thick: int,
+) -> None:
+    """Of an oval, between two angles; -1 fills it."""
+    axes = (half[0] << FINE, half[1] << FINE)
+    cv2.ellipse(image, _point(x, y), axes, 0, *between, colour, thick, cv2.LINE_AA, FINE)
+
+
 def _shape(image: Image, points: list[tuple[float, float]], colour: Colour) -> None:
     corners = np.array([_point(x, y) for x, y in points], dtype=np.int32)
     cv2.fillPoly(image, [corners], colour, cv2.LINE_AA, FINE)
@@ -182,106 +196,33 @@ def _head(image: Image, x: float, y: float, seconds: float) -> None:
          (x + 136, y - 34), (x + 84, y - 84), (x - 16, y - 106), (x - 86, y - 78)],
         HAIR,
     )  # fmt: skip
-    _oval(image, x - 76, y + 62, (26, 16), (238, 150, 128))
-    _oval(image, x + 76, y + 62, (26, 16), (238, 150, 128))
-    closed = seconds % 3.7 > 3.55
+    for side in (-76, 76):
+        _oval(image, x + side, y + 62, (26, 16), (238, 150, 128))
     for side in (-52, 52):
-        if closed:
-            cv2.ellipse(
-                image,
-                _point(x + side, y + 12),
-                (22 << FINE, 8 << FINE),
-                0,
-                0,
-                180,
-                DARK,
-                4,
-                cv2.LINE_AA,
-                FINE,
-            )
-        else:
-            _oval(image, x + side, y + 10, (24, 19), (252, 250, 246))
-            _oval(image, x + side + 3 * math.sin(seconds), y + 11, (12, 13), (64, 88, 74))
-            _oval(image, x + side + 3 * math.sin(seconds), y + 11, (6, 6), (20, 18, 20))
-        for radius in (34, 35):
-            cv2.ellipse(
-                image,
-                _point(x + side, y + 11),
-                (radius << FINE, 28 << FINE),
-                0,
-                0,
-                360,
-                DARK,
-                3,
-                cv2.LINE_AA,
-                FINE,
-            )
-        cv2.ellipse(
-            image,
-            _point(x + side, y - 22),
-            (30 << FINE, 12 << FINE),
-            0,
-            190,
-            350,
-            HAIR,
-            8,
-            cv2.LINE_AA,
-            FINE,
-        )
+        _eye(image, x + side, y, seconds)
     cv2.line(image, _point(x - 18, y + 8), _point(x + 18, y + 8), DARK, 4, cv2.LINE_AA, FINE)
-    cv2.ellipse(
-        image,
-        _point(x, y + 52),
-        (13 << FINE, 9 << FINE),
-        0,
-        10,
-        170,
-        (204, 138, 108),
-        5,
-        cv2.LINE_AA,
-        FINE,
-    )
-    wide = 26 + 8 * max(0.0, math.sin(seconds * 6))
-    cv2.ellipse(
-        image,
-        _point(x, y + 92),
-        (46 << FINE, round(wide) << FINE),
-        0,
-        0,
-        180,
-        (150, 50, 56),
-        -1,
-        cv2.LINE_AA,
-        FINE,
-    )
-    cv2.ellipse(
-        image,
-        _point(x, y + 93),
-        (38 << FINE, 9 << FINE),
-        0,
-        0,
-        180,
-        (252, 248, 244),
-        -1,
-        cv2.LINE_AA,
-        FINE,
-    )
+    _arc(image, x, y + 52, (13, 9), (10, 170), (204, 138, 108), 5)
+    wide = round(26 + 8 * max(0.0, math.sin(seconds * 6)))
+    _arc(image, x, y + 92, (46, wide), (0, 180), (150, 50, 56), -1)
+    _arc(image, x, y + 93, (38, 9), (0, 180), (252, 248, 244), -1)
     _headphones(image, x, y)
 
 
+def _eye(image: Image, x: float, y: float, seconds: float) -> None:
+    if seconds % 3.7 > 3.55:  # closed
+        _arc(image, x, y + 12, (22, 8), (0, 180), DARK, 4)
+    else:
+        look = 3 * math.sin(seconds)
+        _oval(image, x, y + 10, (24, 19), (252, 250, 246))
+        _oval(image, x + look, y + 11, (12, 13), (64, 88, 74))
+        _oval(image, x + look, y + 11, (6, 6), (20, 18, 20))
+    for radius in (34, 35):  # glasses
+        _arc(image, x, y + 11, (radius, 28), (0, 360), DARK, 3)
+    _arc(image, x, y - 22, (30, 12), (190, 350), HAIR, 8)
+
+
 def _headphones(image: Image, x: float, y: float) -> None:
-    cv2.ellipse(
-        image,
-        _point(x, y + 4),
-        (158 << FINE, 186 << FINE),
-        0,
-        188,
-        352,
-        (236, 92, 84),
-        16,
-        cv2.LINE_AA,
-        FINE,
-    )
+    _arc(image, x, y + 4, (158, 186), (188, 352), (236, 92, 84), 16)
     for side in (-1, 1):
         _oval(image, x + side * 150, y + 24, (30, 48), (236, 92, 84))
         _oval(image, x + side * 140, y + 24, (20, 40), (54, 44, 58))

@@ -17,8 +17,7 @@ MAX_FUNCTION = 60
 
 # Longer than the house likes, each with its reason.
 LONG_FILES: dict[str, str] = {}
-LONG_FUNCTIONS: dict[str, str] = {
-}
+LONG_FUNCTIONS: dict[str, str] = {}
 
 # deque() without maxlen where its owner bounds it by other means.
 BOUNDED_OTHERWISE: dict[str, str] = {

@@ -9,14 +9,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 
 import pytest
 
 from relay.protocols.webrtc.egress import Egress
 from relay.protocols.webrtc.ingest import IngestSession
 from relay.protocols.webrtc.native_fanout import NativeSender
-from relay.protocols.webrtc.peer import PeerState
+from relay.protocols.webrtc.peer import Peer, PeerState
 from relay.protocols.webrtc.peers import Peers
+from relay.protocols.webrtc.stun import Address
 from tests.protocols.webrtc import nat
 from tests.protocols.webrtc.aiortc_client import reach
 from tests.protocols.webrtc.live_publisher import Publisher, Sink
@@ -27,9 +29,11 @@ BAR = 1.0
 TIMES = 3
 
 
-async def test_of_a_publisher_no_picture_is_lost_and_the_next_comes_within_a_second(
+@asynccontextmanager
+async def filming(
     either: Peers, mine: Peers
-) -> None:
+) -> AsyncIterator[tuple[nat.Nat, Peer, Publisher, Sink]]:
+    """A publisher behind a router, with two pictures sent; the gateway's peer, and what it got."""
     sink = Sink()
     async with nat.between(either, mine) as (router, ours, theirs):
         session = IngestSession(theirs, sink)
@@ -37,34 +41,43 @@ async def test_of_a_publisher_no_picture_is_lost_and_the_next_comes_within_a_sec
         publisher = Publisher(ours, session, sink)
         await publisher.show(keyframe=True)
         await publisher.show()
+        yield router, theirs, publisher, sink
+        await session.close("test over")
+
+
+async def found(
+    publisher: Publisher, sink: Sink, theirs: Peer, outward: Address, seen: int = -1
+) -> None:
+    """It sends as before, with no notion of another address, until it is heard from there, and
+    more than ``seen`` units have come."""
+    async with asyncio.timeout(10):
+        while len(sink.units) <= seen or theirs.address != outward:
+            await publisher.send(publisher.sealed())
+            await asyncio.sleep(0.03)
+
+
+async def test_of_a_publisher_no_picture_is_lost_and_the_next_comes_within_a_second(
+    either: Peers, mine: Peers
+) -> None:
+    async with filming(either, mine) as (router, theirs, publisher, sink):
         router.hold = is_check
         took: list[float] = []
         for _ in range(TIMES):
             outward = await router.rebind()
             rebound, seen = time.monotonic(), len(sink.units)
-            async with asyncio.timeout(10):
-                while len(sink.units) == seen or theirs.address != outward:
-                    await publisher.send(publisher.sealed())
-                    await asyncio.sleep(0.03)
+            await found(publisher, sink, theirs, outward, seen)
             took.append(sink.units[seen].arrival - rebound)
             await publisher.show()
         assert min(took) < BAR
         assert publisher.numbers == list(range(publisher.sender.number))
         assert theirs.ice.statistics.moves == TIMES
-        await session.close("test over")
 
 
 async def test_so_it_does_when_the_last_that_came_was_sent_again(
     either: Peers, mine: Peers
 ) -> None:
     """Retransmissions have an SSRC of their own, and none may follow for long."""
-    sink = Sink()
-    async with nat.between(either, mine) as (router, ours, theirs):
-        session = IngestSession(theirs, sink)
-        await reach(ours, PeerState.CONNECTED)
-        publisher = Publisher(ours, session, sink)
-        await publisher.show(keyframe=True)
-        await publisher.show()
+    async with filming(either, mine) as (router, theirs, publisher, sink):
         again = publisher.sender.retransmission(publisher.sender.sequence - 1)
         assert publisher.rtx_ssrc is not None
         again.ssrc = publisher.rtx_ssrc
@@ -74,10 +87,7 @@ async def test_so_it_does_when_the_last_that_came_was_sent_again(
         router.hold = is_check
         outward = await router.rebind()
         async with asyncio.timeout(2):
-            while theirs.address != outward:
-                await publisher.send(publisher.sealed())
-                await asyncio.sleep(0.03)
-        await session.close("test over")
+            await found(publisher, sink, theirs, outward)
 
 
 @pytest.fixture(params=[False, True], ids=["python", "native"])
