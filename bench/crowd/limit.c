@@ -30,7 +30,7 @@
 #define DRAIN 64
 #define HEADER 12
 #define NUMBER 8                /* bytes of an extension of a transport-wide number */
-#define REST 0.002              /* seconds between two looks at what viewers send */
+#define REST 0.004              /* seconds between two looks at what viewers send */
 
 struct limit {
     int fd;

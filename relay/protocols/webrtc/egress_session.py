@@ -29,7 +29,7 @@ from relay.protocols.webrtc.viewer import Viewer, ViewerState
 
 REPORT_INTERVAL: Final = 1.0
 
-ATTENDED: Final = 2.9
+ATTENDED: Final = 5.9
 """Seconds between two looks at what native code has kept: reports that tell of no loss."""
 
 

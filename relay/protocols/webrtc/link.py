@@ -54,9 +54,13 @@ LOOK: Final = 0.19
 """Seconds between two feedbacks that are read while all is well; browsers send 10 to 20 a second,
 and one that is passed over is like one that is lost."""
 
-WELL: Final = 2.9
+WELL: Final = 5.9
 """The same, while native code finds all of those that it reads between to tell that all is well;
 it reads one in LOOK, too."""
+
+TOLD_APART: Final = 30_000_000.0
+"""Bits a second up to which 16 bits tell the packets of that time apart; of who is sent more, one is
+read in LOOK."""
 
 CALM_QUEUE: Final = 0.03
 CALM_SHARE: Final = 0.95
@@ -138,7 +142,8 @@ class Link:
         whole = told.received >= CALM_SHARE * (told.last + 1)
         calm = whole and self.stopped_at is None and self.estimator.queue < CALM_QUEUE
         self.look_at = now + LOOK if calm else now
-        self.well_until = now + WELL if calm and known else now
+        longest = WELL if self.needed < TOLD_APART else LOOK
+        self.well_until = now + longest if calm and known else now
 
     def _read(self, told: Summary, body: bytes, log: SendLog, now: float) -> None:
         reference = self._unwrap(told.reference)

@@ -36,7 +36,7 @@
 #define TELL_AT 200
 #define TELL_AFTER 0.03        /* seconds; as arrivals.py has it */
 #define REST_NS 300000         /* until the rest of a picture that has begun is read */
-#define REST_WELL_NS 2000000   /* until more of what viewers send is read, where it comes fast */
+#define REST_WELL_NS 4000000   /* until more of what viewers send is read, where it comes fast */
 #define FAST 0.001             /* seconds between two batches */
 #define CLOCK 90000.0
 #define LONGEST_STEP 5.0       /* seconds; a longer one is a jump of the sender's clock */
@@ -56,7 +56,7 @@ struct rx {
     int epoll;                  /* -1: nobody waits by it */
     int timer;
     uint8_t resting;            /* only the timer wakes now */
-    uint8_t quiet;              /* nothing of this batch went to Python */
+    uint8_t quiet;              /* of this batch at most what viewers said went to Python */
     uint32_t streams;           /* publishers, whose packets wait for nothing */
     double before;              /* when the batch before this one was read */
     uint32_t batch;             /* number of this one */
@@ -813,7 +813,7 @@ int rx_next(struct rx *rx, struct rx_event *event)
 {
     int kind = next_event(rx, event);
 
-    if (kind != RX_IDLE)
+    if (kind != RX_IDLE && kind != RX_SAID)
         rx->quiet = 0;
     return kind;
 }
