@@ -1,4 +1,5 @@
-"""Chromium's player is told by the gateway that the process which served it is dead, at once."""
+"""Chromium is told by the gateway that the process which served it is dead, at once: the player
+that shows its picture, and who is half-way in."""
 
 from __future__ import annotations
 
@@ -25,6 +26,15 @@ PLAYER = """async (path) => {
       window.said.push([type, detail.reason ?? ""]));
   }
   player.start();
+}"""
+
+HALF_WAY = """async (path) => {
+  window.pc = new RTCPeerConnection();
+  pc.addTransceiver("video", { direction: "recvonly" });
+  await pc.setLocalDescription();
+  const [body, headers] = [pc.localDescription.sdp, { "Content-Type": "application/sdp" }];
+  const answer = await (await fetch(path, { method: "POST", body, headers })).text();
+  window.join = () => pc.setRemoteDescription({ type: "answer", sdp: answer });
 }"""
 
 
@@ -58,3 +68,10 @@ async def test_it_is_told_and_plays_on() -> None:
         await eventually(lambda: plays(2), 15)
         # Its own doubts would say that it failed, many seconds later.
         assert [reason for event, reason in await said() if event == "lost"] == ["closed"]
+        await eventually(lambda: len(egress._ready()) == 1, every=0.01)
+        await page.page.evaluate(HALF_WAY, desk.whep.removeprefix(desk.server.url))
+        process = egress._processes[1]
+        running(process).kill()
+        await eventually(lambda: process._gone.is_set(), every=0.01)
+        await page.page.evaluate("join()")  # its checks are refused; else it would try for 15 s
+        await page.until("pc.connectionState === 'failed'", 3)
