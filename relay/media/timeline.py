@@ -91,6 +91,22 @@ class Timeline:
             return pts
         return self._place(self._video, self._audio, rtp_timestamp, arrival)
 
+    @property
+    def shown(self) -> tuple[int, int, float] | None:
+        """Of the last picture the pts, as the line is laid now, the timestamp of 32 bits and the
+        arrival; None before the first."""
+        track = self._video
+        if track.pts is None:
+            return None
+        return track.ticks + track.offset, track.ticks & _MASK, track.arrival
+
+    def ran_on(self, pts: int, arrival: float) -> None:
+        """Pictures were laid on the line elsewhere, from ``shown`` to this one, each a little later
+        than the one before."""
+        track = self._video
+        track.ticks = track.counter.last = pts - track.offset
+        track.pts, track.arrival = pts, arrival
+
     def audio(self, rtp_timestamp: int, arrival: float) -> int:
         """The pts (90 kHz) of an Opus packet (timestamp of 48 kHz)."""
         return self._place(self._audio, self._video, rtp_timestamp, arrival)

@@ -37,3 +37,12 @@ class Budget:
                 return False
         self._tokens -= 1
         return True
+
+    @property
+    def state(self) -> tuple[float, float]:
+        """Tokens, and when they were filled up: for whoever counts on in the same way."""
+        return self._tokens, self._filled_at
+
+    @state.setter
+    def state(self, state: tuple[float, float]) -> None:
+        self._tokens, self._filled_at = state

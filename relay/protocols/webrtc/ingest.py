@@ -10,19 +10,21 @@ import asyncio
 import time
 from collections.abc import Callable
 from math import inf
-from typing import Final, Protocol
+from typing import Final
 
 from relay.errors import ParseError
 from relay.media.timeline import Timeline
 from relay.media.unit import AccessUnit, Codec
 from relay.protocols.webrtc.arrivals import Arrivals
+from relay.protocols.webrtc.ingest_sink import IngestSink, Nowhere
 from relay.protocols.webrtc.ingest_statistics import IngestStatistics, Rates
 from relay.protocols.webrtc.keyframe_requests import KeyframeRequests
-from relay.protocols.webrtc.native_receive import ARRIVALS, PICTURE, STARTS, Lane, unit_of
+from relay.protocols.webrtc.native_lane import ARRIVALS, Lane, unit_of
 from relay.protocols.webrtc.negotiation import TRANSPORT_CC, TrackParameters
 from relay.protocols.webrtc.path import is_stream
 from relay.protocols.webrtc.peer import Peer, PeerState
 from relay.protocols.webrtc.peers import Peers
+from relay.protocols.webrtc.picture import Standing
 from relay.protocols.webrtc.receive import Picture, Run, VideoReceiver
 from relay.protocols.webrtc.receive_audio import AudioReceiver
 from relay.protocols.webrtc.remb import ReceiverEstimate
@@ -40,31 +42,10 @@ from relay.protocols.webrtc.session import Session
 
 __all__ = ["Ingest", "IngestSession", "IngestSink", "IngestStatistics"]
 
-_H264: Final = Codec.H264  # asking an enumeration for it costs as much as making the unit
 REPORT_INTERVAL: Final = 1.0
 GRAIN: Final = 0.001
 """Seconds; uvloop's timers count in whole ones of it, and may come that much early. Who is
 woken early waits for nothing, in turn after turn, until the moment has come."""
-
-
-class IngestSink(Protocol):
-    """Where a publisher's media goes. Both are called from the loop and must not wait."""
-
-    def unit(self, unit: AccessUnit) -> None:
-        """The next access unit; ``pts`` is on the publisher's own line, near 0 at first."""
-
-    def closed(self, reason: str) -> None:
-        """The session is over. Called once."""
-
-
-class _Nowhere:
-    """Where media goes once a session is over."""
-
-    def unit(self, unit: AccessUnit) -> None:
-        return
-
-    def closed(self, reason: str) -> None:
-        return
 
 
 class Ingest:
@@ -175,7 +156,7 @@ class IngestSession(Session):
                 self._lane.tell()
                 self._lane.count(self.peer.statistics)
                 self._lane.close()
-            sink, self._sink = self._sink, _Nowhere()  # it may hold the session
+            sink, self._sink = self._sink, Nowhere()  # it may hold the session
             sink.closed(self.peer.close_reason)
 
     # -- media
@@ -196,6 +177,8 @@ class IngestSession(Session):
         audio, video = self._audio, self._video
         wake_at = min(self._arrivals.due_at, self._report_at)
         if packet.payload_type == self._audio_type and audio is not None:
+            if not audio.packets and self._lane is not None:
+                self._lane.tell()  # the first sound is placed beside the last picture
             for sound in audio.feed(packet, now):
                 pts = self._timeline.audio(sound.timestamp, sound.arrival)
                 self._sink.unit(AccessUnit(Codec.OPUS, sound.payload, pts, sound.arrival))
@@ -214,13 +197,14 @@ class IngestSession(Session):
                 path = self.peer.heard
                 if path is not None and not is_stream(path.address):
                     lane.resume(path, video)
+                    self._go_on(video)
             if video.wake_at <= now:
                 self._poll_video(video, now)
             wake_at = min(wake_at, video.wake_at)
         if wake_at < self._timer_at:
             self._arm(now)
 
-    # -- what the native part has done: native_receive.LaneOwner
+    # -- what the native part has done: native_lane.LaneOwner
 
     def _open_lane(self) -> None:
         peer = self.peer
@@ -229,7 +213,7 @@ class IngestSession(Session):
         if self._estimate is not None or self._tap is not None:
             return  # our estimate of its path needs each packet by itself
         self._lane = peer.native.lane(
-            peer.receiving, self._video_type, self._arrivals.extension, self
+            peer.receiving, self._video_type, self._arrivals.extension, self, self._sink.unit
         )
 
     def opened(self, packet: bytes, now: float) -> None:
@@ -245,27 +229,35 @@ class IngestSession(Session):
         video, lane = self._video, self._lane
         assert video is not None
         assert lane is not None
-        self.peer.heard_ssrc = lane.ssrc
+        lane.tell()
         self._last_arrival = now
-        plain = flags & ~(STARTS | ARRIVALS) == PICTURE and not video.waiting_for_keyframe
-        if plain and video.admits(now):
-            video.frames += 1  # one of most: there is nothing to judge
-            pts = self._timeline.video(timestamp, now)
-            self._sink.unit(AccessUnit(_H264, annexb, pts, now))
-        else:
-            for picture in video.assembled(unit_of(annexb, flags), timestamp, now):
-                self._picture(picture)
-            if video.wake_at <= now:
-                self._poll_video(video, now)
-            if video.wake_at < self._timer_at:
-                self._arm(now)
+        for picture in video.assembled(unit_of(annexb, flags), timestamp, now):
+            self._picture(picture)
+        if video.wake_at <= now:
+            self._poll_video(video, now)
+        if video.wake_at < self._timer_at:
+            self._arm(now)
+        self._go_on(video)
         if flags & ARRIVALS:
             self.noted(now)
 
+    def _go_on(self, video: VideoReceiver) -> None:
+        """Judge no picture of the native part's while none needs it."""
+        shown = self._timeline.shown
+        if self._lane is not None and shown is not None and not video.waiting_for_keyframe:
+            self._lane.go_on(Standing(*shown, video.pace.state))
+
     def counted(self, run: Run) -> None:
-        assert self._video is not None
-        self._video.counted(run)
+        video, lane, standing = self._video, self._lane, run.standing
+        assert video is not None
+        assert lane is not None
+        video.counted(run)
         self.peer.statistics.unprotected += run.packets
+        self.peer.heard_ssrc = lane.ssrc
+        if standing is not None:
+            self._last_arrival = max(self._last_arrival or 0.0, standing.arrival)
+            self._timeline.ran_on(standing.pts, standing.arrival)
+            video.pace.state = standing.budget
 
     def noted(self, now: float) -> None:
         self._take_arrivals(now)
@@ -311,9 +303,13 @@ class IngestSession(Session):
 
     def _sender_report(self, report: SenderReport, now: float) -> None:
         tracks = ((Codec.H264, self._video), (Codec.OPUS, self._audio))
+        if self._lane is not None:
+            self._lane.tell()
         for codec, track in tracks:
             if track is not None and track.sender_report(report.ssrc, report.ntp, now):
                 self._timeline.sender_report(codec, report.ntp, report.timestamp, now)
+        if self._video is not None:
+            self._go_on(self._video)
 
     def _poll_video(self, video: VideoReceiver, now: float) -> None:
         pictures, nack, keyframe = video.poll(now)

@@ -7,76 +7,34 @@ else comes up as it was read. Where the library is missing, Python does all of i
 from __future__ import annotations
 
 import secrets
-import struct
+import time
 from collections.abc import Callable
 from functools import cache
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
+from relay.media.unit import AccessUnit, Codec
 from relay.protocols.webrtc import native_library
 from relay.protocols.webrtc.budget import BURST, RATE
 from relay.protocols.webrtc.datagrams import packed, unpacked
 from relay.protocols.webrtc.dtls import NativeKeys, protect_pointer
-from relay.protocols.webrtc.h264_payload import Assembled
+from relay.protocols.webrtc.native_lane import ARRIVALS, Lane, LaneOwner
 from relay.protocols.webrtc.native_viewer import NativeViewer
-from relay.protocols.webrtc.path import Path
-from relay.protocols.webrtc.peer_state import PeerStatistics
-from relay.protocols.webrtc.picture import Run
-from relay.protocols.webrtc.receive import VideoReceiver
+from relay.protocols.webrtc.reception import UNITS
 from relay.protocols.webrtc.stun import Address
 
-_MAX_NAMES: Final = 4096
-_ARRIVAL: Final = struct.Struct("=dI4x")
+if TYPE_CHECKING:
+    from relay.protocols.webrtc.udp import UdpStatistics
 
-# What an access unit holds (see ``Assembled``), and whether arrivals wait.
-PARAMETERS, PICTURE, KEYFRAME, STARTS, ARRIVALS = 1, 2, 4, 8, 16
+_MAX_NAMES: Final = 4096
+
+_PLAIN: Final = 6
+_MORE: Final = 32
+_H264: Final = Codec.H264  # asking an enumeration for it costs as much as making the unit
 
 
 @cache
 def _library() -> tuple[Any, Any] | None:
     return native_library.load("receive.h", "rx_stream")
-
-
-class LaneOwner(Protocol):
-    """What is told of a publisher's video."""
-
-    def opened(self, packet: bytes, now: float) -> None:
-        """One RTP packet in order, opened, its arrival noted: the native part goes no further."""
-
-    def assembled(self, annexb: bytes, flags: int, timestamp: int, now: float) -> None:
-        """One access unit; ``flags`` as above."""
-
-    def counted(self, run: Run) -> None:
-        """The packets of those since the last time."""
-
-    def noted(self, now: float) -> None:
-        """Arrivals wait in ``Lane.arrivals``: for long, or many."""
-
-
-class _Nobody:
-    """Whom a closed lane belongs to."""
-
-    def opened(self, packet: bytes, now: float) -> None:
-        return
-
-    def assembled(self, annexb: bytes, flags: int, timestamp: int, now: float) -> None:
-        return
-
-    def counted(self, run: Run) -> None:
-        return
-
-    def noted(self, now: float) -> None:
-        return
-
-
-def unit_of(annexb: bytes, flags: int) -> Assembled:
-    return Assembled(
-        annexb,
-        True,
-        flags & PARAMETERS != 0,
-        flags & PICTURE != 0,
-        flags & KEYFRAME != 0,
-        flags & STARTS != 0,
-    )
 
 
 class NativeReceiver:
@@ -100,22 +58,23 @@ class NativeReceiver:
     ) -> None:
         self.ffi, self.lib = library
         self._fd = fd
+        limits = self.ffi.new("struct rx_limits *", (RATE, BURST, UNITS))
         rtp = protect_pointer("srtp_unprotect") if unprotect is None else unprotect
         rtcp = protect_pointer("srtp_unprotect_rtcp") if unprotect_rtcp is None else unprotect_rtcp
         doors = self.ffi.new("struct rx_doors *")
         doors.rtp = self.ffi.cast("rx_unprotect", rtp)
         doors.rtcp = self.ffi.cast("rx_unprotect", rtcp)
-        made = self.lib.rx_new(fd, doors[0], secrets.randbits(64), RATE, BURST)
+        made = self.lib.rx_new(fd, doors[0], secrets.randbits(64), limits[0])
         if made == self.ffi.NULL:
             raise MemoryError("no memory for the native receiver")
         self.rx = self.ffi.gc(made, self.lib.rx_free)
         self._event = self.ffi.new("struct rx_event *")
-        self.counts = self.lib.rx_count(self.rx)
+        self._counts = self.lib.rx_count(self.rx)
         self._lanes: dict[int, Lane] = {}
+        self._shows: dict[int, Callable[[AccessUnit], None]] = {}
         self._viewers: dict[int, NativeViewer] = {}
         self._number = 0
         self._names: dict[bytes, Address] = {}
-        self._open = True
 
     @classmethod
     def over(cls, fd: int) -> NativeReceiver | None:
@@ -129,18 +88,42 @@ class NativeReceiver:
         watched: int = self.lib.rx_watch(self.rx)
         return watched if watched >= 0 else self._fd
 
-    def read(self, datagram: Callable[[bytes, Address, float], None], now: float) -> int:
-        """Deal with a bounded batch; ``datagram`` takes what is not the common case.
+    def reader(
+        self,
+        datagram: Callable[[bytes, Address, float], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> Callable[[], int]:
+        """What to call when the descriptor tells: it deals with what waits, a bounded number.
+
+        Most of what it does is once a picture, in a process that has done much else since:
+        there is as little of it as can be, in one place.
+
+        Args:
+            datagram: takes what is not the common case.
 
         Returns:
-            How many datagrams there were.
+            A function that returns how many datagrams there were in its first batch.
         """
-        event = self._event
-        kind = self.lib.rx_wake(self.rx, now, event)
-        count: int = event.read
-        if kind:
-            self._deal(kind, datagram)
-        return count
+        rx, event, buffer = self.rx, self._event, self.ffi.buffer
+        wake, following, shows = self.lib.rx_wake, self.lib.rx_next, self._shows
+
+        def read() -> int:
+            kind = wake(rx, clock(), event)
+            count: int = event.read
+            while kind == _PLAIN:
+                annexb, now, flags = buffer(event.data, event.length)[:], event.arrival, event.flags
+                number = event.number
+                shows[number](AccessUnit(_H264, annexb, event.pts, now))
+                if flags & ARRIVALS:
+                    self._note(number, now)
+                if not flags & _MORE:
+                    return count
+                kind = following(rx, event)
+            if kind:
+                self._deal(kind, datagram)
+            return count
+
+        return read
 
     def put(
         self,
@@ -157,7 +140,13 @@ class NativeReceiver:
     def _deal(self, kind: int, datagram: Callable[[bytes, Address, float], None]) -> None:
         ffi, lib, rx, event = self.ffi, self.lib, self.rx, self._event
         while kind:
-            if kind == 3:
+            if kind == _PLAIN:
+                number, now = event.number, event.arrival
+                annexb, flags = ffi.buffer(event.data, event.length)[:], event.flags
+                self._shows[number](AccessUnit(_H264, annexb, event.pts, now))
+                if flags & ARRIVALS:
+                    self._note(number, now)
+            elif kind == 3:
                 self._lanes[event.number].unit(event)
             elif kind == 1:
                 data = bytes(ffi.buffer(event.data, event.length))
@@ -171,9 +160,11 @@ class NativeReceiver:
                     lane.flush()
                 else:
                     lane.noted(event.arrival)
-            if not self._open:
-                break
             kind = lib.rx_next(rx, event)
+
+    def _note(self, number: int, now: float) -> None:
+        if (lane := self._lanes.get(number)) is not None:  # its picture may have ended it
+            lane.noted(now)
 
     def unwrap(self, out: int) -> None:
         """What is read was handed on by another process; answers leave by ``out``."""
@@ -192,14 +183,13 @@ class NativeReceiver:
     def displace(self, far: Any) -> None:
         self.lib.rx_displace(self.rx, far)
 
-    def answers(self) -> tuple[int, int]:
-        """Answers to viewers' checks since the last call: sent, and that could not be."""
-        counts = self.counts
-        if not counts.sent and not counts.unsent:
-            return 0, 0
-        found = (counts.sent, counts.unsent)
-        counts.sent = counts.unsent = 0
-        return found
+    def count(self, statistics: UdpStatistics) -> None:
+        """Add what was read and answered since the last call."""
+        counts = self._counts
+        statistics.received += counts.received
+        statistics.sent += counts.sent
+        statistics.unsent += counts.unsent
+        counts.received = counts.sent = counts.unsent = 0
 
     def _name(self, event: Any) -> Address:
         """The source of a datagram, as ``DatagramReader`` names it."""
@@ -212,11 +202,17 @@ class NativeReceiver:
         return name
 
     def lane(
-        self, keys: NativeKeys, payload_type: int, extension: int | None, owner: LaneOwner
+        self,
+        keys: NativeKeys,
+        payload_type: int,
+        extension: int | None,
+        owner: LaneOwner,
+        show: Callable[[AccessUnit], None],
     ) -> Lane:
         """
         Args:
             extension: identifier of the transport-wide sequence number.
+            show: takes each picture that needs no judging.
 
         Raises:
             MemoryError.
@@ -224,6 +220,7 @@ class NativeReceiver:
         self._number += 1
         lane = Lane(self, self._number, keys, payload_type, extension or 0, owner)
         self._lanes[self._number] = lane
+        self._shows[self._number] = show
         return lane
 
     def admit(self, viewer: NativeViewer) -> int:
@@ -234,6 +231,7 @@ class NativeReceiver:
 
     def dropped(self, number: int) -> None:
         self._lanes.pop(number, None)
+        self._shows.pop(number, None)
         self._viewers.pop(number, None)
 
     def forget(self, address: Address) -> None:
@@ -242,116 +240,4 @@ class NativeReceiver:
         self.lib.rx_forget(self.rx, raw, len(raw))
 
     def close(self) -> None:
-        self._open = False
         self.lib.rx_unwatch(self.rx)
-
-
-class Lane:
-    """One publisher's video: in native hands as long as all is in order.
-
-    Attributes:
-        path: where it comes from; its ``seen`` is kept.
-        ssrc: of its packets, 4 bytes.
-    """
-
-    def __init__(
-        self,
-        receiver: NativeReceiver,
-        number: int,
-        keys: NativeKeys,
-        payload_type: int,
-        extension: int,
-        owner: LaneOwner,
-    ) -> None:
-        self._receiver = receiver
-        self._number = number
-        self._keys = keys  # held as long as the native part may use them
-        self._owner: LaneOwner = owner
-        self.path: Path | None = None
-        self.ssrc = b""
-        srtp = receiver.ffi.cast("void *", keys.pointer)
-        made = receiver.lib.rx_open(receiver.rx, srtp, payload_type, extension, number)
-        if made == receiver.ffi.NULL:
-            raise MemoryError("no memory for a native stream")
-        self._stream: Any = made
-
-    @property
-    def active(self) -> bool:
-        return self._stream is not None and bool(self._stream.active)
-
-    def resume(self, path: Path, video: VideoReceiver) -> None:
-        """Take over from where ``video`` is, if nothing is missing there."""
-        stream, receiver, sequence = self._stream, self._receiver, video.to_come
-        if stream is None or sequence is None or video.ssrc is None:
-            return
-        self.path, self.ssrc = path, video.ssrc.to_bytes(4, "big")
-        stream.jitter, (stream.measured, stream.measured_at) = video.measured
-        raw = packed(path.address)
-        receiver.lib.rx_resume(receiver.rx, stream, raw, len(raw), video.ssrc, sequence)
-
-    def flush(self) -> None:
-        """Hand what is half done over to the owner; it is not ours any more until ``resume``."""
-        stream, ffi = self._stream, self._receiver.ffi
-        if stream is None:
-            return
-        self._receiver.lib.rx_pause(stream)
-        self.tell()
-        whole = bytes(ffi.buffer(stream.bytes, stream.used)) if stream.packets else b""
-        train = [
-            (whole[packet.start : packet.start + packet.length], packet.arrival)
-            for packet in (stream.train[at] for at in range(stream.packets))
-        ]
-        self._receiver.lib.rx_clear(stream)
-        if stream.arrivals:  # those that Python notes itself come after them
-            self._owner.noted(stream.log[stream.arrivals - 1].at)
-        for packet, arrival in train:
-            self._heard(arrival)
-            self._owner.opened(packet, arrival)
-
-    def unit(self, event: Any) -> None:
-        now, path = event.arrival, self.path
-        if path is not None:
-            path.seen, path.lost = now, False
-        annexb = self._receiver.ffi.buffer(event.data, event.length)[:]
-        self._owner.assembled(annexb, event.flags, event.timestamp, now)
-
-    def tell(self) -> None:
-        """Have the owner count the packets of whole access units since the last time."""
-        stream = self._stream
-        if stream is not None and stream.joined:
-            packets, octets = stream.joined, stream.octets
-            stream.joined = stream.octets = 0
-            measured = (stream.measured, stream.measured_at)
-            self._owner.counted(Run(packets, octets, stream.jitter, measured))
-
-    def noted(self, now: float) -> None:
-        self._heard(now)
-        self._owner.noted(now)
-
-    def arrivals(self) -> list[tuple[float, int]]:
-        """Arrival and transport-wide sequence number of each packet since the last call."""
-        stream = self._stream
-        if stream is None or not stream.arrivals:
-            return []
-        size = _ARRIVAL.size * stream.arrivals
-        noted = list(_ARRIVAL.iter_unpack(self._receiver.ffi.buffer(stream.log, size)))
-        stream.arrivals = 0
-        return noted
-
-    def count(self, statistics: PeerStatistics) -> None:
-        """Add what came to nothing since the last call."""
-        if (stream := self._stream) is not None:
-            statistics.refused += stream.refused
-            statistics.limited += stream.route.limited
-            stream.refused = stream.route.limited = 0
-
-    def _heard(self, now: float) -> None:
-        if self.path is not None:
-            self.path.seen, self.path.lost = now, False
-
-    def close(self) -> None:
-        if self._stream is not None:
-            stream, self._stream = self._stream, None
-            self._receiver.lib.rx_close(self._receiver.rx, stream)
-            self._receiver.dropped(self._number)
-            self._owner = _Nobody()  # who holds the lane

@@ -72,7 +72,8 @@ class Path:
         answered: the last answer to a check of ours, None before the first. Only a path
             that has answered gets media after a move: its address is not made up.
         lost: it was a connection, and that has ended; or media has come from elsewhere since.
-        native: what native code hears from there, where it does (``native_viewer.py``).
+        native: what native code hears from there of a viewer, where it does (``native_viewer.py``).
+        stream: of a publisher likewise (``native_receive.py``).
         credit: bytes that may yet go there, as long as it has not answered.
     """
 
@@ -86,6 +87,7 @@ class Path:
     nominated: float | None = None
     lost: bool = False
     native: Any = None
+    stream: Any = None
     credit: int = 0
     checked: float = -1e9
     tries: int = 0
@@ -110,7 +112,9 @@ class Path:
 
     def refresh(self) -> None:
         """Take over what native code has heard meanwhile, and tell it what it is to know."""
-        native = self.native
+        stream, native = self.stream, self.native
+        if stream is not None and stream.heard > self.seen:
+            self.seen, self.lost = stream.heard, False
         if native is None:
             return
         native.priority = self.priority

@@ -37,15 +37,35 @@ class Poll(NamedTuple):
     keyframe: bool
 
 
+class Standing(NamedTuple):
+    """How far a stream is, for whoever passes its pictures on from there.
+
+    Attributes:
+        pts: of the last picture, on the publisher's line.
+        pts_timestamp: as in its packets, 32 bits.
+        arrival: of it.
+        budget: pictures that may yet be passed on, see ``budget.Budget.state``.
+    """
+
+    pts: int
+    pts_timestamp: int
+    arrival: float
+    budget: tuple[float, float]
+
+
 class Run(NamedTuple):
     """Packets in order, without a hole, that made whole access units elsewhere.
 
     Attributes:
         octets: of their payloads.
         jitter, measured: see ``reception.Reception``.
+        pictures: those of the units that were passed on there.
+        standing: after the last of them; None where there was none.
     """
 
     packets: int
     octets: int
     jitter: float
     measured: tuple[int, float]
+    pictures: int = 0
+    standing: Standing | None = None

@@ -190,6 +190,7 @@ class VideoReceiver(Received):
         self.octets += run.octets
         self._arrived_at = run.measured[1]
         self._next = self._top = reception.highest + 1
+        self.frames += run.pictures
 
     def poll(self, now: float) -> Poll:
         """Look at the clock: holes to ask for or to give up, a key frame to ask for."""

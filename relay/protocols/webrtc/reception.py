@@ -161,17 +161,18 @@ class Received:
 
     Attributes:
         ssrc: of the stream received now, None before the first packet.
+        pace: of the units that are passed on.
     """
 
     def __init__(self, clock_rate: int) -> None:
         self._clock_rate = clock_rate
         self._reception: Reception | None = None
-        self._pace = Budget(0.0, UNITS, UNITS)
+        self.pace = Budget(0.0, UNITS, UNITS)
         self.ssrc: int | None = None
 
     def admits(self, now: float) -> bool:
         """Whether one more unit is passed on."""
-        return self._pace.take(now)
+        return self.pace.take(now)
 
     def sender_report(self, ssrc: int, ntp: int, now: float) -> bool:
         """Note an RTCP sender report; whether it is one of this stream."""

@@ -102,7 +102,7 @@ class UdpPort:
         name = sock.getsockname()
         self.host: str = name[0]
         self.port: int = name[1]
-        self.statistics = UdpStatistics()
+        self._statistics = UdpStatistics()
         self.native: NativeReceiver | None = None
         self._by_ufrag: dict[bytes, Listener] = {}
         self._by_transaction: dict[bytes, Listener] = {}
@@ -160,6 +160,12 @@ class UdpPort:
         return self._socket.fileno()
 
     @property
+    def statistics(self) -> UdpStatistics:
+        if self.native is not None:
+            self.native.count(self._statistics)
+        return self._statistics
+
+    @property
     def buffers(self) -> tuple[int, int]:
         """Bytes that the system granted to read and to write, of BUFFER each."""
         granted = (
@@ -182,14 +188,14 @@ class UdpPort:
             else:
                 self._socket.sendto(data, address)
         except OSError:
-            self.statistics.unsent += 1
+            self._statistics.unsent += 1
             return False
-        self.statistics.sent += 1
+        self._statistics.sent += 1
         return True
 
     def sender(self, address: Address) -> Callable[[bytes], Any]:
         """``sendto`` of one address, with as little in between as can be."""
-        send, statistics = self._socket.sendto, self.statistics
+        send, statistics = self._socket.sendto, self._statistics
         if is_stream(address):
             return lambda data: self._stream(data, address)
         if names_ours(address):
@@ -237,8 +243,8 @@ class UdpPort:
 
     def count(self, sent: int, unsent: int) -> None:
         """Datagrams that others sent through this socket, and that they could not."""
-        self.statistics.sent += sent
-        self.statistics.unsent += unsent
+        self._statistics.sent += sent
+        self._statistics.unsent += unsent
 
     def add_ufrag(self, ufrag: bytes, session: Listener) -> None:
         self._by_ufrag[ufrag] = session
@@ -294,36 +300,29 @@ class UdpPort:
         if native is not None:
             self._loop.remove_reader(self._watched)
             self._watched = native.watch()
-            self._loop.add_reader(self._watched, self._read)
+            self._loop.add_reader(self._watched, native.reader(self._datagram))
             self.native = native
 
-    def _read(self) -> int:
+    def _read(self) -> None:
         """Deal with what waits: a batch, and one more for each turn that all else has taken since
-        the last time. Who sends to many for long would else hear nobody. The first one's length.
+        the last time. Who sends to many for long would else hear nobody. Native code does the same.
         """
         now = time.monotonic()
         most = 1 + min(MORE, int((now - self._read_at) / TURN))
-        first = count = self._batch(now)
+        count = self._batch(now)
         while count == BATCH and most > 1 and self._open:
             most -= 1
             count = self._batch(time.monotonic())
         self._read_at = time.monotonic()
-        return first
 
     def _batch(self, now: float) -> int:
-        if (native := self.native) is not None:
-            count = native.read(self._datagram, now)
-            self.statistics.received += count
-            if native.counts.sent or native.counts.unsent:
-                self.count(*native.answers())
-            return count
         count = 0
         for data, address in self._datagrams.read():
             if not self._open:
                 break
             count += 1
             self._datagram(data, address, now)
-        self.statistics.received += count
+        self._statistics.received += count
         return count
 
     def _datagram(self, data: bytes, address: Address, now: float) -> None:
@@ -336,14 +335,14 @@ class UdpPort:
             elif (listener := self.expected.get(address)) is not None:
                 listener.on_datagram(data, address, now)
             else:
-                self.statistics.strangers += 1
+                self._statistics.strangers += 1
                 self.on_stray(data, address, now)
         else:
             self._stun(data, address, now)
 
     def datagram(self, data: bytes, address: Address, now: float) -> None:
         """Take what came by a stream; ``_read`` does the same without a call for each."""
-        self.statistics.received += 1
+        self._statistics.received += 1
         path = self._by_address.get(address)
         if data[0] <= 3:
             self._stun(data, address, now)
@@ -352,22 +351,22 @@ class UdpPort:
         elif (listener := self.expected.get(address)) is not None:
             listener.on_datagram(data, address, now)
         else:
-            self.statistics.strangers += 1
+            self._statistics.strangers += 1
 
     def _stun(self, data: bytes, address: Address, now: float) -> None:
         if address in self._by_address:
             # Nobody can guess the transaction of a check of ours: its answer is no flood.
             ours = data[8:20] in self._by_transaction
             if not ours and not self._familiar.take(address, now):
-                self.statistics.flooded += 1
+                self._statistics.flooded += 1
                 return
         elif not self._sources.admit(address[0], now):
-            self.statistics.strangers += 1
+            self._statistics.strangers += 1
             return
         try:
             message = stun.parse(data)
         except ParseError:
-            self.statistics.strangers += 1
+            self._statistics.strangers += 1
             return
         if message.kind == stun.BINDING_REQUEST:
             ufrag = message.attributes.get(stun.USERNAME, b"").partition(b":")[0]
@@ -380,7 +379,7 @@ class UdpPort:
             if session is not None:
                 session.response(message, address, now)
                 return
-        self.statistics.strangers += 1
+        self._statistics.strangers += 1
 
     def _elsewhere(self, address: Address) -> Listener | None:
         """The process whose own transactions answers from there may be of."""

@@ -11,16 +11,20 @@
 #include <errno.h>
 #include <sanitizer/asan_interface.h>
 #include <sys/socket.h>
+#include <time.h>
 
 struct mmsghdr;
 static int fake_recvmmsg(int fd, struct mmsghdr *headers, unsigned count, int flags,
                          struct timespec *timeout);
 static ssize_t fake_sendmsg(int fd, const struct msghdr *header, int flags);
+static int fake_clock(clockid_t clock, struct timespec *told);
 #define recvmmsg fake_recvmmsg
 #define sendmsg fake_sendmsg
+#define clock_gettime fake_clock
 #include "../../../relay/protocols/webrtc/native/receive.c"
 #undef recvmmsg
 #undef sendmsg
+#undef clock_gettime
 /* All in one, so that what is static in them can be used to make what is right. */
 #define get16 stun_get16
 #define get32 stun_get32
@@ -44,6 +48,17 @@ static ssize_t fake_sendmsg(int fd, const struct msghdr *header, int flags);
 static const uint8_t *input;
 static size_t left;
 static struct rx_stream *streams[3];
+
+static double now;
+
+static int fake_clock(clockid_t clock, struct timespec *told)
+{
+    (void)clock;
+    told->tv_sec = (time_t)now;
+    told->tv_nsec = (long)((now - (double)told->tv_sec) * 1e9) + 1;
+    now = (double)told->tv_sec + 1e-9 * (double)told->tv_nsec; /* it never goes back */
+    return 0;
+}
 
 static uint8_t take(void)
 {
@@ -141,7 +156,7 @@ static void resume(struct rx *rx, struct rx_stream *stream, uint8_t who)
 }
 
 /* One that somebody else has read, of whatever length. */
-static void put(struct rx *rx, double now)
+static void put(struct rx *rx)
 {
     static uint8_t data[4096];
     uint8_t place, name[NAME], beyond = take();
@@ -198,6 +213,19 @@ static void on_yield(struct rx *rx, struct rx_stream *stream, volatile uint8_t *
     }
 }
 
+static void on_unit(struct rx_stream *stream)
+{
+    uint8_t act = take();
+
+    if (act & 1)
+        stream->arrivals = 0;
+    if (act & 2) {
+        stream->plain = act & 4;
+        stream->shown = stream->timestamp;
+        stream->unit_tokens = act >> 4;
+    }
+}
+
 static void deal(struct rx *rx)
 {
     volatile uint8_t seen = 0;
@@ -205,7 +233,7 @@ static void deal(struct rx *rx)
     int kind;
 
     while ((kind = rx_next(rx, &event)) != RX_IDLE) {
-        if (kind == RX_DATAGRAM || kind == RX_UNIT || kind == RX_SAID)
+        if (kind == RX_DATAGRAM || kind == RX_UNIT || kind == RX_PLAIN || kind == RX_SAID)
             for (uint32_t at = 0; at < event.length; at++)
                 seen ^= event.data[at];
         if (kind == RX_DATAGRAM) {
@@ -217,9 +245,11 @@ static void deal(struct rx *rx)
             if (kind == RX_YIELD) {
                 on_yield(rx, event.stream, &seen);
             } else {
-                check(kind != RX_UNIT || (event.stream->joined > 0 && event.stream->packets == 0));
-                if (take() & 1)
-                    event.stream->arrivals = 0;
+                check(kind == RX_NOTED ||
+                      (event.stream->joined > 0 && event.stream->packets == 0));
+                check(kind != RX_PLAIN || (event.stream->plain && event.stream->pictures > 0));
+                check(kind != RX_PLAIN || (event.flags & RX_MORE) || rx->at == rx->count);
+                on_unit(event.stream);
             }
         }
         check_routes(rx);
@@ -229,9 +259,9 @@ static void deal(struct rx *rx)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct rx_doors doors = {unprotect, unprotect_rtcp};
-    struct rx *rx = rx_new(-1, doors, 42, 100, 400);
-    double now = 0;
+    struct rx *rx = rx_new(-1, doors, 42, (struct rx_limits){100, 400, 20});
 
+    now = 0;
     input = data, left = size;
     check(rx != NULL);
     for (uint32_t at = 0; at < 3; at++) {
@@ -247,9 +277,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (step == 0xFC)
             rule(rx, take());
         if (step == 0xFD)
-            put(rx, now);
+            put(rx);
         else
             rx_read(rx, now);
+        rx->more = step & MORE;
         deal(rx);
         check_viewers(rx);
     }

@@ -33,6 +33,7 @@ class NativeInlet(Inlet):
 
     Attributes:
         raised: datagrams that were not the common case.
+        now: when it is, for ``read``.
         opened: packets that the native part opened.
         authentic: the first byte of the payload of a packet that does not pass, or None.
     """
@@ -49,6 +50,8 @@ class NativeInlet(Inlet):
         self._into.setblocking(False)
         door = int(self._ffi.cast("uintptr_t", self._callback))
         self.receiver = NativeReceiver(found, self._into.fileno(), door)
+        self.now = 0.0
+        self.read = self.receiver.reader(self._datagram, lambda: self.now)
         self._sockets: dict[int, socket.socket] = {}
         self._peers: dict[Address, FakePeer] = {}
 
@@ -65,13 +68,14 @@ class NativeInlet(Inlet):
         address = made.getsockname()
         self._peers[address] = peer
         peer.native = self.receiver
-        peer.heard = cast("Path", SimpleNamespace(address=address, seen=0.0, lost=False))
+        peer.heard = cast("Path", SimpleNamespace(address=address, seen=0.0, refresh=lambda: None))
 
     def give(self, peer: FakePeer, packets: list[bytes], now: float) -> None:
         for at in range(0, len(packets), 50):
             for packet in packets[at : at + 50]:
                 self._sockets[id(peer)].sendto(packet, self._into.getsockname())
-            self.receiver.read(self._datagram, now)
+            self.now = now
+            self.read()
 
     def _datagram(self, data: bytes, address: Address, now: float) -> None:
         self.raised += 1

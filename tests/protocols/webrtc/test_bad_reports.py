@@ -27,7 +27,7 @@ from relay.protocols.webrtc.rtcp import (
     SenderReport,
     compound,
 )
-from relay.protocols.webrtc.udp import UdpStatistics
+from relay.protocols.webrtc.udp import UdpPort
 from tests.protocols.webrtc import nat
 from tests.protocols.webrtc.aiortc_client import reach
 from tests.protocols.webrtc.live_publisher import publishing
@@ -80,10 +80,10 @@ class Watching:
 
     async def send(self, datagrams: list[bytes]) -> None:
         """All of them are read when it returns."""
-        server = self.peer._peers.udp.statistics
+        server = self.peer._peers.udp
         for at in range(0, len(datagrams), 40):
             part = datagrams[at : at + 40]
-            due = server.received + len(part)
+            due = server.statistics.received + len(part)
             for datagram in part:
                 self.router.forge(datagram)
             await until(partial(_reached, server, due))
@@ -99,8 +99,8 @@ class Watching:
         assert self.peer.state is self.ours.state is PeerState.CONNECTED
 
 
-def _reached(server: UdpStatistics, due: int) -> bool:
-    return server.received >= due
+def _reached(server: UdpPort, due: int) -> bool:
+    return server.statistics.received >= due
 
 
 @asynccontextmanager

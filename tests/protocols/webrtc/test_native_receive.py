@@ -14,6 +14,7 @@ from typing import cast
 
 import pytest
 
+from relay.media.unit import VIDEO_CLOCK
 from relay.protocols.webrtc import native_library, native_receive
 from relay.protocols.webrtc.budget import BURST
 from relay.protocols.webrtc.congestion import TransportFeedback
@@ -22,6 +23,7 @@ from relay.protocols.webrtc.ingest import IngestSession
 from relay.protocols.webrtc.native_receive import NativeReceiver
 from relay.protocols.webrtc.negotiation import TRANSPORT_CC
 from relay.protocols.webrtc.peer import Peer
+from relay.protocols.webrtc.reception import UNITS
 from relay.protocols.webrtc.rtcp import TRANSPORT_FEEDBACK, TWCC_FORMAT
 from relay.protocols.webrtc.rtp import RtpPacket, pack_elements
 from tests.protocols.webrtc.fake_peer import FakePeer
@@ -131,6 +133,45 @@ async def test_packets_in_order_reach_python_as_access_units_only(both: Both) ->
     assert both.native.session.statistics().packets == sent - 65_400
     came, _ = told_by(both.native)
     assert len(came) == sent - 65_400
+
+
+async def test_only_pictures_that_could_be_wrong_are_judged(
+    both: Both, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, judged = both.native.session, 0
+    real = session.assembled
+
+    def assembled(annexb: bytes, flags: int, timestamp: int, now: float) -> None:
+        nonlocal judged
+        judged += 1
+        real(annexb, flags, timestamp, now)
+
+    monkeypatch.setattr(session, "assembled", assembled)
+    sender = Sender(timestamp=2**32 - 9000)
+    for index in range(60):
+        both.send(numbered(sender.next(keyframe=index % 20 == 0), 50 * index))
+    both.same()
+    assert judged == 2, "the first picture finds the stream, and is Python's alone"
+    assert len(both.native.sink.units) == 60
+    sender.timestamp += 20 * VIDEO_CLOCK  # another clock
+    both.send(numbered(sender.next(), 3000))
+    assert judged == 3
+    both.same()
+
+
+async def test_pictures_that_come_too_fast_are_dropped_alike(both: Both) -> None:
+    sender = Sender()
+    both.send(numbered(sender.next(keyframe=True), 0))
+    both.now += 1
+    for index in range(int(2 * UNITS) + 20):
+        packets = numbered(sender.next(size=40), 50 + index)
+        for publisher in (both.native, both.pure):
+            publisher.give(packets, both.now)
+    both.same()
+    assert len(both.native.sink.units) <= 2 * UNITS + 1
+    both.send(numbered(sender.next(keyframe=True), 5000))
+    both.send(numbered(sender.next(), 5100))
+    both.same()
 
 
 async def test_arrivals_are_told_with_pictures_and_no_later_than_every_second(both: Both) -> None:
@@ -336,11 +377,11 @@ async def test_the_rest_of_a_picture_that_has_begun_is_read_together(both: Both)
     assert not _readable(watched, 0)
     give(packets[:2])
     assert _readable(watched, 1)
-    assert both.inlet.receiver.read(both.inlet._datagram, both.now) == 2
+    assert both.inlet.read() == 2
     give(packets[2:])
     assert _readable(both.inlet._into.fileno(), 0)
     assert _readable(watched, 1), "the rest is waited for, and not for ever"
-    assert both.inlet.receiver.read(both.inlet._datagram, both.now) == len(packets) - 2
+    assert both.inlet.read() == len(packets) - 2
     assert len(both.native.sink.units) == 2
     assert not _readable(watched, 0.01), "nothing has begun"
     give(numbered(sender.next(), 600)[:1])
@@ -353,9 +394,9 @@ async def test_a_picture_that_stays_half_is_waited_for_once(both: Both) -> None:
     watched = both.inlet.receiver.watch()
     way, into = both.inlet._sockets[id(both.native.peer)], both.inlet._into.getsockname()
     way.sendto(numbered(sender.next(keyframe=True), 500)[0], into)
-    assert both.inlet.receiver.read(both.inlet._datagram, both.now) == 1
+    assert both.inlet.read() == 1
     assert _readable(watched, 1)
-    assert both.inlet.receiver.read(both.inlet._datagram, both.now) == 0
+    assert both.inlet.read() == 0
     assert not _readable(watched, 0.01)
     way.sendto(b"\x00", into)
     assert _readable(watched, 1)

@@ -25,6 +25,7 @@ from relay.protocols.webrtc.native_viewer import NativeViewer
 from relay.protocols.webrtc.path import Path
 from relay.protocols.webrtc.peer_state import PeerStatistics
 from relay.protocols.webrtc.stun import Address, Message
+from relay.protocols.webrtc.udp import UdpStatistics
 
 OURS, THEIRS = "a1b2c3d4e5f6", "pE8x"
 OUR_PASSWORD, THEIR_PASSWORD = "0123456789abcdef0123456789abcdef", "VOkJxbRl1RmTxUk/WvJxBt"
@@ -96,7 +97,7 @@ class Watching:
         self.now += 1
         host = self._far.getsockname()[0]
         self._far.sendto(data, (host, self._near.getsockname()[1]))
-        assert self.receiver.read(self._datagram, self.now) == 1
+        assert self.receiver.reader(self._datagram, lambda: self.now)() == 1
         return self.answer()
 
     def _datagram(self, data: bytes, address: Address, now: float) -> None:
@@ -409,7 +410,10 @@ def test_fifty_a_second_are_answered_and_the_rest_are_passed_over(watching: Watc
         assert not watching.raised
     spread = [watching.say(request, after=0.01) for _ in range(100)]
     assert 49 <= sum(answer is not None for answer in spread) <= 51
-    assert watching.receiver.answers() == (100 + sum(answer is not None for answer in spread), 0)
+    counted = UdpStatistics()
+    watching.receiver.count(counted)
+    assert counted.sent == 100 + sum(answer is not None for answer in spread)
+    assert counted.unsent == 0
 
 
 def test_forged_checks_take_nothing_from_those_that_are_answered(watching: Watching) -> None:
@@ -461,11 +465,11 @@ def test_an_answer_leaves_from_the_address_that_was_asked() -> None:
         viewer.hear(watching.path)
         viewer.settle(moving=False)
         far.sendto(asked(browser()), asked_at)
-        receiver.read(lambda *_: None, 200.0)
+        receiver.reader(lambda *_: None, lambda: 200.0)()
         assert far.recvfrom(2048)[1] == asked_at
         far.sendto(asked(browser()), ("127.0.0.3", asked_at[1]))
         raised: list[Address] = []
-        receiver.read(lambda data, address, now: raised.append(address), 201.0)
+        receiver.reader(lambda data, address, now: raised.append(address), lambda: 201.0)()
         assert raised == [(*far.getsockname(), 0, 0, "127.0.0.3")]
         viewer.close()
         receiver.close()

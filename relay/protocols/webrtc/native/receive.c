@@ -21,6 +21,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #define BATCH 64
@@ -39,6 +40,9 @@
 #define REST_WELL_NS 4000000   /* until more of what viewers send is read, where it comes fast */
 #define FAST 0.001             /* seconds between two batches */
 #define CLOCK 90000.0
+#define MAX_JUMP 900000u       /* ticks; a longer step is another clock, as timeline.py has it */
+#define TURN 0.002             /* seconds of other work for which one batch more is read */
+#define MORE 7                 /* such batches at most: then the others have their turn */
 #define LONGEST_STEP 5.0       /* seconds; a longer one is a jump of the sender's clock */
 #define KEY sizeof(((struct rx_route *)0)->key)
 #define HASHED 24              /* bytes of it: all but an IPv6 address of ours */
@@ -64,8 +68,9 @@ struct rx {
     struct rx_doors doors;
     struct rx_counts counts;
     uint64_t seed;
-    double rate;                /* packets a second of one publisher */
-    double burst;
+    struct rx_limits limits;
+    uint32_t more;              /* batches that may yet be read in this turn */
+    double read_at;             /* when the last turn ended */
     uint32_t routes;
     uint32_t at;
     uint32_t count;
@@ -478,6 +483,7 @@ uint32_t rx_read(struct rx *rx, double now)
     rx->batch++;
     rx->begun = 0;
     rx->count = count > 0 ? (uint32_t)count : 0;
+    rx->counts.received += rx->count;
     return rx->count;
 }
 
@@ -500,94 +506,26 @@ void rx_put(struct rx *rx, const uint8_t *data, uint32_t length, const uint8_t *
 }
 
 /* As budget.py has it. */
-static int within_budget(const struct rx *rx, struct rx_route *route)
+static int spend(double *tokens, double *filled_at, double now, double rate, double burst)
 {
-    if (route->tokens < 1) {
-        route->tokens += (rx->now - route->refilled) * rx->rate;
-        if (route->tokens > rx->burst)
-            route->tokens = rx->burst;
-        route->refilled = rx->now;
+    if (*tokens < 1) {
+        *tokens += (now - *filled_at) * rate;
+        if (*tokens > burst)
+            *tokens = burst;
+        *filled_at = now;
     }
-    if (route->tokens < 1) {
-        route->limited++;
+    if (*tokens < 1)
         return 0;
-    }
-    route->tokens -= 1;
+    *tokens -= 1;
     return 1;
 }
 
-static int yield(struct rx_stream *stream, struct rx_event *event)
+static int within_budget(const struct rx *rx, struct rx_route *route)
 {
-    stream->active = 0;
-    event->stream = stream;
-    event->number = stream->number;
-    return RX_YIELD;
-}
-
-static int datagram(struct rx *rx, struct rx_event *event, uint32_t length)
-{
-    event->data = rx->datagrams[rx->at];
-    event->length = length;
-    event->address = rx->names[rx->at];
-    event->address_length = name_length(rx, rx->at);
-    rx->at++;
-    return RX_DATAGRAM;
-}
-
-/* A packet of an active stream; RX_IDLE when there is nothing to tell of it. */
-static int media(struct rx *rx, struct rx_stream *stream, struct rx_event *event,
-                 uint32_t received)
-{
-    uint8_t *data = rx->datagrams[rx->at];
-    int length = (int)received, told = RX_IDLE;
-    struct header header;
-
-    if ((data[1] & 0x7F) != stream->payload_type || get32(data + 8) != stream->ssrc)
-        return datagram(rx, event, received); /* sound, a retransmission: another order */
-    if (read_header(&header, data, received, stream->extension) != 0 ||
-        header.sequence != stream->next ||
-        (stream->packets > 0 && header.timestamp != stream->timestamp) ||
-        stream->packets == TRAIN_PACKETS || stream->used + received > TRAIN_BYTES)
-        return yield(stream, event); /* and then this one, as it came */
-    rx->at++;
-    if (rx->doors.rtp(stream->srtp, data, &length) != 0 || length < HEADER ||
-        length > (int)received) {
-        stream->refused++;
-        return RX_IDLE;
-    }
-    if (append(stream, data, (uint32_t)length, rx->now) != 0) {
-        stream->refused++; /* no memory; opened twice it would be a replay */
-        return yield(stream, event);
-    }
-    stream->next++;
-    stream->timestamp = header.timestamp;
-    if (stream->batch != rx->batch) {
-        stream->batch = rx->batch;
-        rx->begun++;
-    }
-    if (header.transport >= 0 && stream->arrivals < RX_LOG) {
-        struct rx_arrival *arrival = &stream->log[stream->arrivals++];
-
-        arrival->at = rx->now;
-        arrival->sequence = (uint32_t)header.transport;
-        if (stream->arrivals == TELL_AT || rx->now - stream->log[0].at > TELL_AFTER)
-            told = RX_NOTED;
-    }
-    event->stream = stream;
-    event->number = stream->number;
-    if (!header.marker)
-        return told;
-    stream->batch--;
-    rx->begun--;
-    if (join(rx, stream, event) != 0)
-        return yield(stream, event);
-    if (stream->timestamp != stream->measured)
-        measure(stream);
-    if (stream->arrivals > 0)
-        event->flags |= RX_ARRIVALS;
-    stream->packets = 0;
-    stream->used = 0;
-    return RX_UNIT;
+    if (spend(&route->tokens, &route->refilled, rx->now, rx->limits.rate, rx->limits.burst))
+        return 1;
+    route->limited++;
+    return 0;
 }
 
 /* -- waiting ---------------------------------------------------------------------------------- */
@@ -643,11 +581,134 @@ int rx_watch(struct rx *rx)
 
 void rx_unwatch(struct rx *rx)
 {
+    rx->at = rx->count; /* what waits is for nobody any more */
+    rx->more = 0;
     if (rx->epoll >= 0)
         close(rx->epoll);
     if (rx->timer >= 0)
         close(rx->timer);
     rx->epoll = rx->timer = -1;
+}
+
+static double clock_now(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* At the end of a batch: whether there is another one. Else this turn is over. */
+static int more(struct rx *rx)
+{
+    while (rx->at == rx->count) {
+        if (rx->count < BATCH || rx->more == 0) {
+            rest(rx);
+            rx->read_at = clock_now();
+            return 0;
+        }
+        rx->more--;
+        rx_read(rx, clock_now());
+    }
+    return 1;
+}
+
+/* -- what is told of it ----------------------------------------------------------------------- */
+
+static int yield(struct rx_stream *stream, struct rx_event *event)
+{
+    stream->active = 0;
+    event->stream = stream;
+    event->number = stream->number;
+    return RX_YIELD;
+}
+
+static int datagram(struct rx *rx, struct rx_event *event, uint32_t length)
+{
+    event->data = rx->datagrams[rx->at];
+    event->length = length;
+    event->address = rx->names[rx->at];
+    event->address_length = name_length(rx, rx->at);
+    rx->at++;
+    return RX_DATAGRAM;
+}
+
+/* Whether a picture is one of most: it follows one that is shown, in time, and is no key frame. */
+static int goes_on(const struct rx *rx, struct rx_stream *stream, struct rx_event *event)
+{
+    uint32_t step = stream->timestamp - stream->shown;
+
+    if (!stream->plain || (event->flags & ~(uint32_t)(RX_STARTS | RX_ARRIVALS)) != RX_PICTURE ||
+        step > MAX_JUMP ||
+        !spend(&stream->unit_tokens, &stream->units_filled_at, rx->now, rx->limits.units,
+              rx->limits.units))
+        return 0;
+    stream->shown = stream->timestamp;
+    stream->shown_at = rx->now;
+    event->pts = stream->pts += step;
+    stream->pictures++;
+    return 1;
+}
+
+/* A packet of an active stream; RX_IDLE when there is nothing to tell of it. */
+static int media(struct rx *rx, struct rx_stream *stream, struct rx_event *event,
+                 uint32_t received)
+{
+    uint8_t *data = rx->datagrams[rx->at];
+    int length = (int)received, told = RX_IDLE;
+    struct header header;
+
+    if ((data[1] & 0x7F) != stream->payload_type || get32(data + 8) != stream->ssrc)
+        return datagram(rx, event, received); /* sound, a retransmission: another order */
+    if (read_header(&header, data, received, stream->extension) != 0 ||
+        header.sequence != stream->next ||
+        (stream->packets > 0 && header.timestamp != stream->timestamp) ||
+        stream->packets == TRAIN_PACKETS || stream->used + received > TRAIN_BYTES)
+        return yield(stream, event); /* and then this one, as it came */
+    rx->at++;
+    if (rx->doors.rtp(stream->srtp, data, &length) != 0 || length < HEADER ||
+        length > (int)received) {
+        stream->refused++;
+        return RX_IDLE;
+    }
+    if (append(stream, data, (uint32_t)length, rx->now) != 0) {
+        stream->refused++; /* no memory; opened twice it would be a replay */
+        return yield(stream, event);
+    }
+    stream->heard = rx->now;
+    stream->next++;
+    stream->timestamp = header.timestamp;
+    if (stream->batch != rx->batch) {
+        stream->batch = rx->batch;
+        rx->begun++;
+    }
+    if (header.transport >= 0 && stream->arrivals < RX_LOG) {
+        struct rx_arrival *arrival = &stream->log[stream->arrivals++];
+
+        arrival->at = rx->now;
+        arrival->sequence = (uint32_t)header.transport;
+        if (stream->arrivals == TELL_AT || rx->now - stream->log[0].at > TELL_AFTER)
+            told = RX_NOTED;
+    }
+    event->stream = stream;
+    event->number = stream->number;
+    if (!header.marker)
+        return told;
+    stream->batch--;
+    rx->begun--;
+    if (join(rx, stream, event) != 0)
+        return yield(stream, event);
+    if (stream->timestamp != stream->measured)
+        measure(stream);
+    if (stream->arrivals > 0)
+        event->flags |= RX_ARRIVALS;
+    stream->packets = 0;
+    stream->used = 0;
+    if (!goes_on(rx, stream, event))
+        return RX_UNIT;
+    if (more(rx))
+        event->flags |= RX_MORE;
+    return RX_PLAIN;
 }
 
 /* -- the next thing to tell -------------------------------------------------------------------- */
@@ -769,14 +830,14 @@ static void pass(struct rx *rx, struct rx_far *far, uint32_t length)
 
 static int next_event(struct rx *rx, struct rx_event *event)
 {
-    event->arrival = rx->now;
-    while (rx->at < rx->count) {
+    while (more(rx)) {
         uint32_t length = rx->headers[rx->at].msg_len, where;
         const uint8_t *data = rx->datagrams[rx->at];
         struct rx_route *route;
         uint8_t key[KEY];
         int told;
 
+        event->arrival = rx->now;
         if (length < HEADER || length > LARGEST || data[0] > 191 ||
             make_key(key, rx->names[rx->at], name_length(rx, rx->at)) != 0 ||
             (route = find(rx, key, &where)) == NULL)
@@ -805,7 +866,6 @@ static int next_event(struct rx *rx, struct rx_event *event)
         if (told != RX_IDLE)
             return told;
     }
-    rest(rx);
     return RX_IDLE;
 }
 
@@ -820,6 +880,9 @@ int rx_next(struct rx *rx, struct rx_event *event)
 
 int rx_wake(struct rx *rx, double now, struct rx_event *event)
 {
+    double turns = (now - rx->read_at) / TURN;
+
+    rx->more = turns >= MORE ? MORE : turns > 0 ? (uint32_t)turns : 0;
     event->read = rx_read(rx, now);
     return rx_next(rx, event);
 }
@@ -850,7 +913,7 @@ struct rx_counts *rx_count(struct rx *rx)
     return &rx->counts;
 }
 
-struct rx *rx_new(int fd, struct rx_doors doors, uint64_t seed, double rate, double burst)
+struct rx *rx_new(int fd, struct rx_doors doors, uint64_t seed, struct rx_limits limits)
 {
     struct rx *rx = calloc(1, sizeof *rx);
 
@@ -862,8 +925,7 @@ struct rx *rx_new(int fd, struct rx_doors doors, uint64_t seed, double rate, dou
     rx->used = BATCH;
     rx->doors = doors;
     rx->seed = seed;
-    rx->rate = rate;
-    rx->burst = burst;
+    rx->limits = limits;
     for (int at = 0; at < BATCH; at++) {
         struct msghdr *header = &rx->headers[at].msg_hdr;
 
@@ -913,7 +975,7 @@ struct rx_stream *rx_open(struct rx *rx, void *srtp, uint8_t payload_type, uint8
     stream->extension = extension;
     stream->number = number;
     rx->streams++;
-    stream->route.tokens = rx->burst;
+    stream->route.tokens = rx->limits.burst;
     stream->route.refilled = rx->now;
     return stream;
 }
@@ -964,6 +1026,7 @@ int rx_resume(struct rx *rx, struct rx_stream *stream, const uint8_t *address, u
     stream->next = next;
     stream->packets = 0;
     stream->used = 0;
+    stream->plain = 0;
     stream->active = 1;
     return 0;
 }
@@ -977,7 +1040,7 @@ struct rx_viewer *rx_admit(struct rx *rx, void *srtp, uint32_t number)
     viewer->srtp = srtp;
     viewer->number = number;
     viewer->route.kind = VIEWER;
-    viewer->route.tokens = rx->burst;
+    viewer->route.tokens = rx->limits.burst;
     viewer->route.refilled = rx->now;
     return viewer;
 }
@@ -1025,7 +1088,7 @@ struct rx_far *rx_place(struct rx *rx, int fd, const uint8_t *address, uint32_t 
     if (far == NULL)
         return NULL;
     far->route.kind = FAR;
-    far->route.tokens = rx->burst;
+    far->route.tokens = rx->limits.burst;
     far->route.refilled = rx->now;
     far->fd = fd;
     if (lead(rx, &far->route, address, length) != 0) {

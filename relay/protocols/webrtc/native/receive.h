@@ -23,7 +23,8 @@ enum {
     RX_YIELD,                   /* the train of a stream goes to Python; it is active no more */
     RX_UNIT,                    /* a whole access unit */
     RX_NOTED,                   /* arrivals wait to be told: for long, or many */
-    RX_SAID                     /* RTCP of a viewer, opened: not the common case */
+    RX_SAID,                    /* RTCP of a viewer, opened: not the common case */
+    RX_PLAIN               /* a whole access unit that needs no judging: see rx_stream */
 };
 
 /* What an access unit holds; see h264_payload.Assembled. */
@@ -32,7 +33,8 @@ enum {
     RX_PICTURE = 2,
     RX_KEYFRAME = 4,
     RX_STARTS = 8,
-    RX_ARRIVALS = 16            /* arrivals wait to be told */
+    RX_ARRIVALS = 16,           /* arrivals wait to be told */
+    RX_MORE = 32                /* of RX_PLAIN: rx_next has not told all yet */
 };
 
 struct rx_arrival {
@@ -75,6 +77,16 @@ struct rx_stream {
     double measured_at;         /* arrival of the first packet of the last timestamp */
     uint32_t measured;          /* that timestamp */
     uint64_t refused;           /* SRTP failed */
+    /* While ``plain`` is set the picture before is shown, and whatever follows it in order and in
+     * time goes on from here. Python sets it, and looks before it goes on itself. */
+    uint8_t plain;
+    uint32_t shown;             /* timestamp of the last picture that was passed on */
+    int64_t pts;                /* of that, on the publisher's line */
+    double shown_at;            /* its arrival */
+    double unit_tokens;         /* pictures that may yet be passed on, see reception.UNITS */
+    double units_filled_at;
+    uint64_t pictures;          /* passed on since Python last looked */
+    double heard;               /* arrival of the last packet that passed SRTP; 0: none */
     uint8_t *bytes;
     uint32_t used;
     uint32_t room;
@@ -147,6 +159,7 @@ struct rx_far {
 };
 
 struct rx_counts {
+    uint64_t received;          /* datagrams read */
     uint64_t sent;              /* answers to checks */
     uint64_t unsent;
 };
@@ -162,15 +175,23 @@ struct rx_event {
     uint32_t number;            /* of that */
     struct rx_viewer *viewer;   /* of RX_SAID */
     double arrival;             /* of a unit: of its last packet */
+    int64_t pts;                /* of RX_PLAIN */
     uint32_t timestamp;
     uint32_t flags;
-    uint32_t read;              /* of rx_wake */
+    uint32_t read;              /* of rx_wake: datagrams of its first batch */
 };
 
 struct rx;
 
-/* ``rate`` and ``burst``: packets of one publisher, see budget.py. NULL: no memory. */
-struct rx *rx_new(int fd, struct rx_doors doors, uint64_t seed, double rate, double burst);
+/* What one publisher, or viewer, may have dealt with: see budget.py. */
+struct rx_limits {
+    double rate;                /* packets a second */
+    double burst;               /* and at once */
+    double units;               /* pictures a second, and at once */
+};
+
+/* NULL: no memory. */
+struct rx *rx_new(int fd, struct rx_doors doors, uint64_t seed, struct rx_limits limits);
 void rx_free(struct rx *rx);
 size_t rx_stream_size(void);
 /* Since Python last set them to nothing. */
@@ -192,8 +213,8 @@ void rx_put(struct rx *rx, const uint8_t *data, uint32_t length, const uint8_t *
             uint32_t address_length, double now);
 /* Deal with the next of them. */
 int rx_next(struct rx *rx, struct rx_event *event);
-/* Both in one: ``rx_read``, and the first thing to tell of what came. ``event->read``: how many
- * datagrams that were. */
+/* Both in one: ``rx_read``, and the first thing to tell of what came. ``rx_next`` then reads more
+ * batches where all else has taken long: who sends to many for long would else hear nobody. */
 int rx_wake(struct rx *rx, double now, struct rx_event *event);
 
 /* NULL: no memory. */

@@ -42,6 +42,7 @@ class LentPort(UdpPort):
         self._tell = tell
         self._foreign: Address | None = None
         self._inlet: socket.socket | None = None
+        self._look: Callable[[], int] = lambda: 0
         super().__init__(sock, loop)
 
     def _begin(self) -> None:
@@ -56,12 +57,13 @@ class LentPort(UdpPort):
         self.native = None if inlet is None else NativeReceiver.over(inlet.fileno())
         if inlet is not None and self.native is not None:
             self.native.unwrap(self.fileno())
+            self._look = self.native.reader(self._datagram)
             self._inlet, self._watched = inlet, self.native.watch()
             self._loop.add_reader(self._watched, self._take)
 
     def _take(self) -> None:
         self._foreign = None
-        if not self._read() and self._inlet is not None and _ended(self._inlet):
+        if not self._look() and self._inlet is not None and _ended(self._inlet):
             self._close_inlet()  # the gateway is gone, which the link says too
 
     @property
@@ -87,9 +89,8 @@ class LentPort(UdpPort):
         self._foreign = address if message.foreign else None
         if self.native is not None and address in self._by_address and not is_stream(address):
             self.native.put(data, address, self.datagram, now)
-            self.count(*self.native.answers())
         elif data[0] > 3 and address not in self._by_address and not is_stream(address):
-            self.statistics.strangers += 1
+            self._statistics.strangers += 1
             self.on_stray(data, address, now)
         else:
             self.datagram(data, address, now)
@@ -100,7 +101,7 @@ class LentPort(UdpPort):
         return super().sendto(data, address)
 
     def _stream(self, data: bytes, address: Address) -> bool:
-        self.statistics.sent += 1
+        self._statistics.sent += 1
         self._tell(Datagram(address, data))
         return True
 

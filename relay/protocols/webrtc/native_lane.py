@@ -1,0 +1,190 @@
+"""A publisher's video in native hands (``native/receive.c``), as Python sees it."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from relay.protocols.webrtc.datagrams import packed
+from relay.protocols.webrtc.dtls import NativeKeys
+from relay.protocols.webrtc.h264_payload import Assembled
+from relay.protocols.webrtc.path import Path
+from relay.protocols.webrtc.peer_state import PeerStatistics
+from relay.protocols.webrtc.picture import Run, Standing
+from relay.protocols.webrtc.receive import VideoReceiver
+
+if TYPE_CHECKING:
+    from relay.protocols.webrtc.native_receive import NativeReceiver
+
+_ARRIVAL: Final = struct.Struct("=dI4x")
+
+# What an access unit holds (see ``Assembled``), and whether arrivals wait.
+PARAMETERS, PICTURE, KEYFRAME, STARTS, ARRIVALS = 1, 2, 4, 8, 16
+
+
+class LaneOwner(Protocol):
+    """What is told of a publisher's video."""
+
+    def opened(self, packet: bytes, now: float) -> None:
+        """One RTP packet in order, opened, its arrival noted: the native part goes no further."""
+
+    def assembled(self, annexb: bytes, flags: int, timestamp: int, now: float) -> None:
+        """One access unit that is to be judged; ``flags`` as above."""
+
+    def counted(self, run: Run) -> None:
+        """What has come since the last time."""
+
+    def noted(self, now: float) -> None:
+        """Arrivals wait in ``Lane.arrivals``: for long, or many."""
+
+
+class _Nobody:
+    """Whom a closed lane belongs to."""
+
+    def opened(self, packet: bytes, now: float) -> None:
+        return
+
+    def assembled(self, annexb: bytes, flags: int, timestamp: int, now: float) -> None:
+        return
+
+    def counted(self, run: Run) -> None:
+        return
+
+    def noted(self, now: float) -> None:
+        return
+
+
+def unit_of(annexb: bytes, flags: int) -> Assembled:
+    return Assembled(
+        annexb,
+        True,
+        flags & PARAMETERS != 0,
+        flags & PICTURE != 0,
+        flags & KEYFRAME != 0,
+        flags & STARTS != 0,
+    )
+
+
+class Lane:
+    """One publisher's video: in native hands as long as all is in order.
+
+    Attributes:
+        path: where it comes from; it knows when that was last.
+        ssrc: of its packets, 4 bytes.
+    """
+
+    def __init__(
+        self,
+        receiver: NativeReceiver,
+        number: int,
+        keys: NativeKeys,
+        payload_type: int,
+        extension: int,
+        owner: LaneOwner,
+    ) -> None:
+        self._receiver = receiver
+        self._number = number
+        self._keys = keys  # held as long as the native part may use them
+        self._owner: LaneOwner = owner
+        self.path: Path | None = None
+        self.ssrc = b""
+        srtp = receiver.ffi.cast("void *", keys.pointer)
+        made = receiver.lib.rx_open(receiver.rx, srtp, payload_type, extension, number)
+        if made == receiver.ffi.NULL:
+            raise MemoryError("no memory for a native stream")
+        self._stream: Any = made
+
+    @property
+    def active(self) -> bool:
+        return self._stream is not None and bool(self._stream.active)
+
+    def resume(self, path: Path, video: VideoReceiver) -> None:
+        """Take over from where ``video`` is, if nothing is missing there."""
+        stream, receiver, sequence = self._stream, self._receiver, video.to_come
+        if stream is None or sequence is None or video.ssrc is None:
+            return
+        self._leave()
+        self.path, self.ssrc = path, video.ssrc.to_bytes(4, "big")
+        path.stream, stream.heard = stream, path.seen
+        stream.jitter, (stream.measured, stream.measured_at) = video.measured
+        raw = packed(path.address)
+        receiver.lib.rx_resume(receiver.rx, stream, raw, len(raw), video.ssrc, sequence)
+
+    def go_on(self, standing: Standing) -> None:
+        """Have pictures passed on without being judged, from there on, as long as none needs it."""
+        stream = self._stream
+        if stream is not None and stream.active:
+            stream.pts, stream.shown = standing.pts, standing.pts_timestamp
+            stream.shown_at = standing.arrival
+            stream.unit_tokens, stream.units_filled_at = standing.budget
+            stream.plain = 1
+
+    def flush(self) -> None:
+        """Hand what is half done over to the owner; it is not ours any more until ``resume``."""
+        stream, ffi = self._stream, self._receiver.ffi
+        if stream is None:
+            return
+        self._receiver.lib.rx_pause(stream)
+        self.tell()
+        whole = bytes(ffi.buffer(stream.bytes, stream.used)) if stream.packets else b""
+        train = [
+            (whole[packet.start : packet.start + packet.length], packet.arrival)
+            for packet in (stream.train[at] for at in range(stream.packets))
+        ]
+        self._receiver.lib.rx_clear(stream)
+        if stream.arrivals:  # those that Python notes itself come after them
+            self._owner.noted(stream.log[stream.arrivals - 1].at)
+        for packet, arrival in train:
+            self._owner.opened(packet, arrival)
+
+    def unit(self, event: Any) -> None:
+        annexb = self._receiver.ffi.buffer(event.data, event.length)[:]
+        self._owner.assembled(annexb, event.flags, event.timestamp, event.arrival)
+
+    def tell(self) -> None:
+        """Have the owner count what has come since the last time."""
+        stream = self._stream
+        if stream is None or not stream.joined:
+            return
+        packets, octets, pictures = stream.joined, stream.octets, stream.pictures
+        stream.joined = stream.octets = stream.pictures = 0
+        measured = (stream.measured, stream.measured_at)
+        standing = None
+        if pictures:
+            budget = (stream.unit_tokens, stream.units_filled_at)
+            standing = Standing(stream.pts, stream.shown, stream.shown_at, budget)
+        self._owner.counted(Run(packets, octets, stream.jitter, measured, pictures, standing))
+
+    def noted(self, now: float) -> None:
+        self._owner.noted(now)
+
+    def arrivals(self) -> list[tuple[float, int]]:
+        """Arrival and transport-wide sequence number of each packet since the last call."""
+        stream = self._stream
+        if stream is None or not stream.arrivals:
+            return []
+        size = _ARRIVAL.size * stream.arrivals
+        noted = list(_ARRIVAL.iter_unpack(self._receiver.ffi.buffer(stream.log, size)))
+        stream.arrivals = 0
+        return noted
+
+    def count(self, statistics: PeerStatistics) -> None:
+        """Add what came to nothing since the last call."""
+        if (stream := self._stream) is not None:
+            statistics.refused += stream.refused
+            statistics.limited += stream.route.limited
+            stream.refused = stream.route.limited = 0
+
+    def _leave(self) -> None:
+        if self.path is not None and self._stream is not None:
+            self.path.refresh()
+            if self.path.stream is self._stream:
+                self.path.stream = None
+
+    def close(self) -> None:
+        if self._stream is not None:
+            self._leave()
+            stream, self._stream = self._stream, None
+            self._receiver.lib.rx_close(self._receiver.rx, stream)
+            self._receiver.dropped(self._number)
+            self._owner = _Nobody()  # who holds the lane
