@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -52,10 +53,15 @@ def build(compiler: str, folder: Path) -> None:
     for room, module in ROOMS.items():
         native = folder / room / "native"
         shutil.copytree(ROOT / "relay" / room / "native", native)
-        sources = [str(path) for path in sorted(native.glob("*.c"))]
-        library = str(folder / room / f"_native{EXTENSION_SUFFIXES[0]}")
-        command = [compiler, *FLAGS, SANITIZERS, "-shared", "-fPIC", "-o", library, *sources]
-        subprocess.run(command, check=True)
+        sources = sorted(native.glob("*.c"))
+        modules = [path for path in sources if path.name == "reader.c"]
+        built = {"_native": [path for path in sources if path not in modules]}
+        built |= {f"_{path.stem}": [path] for path in modules}
+        for name, parts in built.items():
+            library = folder / room / f"{name}{EXTENSION_SUFFIXES[0]}"
+            command = [compiler, *FLAGS, SANITIZERS, "-shared", "-fPIC", "-o", str(library)]
+            include = f"-I{sysconfig.get_paths()['include']}"
+            subprocess.run([*command, include, *map(str, parts)], check=True)
         package, name = room.replace("/", "."), room.replace("/", "_")
         plugins.append(PLUGIN.format(package=package, module=module, name=name, room=room))
     (folder / "sanitized.py").write_text("".join(plugins))

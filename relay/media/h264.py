@@ -282,6 +282,11 @@ class ParameterSets:
         return self._complete(annexb, nals, slice_at, present)
 
     def _remember(self, kind: int, nal: bytes, present: set[tuple[int, int]]) -> None:
+        known = self._sps if kind == SPS else self._pps
+        for number, (kept, _) in known.items():
+            if kept == nal:  # with most key frames
+                present.add((kind, number))
+                return
         try:
             if kind == SPS:
                 sps = parse_sps(nal)

@@ -295,7 +295,7 @@ class TestParameterSets:
             return parse_sps(unit)
 
         monkeypatch.setattr(h264, "parse_sps", reading)
-        many = join_annexb([SPS_180P] * 500 + [PPS, idr_slice()])
+        many = join_annexb([SPS_180P, sps_bits()] * 250 + [PPS, idr_slice()])
         assert ParameterSets().apply(many)[0].endswith(many)
         assert len(read) == h264.MAX_SETS
 

@@ -32,12 +32,10 @@ from relay.protocols.webrtc.rtcp import (
     Nack,
     ReceiverReport,
     Remb,
-    SenderReport,
     SourceDescription,
-    compound,
-    parse_compound,
 )
 from relay.protocols.webrtc.rtp import RtpPacket, parse_rtp
+from relay.protocols.webrtc.sender_reports import Clock, SenderReports
 from relay.protocols.webrtc.session import Session
 
 __all__ = ["Ingest", "IngestSession", "IngestSink", "IngestStatistics"]
@@ -103,6 +101,8 @@ class IngestSession(Session):
         self._keyframe_at: float | None = None
         self._size: tuple[int, int] | None = None
         self._keyframes = KeyframeRequests(self._ssrc, peer.video)
+        self._name = SourceDescription(((self._ssrc, peer.id),)).serialise()
+        self._clocks = SenderReports()
         self._malformed = 0
         self._lane: Lane | None = None
         peer.on_rtp = self._on_rtp
@@ -293,23 +293,27 @@ class IngestSession(Session):
         if not self.may_say(now):
             return
         try:
-            packets = parse_compound(data)
+            clocks = self._clocks.read(data)
         except ParseError:
             self._malformed += 1
             return
-        for packet in packets:
-            if isinstance(packet, SenderReport):
-                self._sender_report(packet, now)
+        for clock in clocks:
+            self._sender_report(clock, now)
 
-    def _sender_report(self, report: SenderReport, now: float) -> None:
-        tracks = ((Codec.H264, self._video), (Codec.OPUS, self._audio))
+    def _sender_report(self, clock: Clock, now: float) -> None:
+        video, audio = self._video, self._audio
+        if video is not None and video.sender_report(clock.ssrc, clock.ntp, now):
+            codec = Codec.H264
+        elif audio is not None and audio.sender_report(clock.ssrc, clock.ntp, now):
+            codec = Codec.OPUS
+        else:
+            return
+        if video is None or audio is None:
+            return  # nothing is to go with it
         if self._lane is not None:
             self._lane.tell()
-        for codec, track in tracks:
-            if track is not None and track.sender_report(report.ssrc, report.ntp, now):
-                self._timeline.sender_report(codec, report.ntp, report.timestamp, now)
-        if self._video is not None:
-            self._go_on(self._video)
+        self._timeline.sender_report(codec, clock.ntp, clock.timestamp, now)
+        self._go_on(video)
 
     def _poll_video(self, video: VideoReceiver, now: float) -> None:
         pictures, nack, keyframe = video.poll(now)
@@ -328,8 +332,7 @@ class IngestSession(Session):
         blocks = tuple(block for block in found if block is not None)
         if self._estimate is not None and found[0] is not None:
             self._estimate.lost(found[0].fraction_lost / 256, now)
-        names = SourceDescription(((self._ssrc, self.peer.id),))
-        self.peer.send_rtcp(compound([ReceiverReport(self._ssrc, blocks), names]))
+        self.peer.send_rtcp(ReceiverReport(self._ssrc, blocks).serialise() + self._name)
         self._rates.sample(now, self._octets(), self._frames())
 
     def _octets(self) -> int:

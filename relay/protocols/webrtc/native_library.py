@@ -1,11 +1,14 @@
 """The native part: a plain shared library beside this file, built at install where there is a
-C compiler. Where it is missing, pure Python does its work.
+C compiler; and one Python module, built where Python's headers are there too. Where they are
+missing, pure Python does their work.
 """
 
 from __future__ import annotations
 
 import logging
 from functools import cache
+from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,3 +40,30 @@ def load(header: str, structure: str) -> tuple[Any, Any] | None:
         say(found)
         return None
     return found
+
+
+def load_reader(event_size: int) -> Any:
+    """The module of ``native/reader.c``; None where it is not built.
+
+    Args:
+        event_size: bytes of ``struct rx_event``, which it is to know as the library does.
+    """
+    files = [HERE / f"_reader{suffix}" for suffix in EXTENSION_SUFFIXES]
+    found = next((path for path in files if path.exists()), None)
+    if found is None:
+        _log.info("native/reader.c is not built (no Python headers at install?)")
+        return None
+    name = f"{__package__}._reader"
+    spec = spec_from_file_location(name, found, loader=ExtensionFileLoader(name, str(found)))
+    assert spec is not None
+    assert spec.loader is not None
+    try:
+        module = module_from_spec(spec)
+        spec.loader.exec_module(module)
+    except ImportError as error:
+        _log.warning("%s: %s", found, error)
+        return None
+    if event_size != module.EVENT_SIZE:
+        _log.warning("%s is of another version", found.name)
+        return None
+    return module

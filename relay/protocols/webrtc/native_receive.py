@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final
 
 from relay.media.unit import AccessUnit, Codec
@@ -35,6 +35,11 @@ _H264: Final = Codec.H264  # asking an enumeration for it costs as much as makin
 @cache
 def _library() -> tuple[Any, Any] | None:
     return native_library.load("receive.h", "rx_stream")
+
+
+@cache
+def _reader(event_size: int) -> Any:
+    return native_library.load_reader(event_size)
 
 
 class NativeReceiver:
@@ -91,7 +96,7 @@ class NativeReceiver:
     def reader(
         self,
         datagram: Callable[[bytes, Address, float], None],
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] | None = None,
     ) -> Callable[[], int]:
         """What to call when the descriptor tells: it deals with what waits, a bounded number.
 
@@ -100,27 +105,34 @@ class NativeReceiver:
 
         Args:
             datagram: takes what is not the common case.
+            clock: tells the seconds; else ``time.monotonic`` does.
 
         Returns:
             A function that returns how many datagrams there were in its first batch.
         """
-        rx, event, buffer = self.rx, self._event, self.ffi.buffer
-        wake, following, shows = self.lib.rx_wake, self.lib.rx_next, self._shows
+        module = _reader(self.ffi.sizeof("struct rx_event"))
+        if module is None:
+            return self._reader(datagram, clock or time.monotonic)
+        ffi, lib = self.ffi, self.lib
+        doors = (self.rx, self._event, ffi.addressof(lib, "rx_wake"), ffi.addressof(lib, "rx_next"))
+        addresses = (int(ffi.cast("uintptr_t", door)) for door in doors)
+        deal = partial(self._deal, datagram)
+        read: Callable[[], int] = module.reader(
+            *addresses, self._shows, AccessUnit, _H264, deal, self._note, clock
+        )
+        return read
+
+    def _reader(
+        self, datagram: Callable[[bytes, Address, float], None], clock: Callable[[], float]
+    ) -> Callable[[], int]:
+        """The same in Python."""
+        rx, event, wake = self.rx, self._event, self.lib.rx_wake
 
         def read() -> int:
             kind = wake(rx, clock(), event)
             count: int = event.read
-            while kind == _PLAIN:
-                annexb, now, flags = buffer(event.data, event.length)[:], event.arrival, event.flags
-                number = event.number
-                shows[number](AccessUnit(_H264, annexb, event.pts, now))
-                if flags & ARRIVALS:
-                    self._note(number, now)
-                if not flags & _MORE:
-                    return count
-                kind = following(rx, event)
             if kind:
-                self._deal(kind, datagram)
+                self._deal(datagram, kind)
             return count
 
         return read
@@ -135,9 +147,9 @@ class NativeReceiver:
         """Deal with one that somebody else has read."""
         raw = packed(address)
         self.lib.rx_put(self.rx, data, len(data), raw, len(raw), now)
-        self._deal(self.lib.rx_next(self.rx, self._event), datagram)
+        self._deal(datagram, self.lib.rx_next(self.rx, self._event))
 
-    def _deal(self, kind: int, datagram: Callable[[bytes, Address, float], None]) -> None:
+    def _deal(self, datagram: Callable[[bytes, Address, float], None], kind: int) -> None:
         ffi, lib, rx, event = self.ffi, self.lib, self.rx, self._event
         while kind:
             if kind == _PLAIN:
@@ -146,6 +158,8 @@ class NativeReceiver:
                 self._shows[number](AccessUnit(_H264, annexb, event.pts, now))
                 if flags & ARRIVALS:
                     self._note(number, now)
+                if not flags & _MORE:
+                    return
             elif kind == 3:
                 self._lanes[event.number].unit(event)
             elif kind == 1:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import random
 import select
+import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from importlib.machinery import EXTENSION_SUFFIXES
 from itertools import pairwise
 from pathlib import Path
+from types import BuiltinFunctionType
 from typing import cast
 
 import pytest
 
-from relay.media.unit import VIDEO_CLOCK
+from relay.media.unit import VIDEO_CLOCK, AccessUnit
 from relay.protocols.webrtc import native_library, native_receive
 from relay.protocols.webrtc.budget import BURST
 from relay.protocols.webrtc.congestion import TransportFeedback
@@ -102,9 +105,15 @@ def told_by(publisher: Publisher) -> tuple[dict[int, int], list[bytes]]:
     return came, others
 
 
-@pytest.fixture
-async def both() -> AsyncIterator[Both]:
+@pytest.fixture(params=["compiled", "python"])
+async def both(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Both]:
+    """With the turns of the loop in C, and in Python."""
+    if request.param == "python":
+        monkeypatch.setattr(native_receive, "_reader", lambda size: None)
     made = Both()
+    assert isinstance(made.inlet.read, BuiltinFunctionType) == (request.param == "compiled")
     yield made
     made.close()
 
@@ -402,6 +411,37 @@ async def test_a_picture_that_stays_half_is_waited_for_once(both: Both) -> None:
     assert _readable(watched, 1)
 
 
+async def test_a_sink_that_fails_or_ends_it_in_mid_turn_is_survived(both: Both) -> None:
+    sender = Sender()
+    both.send(numbered(sender.next(keyframe=True), 0))
+    pictures = [numbered(sender.next(size=100), 50 + at) for at in range(6)]
+
+    def fail(unit: AccessUnit) -> None:
+        raise RuntimeError("no room")
+
+    way, into = both.inlet._sockets[id(both.native.peer)], both.inlet._into.getsockname()
+    lane = both.native.session._lane
+    assert lane is not None
+    shows = both.inlet.receiver._shows
+    (number,) = shows
+    shows[number] = fail
+    way.sendto(pictures[0][0], into)
+    with pytest.raises(RuntimeError, match="no room"):
+        both.inlet.read()
+    shows[number] = lambda unit: both.native.peer.end("over")
+    for picture in pictures[1:]:
+        way.sendto(picture[0], into)
+    assert both.inlet.read() == 5
+    assert not shows
+    assert both.native.session.is_closed
+    before = sys.getrefcount(both.inlet.receiver)
+    for _ in range(100):
+        both.inlet.receiver.reader(both.inlet._datagram)
+    gc.collect()
+    after = sys.getrefcount(both.inlet.receiver)
+    assert after <= before
+
+
 def test_without_the_native_part_python_receives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -429,3 +469,19 @@ def test_a_library_of_another_version_is_not_used(
     (tmp_path / real.name).symlink_to(real)
     monkeypatch.setattr(native_library, "HERE", tmp_path)
     assert native_library.load("receive.h", "rx_stream") is None
+
+
+def test_a_reader_of_another_version_or_none_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = native_receive._library()
+    assert found is not None
+    size = found[0].sizeof("struct rx_event")
+    assert native_library.load_reader(size) is not None
+    with caplog.at_level(logging.WARNING):
+        assert native_library.load_reader(size + 8) is None
+        monkeypatch.setattr(native_library, "HERE", tmp_path)
+        assert native_library.load_reader(size) is None
+        (tmp_path / f"_reader{EXTENSION_SUFFIXES[0]}").write_bytes(b"no library")
+        assert native_library.load_reader(size) is None
+    assert len(caplog.records) == 2
