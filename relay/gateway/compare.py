@@ -70,15 +70,16 @@ class Repeats:
     def add(self, unit: AccessUnit) -> int:
         """How many more are known with this picture; a run counts once it is long enough."""
         payload, before = unit.payload, self._content
+        size, last = len(payload), self._size
         self._content = payload
+        unlike = size > SKIPPED and not -ALIKE <= size - last <= ALIKE
+        if unlike and not unit.keyframe:
+            self._size, self._run = size, 0
+            return 0  # most pictures
         if payload != before:
             if unit.keyframe:
                 return 0  # the same picture makes another key frame each time
-            size, last = len(payload), self._size
             self._size = size
-            if size > SKIPPED and abs(size - last) > ALIKE:
-                self._run = 0
-                return 0
         self._run += 1
         return RUN if self._run == RUN else int(self._run > RUN)
 

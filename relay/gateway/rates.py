@@ -24,7 +24,7 @@ class Meter:
             it costs more than all else here.
     """
 
-    __slots__ = ("_bytes", "_frames", "_samples", "_sum", "_tell_at", "_told", "_units", "total")
+    __slots__ = ("_bytes", "_frames", "_samples", "_tell_at", "_told", "_units", "total")
 
     def __init__(self, path: str) -> None:
         self._bytes = metrics.MEDIA_BYTES.labels(path)
@@ -33,21 +33,16 @@ class Meter:
         self._told = 0
         self._tell_at = 0.0
         self.total = 0
-        self._samples: deque[tuple[float, int]] = deque()
-        self._sum = 0
+        self._samples: deque[tuple[float, int]] = deque(maxlen=MAX_SAMPLES)
 
     def add(self, octets: int, now: float) -> None:
-        samples = self._samples
-        samples.append((now, octets))
-        self._sum += octets
+        self._samples.append((now, octets))
         self.total += octets
         self._units += 1
         if now >= self._tell_at:
             self._tell_at = now + TELL
+            self._forget(now)
             self.tell()
-        oldest = now - WINDOW
-        while samples[0][0] < oldest or len(samples) > MAX_SAMPLES:
-            self._sum -= samples.popleft()[1]
 
     def tell(self) -> None:
         """Bring the counters of the process up to date: to be called at the end."""
@@ -62,11 +57,12 @@ class Meter:
     def bitrate(self, now: float) -> int:
         """Bits a second."""
         self._forget(now)
-        return int(self._sum * 8 / WINDOW)
+        return int(sum(octets for _, octets in self._samples) * 8 / WINDOW)
 
     def _forget(self, now: float) -> None:
-        while self._samples and self._samples[0][0] < now - WINDOW:
-            self._sum -= self._samples.popleft()[1]
+        samples, oldest = self._samples, now - WINDOW
+        while samples and samples[0][0] < oldest:
+            samples.popleft()
 
 
 class Delays:

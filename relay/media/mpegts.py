@@ -183,6 +183,7 @@ class Demuxer:
         self._pmt_pid: int | None = None
         self._streams: dict[int, Elementary] = {}
         self._pictures = PictureReader.where_built()
+        self._whole: Elementary | None = None  # whose pictures that is for
 
     def feed(self, data: bytes, arrival: float) -> list[AccessUnit]:
         """Take bytes, of any number, and give the access units that they complete.
@@ -190,10 +191,16 @@ class Demuxer:
         Args:
             arrival: ``time.monotonic()`` seconds when the bytes came; becomes the units'.
         """
+        units: list[AccessUnit] = []
+        at, whole = 0, self._whole
         if self._rest:
             data = self._rest + data
-        units: list[AccessUnit] = []
-        at, last = 0, len(data) - PACKET
+        elif whole is not None and self._synced and not whole.open:
+            # Most pieces are one picture: nothing is asked about it twice.
+            at = self._picture(whole, data, 0, units, arrival)
+            if at == len(data):
+                return units
+        last = len(data) - PACKET
         while at <= last:
             if data[at] != SYNC or not self._synced:
                 at = self._resync(data, at)
@@ -211,8 +218,7 @@ class Demuxer:
                     self._close(stream, units, arrival)
                 continue
             elif (
-                self._pictures is not None
-                and stream.codec is _H264
+                stream is self._whole
                 and data[at + 1] & 0x40
                 and not stream.open
                 and (end := self._picture(stream, data, at, units, arrival)) > at
@@ -280,6 +286,9 @@ class Demuxer:
             stream = kept.get(found)
             same = stream is not None and stream.codec is codec
             self._streams[found] = stream if stream and same else Elementary(found, codec)
+        if self._pictures is not None:
+            videos = (stream for stream in self._streams.values() if stream.codec is _H264)
+            self._whole = next(videos, None)
 
     def _picture(
         self, stream: Elementary, data: bytes, at: int, units: list[AccessUnit], arrival: float

@@ -9,6 +9,7 @@ from relay.media.h264 import PLAIN, ParameterSets, Sps
 from relay.media.unit import VIDEO_CLOCK, AccessUnit
 
 MAX_GROUP_SECONDS: Final = 10.0
+MAX_GROUP_TICKS: Final = int(MAX_GROUP_SECONDS * VIDEO_CLOCK)
 MAX_GROUP_BYTES: Final = 8 << 20
 MAX_GROUP_UNITS: Final = 2400
 """10 s of 120 pictures and of 100 audio packets a second fit."""
@@ -51,7 +52,7 @@ class Stream:
         if (
             len(group) > MAX_GROUP_UNITS
             or self._group_bytes > MAX_GROUP_BYTES
-            or abs(unit.pts - group[0].pts) > MAX_GROUP_SECONDS * VIDEO_CLOCK
+            or not -MAX_GROUP_TICKS <= unit.pts - group[0].pts <= MAX_GROUP_TICKS
         ):
             group.clear()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
-from relay.gateway.rates import TOGETHER, Delays
+from relay.gateway.rates import TOGETHER, Delays, Meter
 from relay.metrics import STREAM_DELAY, Tally
 
 BOUNDS = (0.002, 0.5, 1.0)
@@ -43,3 +43,14 @@ def test_delays_are_told_together_and_all_of_them_in_the_end() -> None:
     assert (seen.p50_ms, seen.last_ms) == (16.0, 32.0)
     delays.tell()
     assert told() == before + TOGETHER + 1
+
+
+def test_rates_are_those_of_the_last_two_seconds() -> None:
+    meter = Meter("test")
+    for number in range(90):
+        meter.add(1000, number / 30)
+    assert meter.fps(89 / 30) == 30.0
+    assert meter.bitrate(89 / 30) == 30 * 1000 * 8
+    assert meter.total == 90_000
+    assert meter.fps(89 / 30 + 1) == 15.0
+    assert (meter.fps(10.0), meter.bitrate(10.0)) == (0.0, 0)
