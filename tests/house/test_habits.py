@@ -22,7 +22,6 @@ LONG_FUNCTIONS: dict[str, str] = {}
 # deque() without maxlen where its owner bounds it by other means.
 BOUNDED_OTHERWISE: dict[str, str] = {
     "relay/protocols/webrtc/fanout.py": "note() lets packets over HISTORY go",
-    "relay/protocols/webrtc/rendition.py": "one place a session, for its reports",
     "relay/protocols/webrtc/turns.py": "one place a peer; turn() and Line.put() hold the rest",
     "relay/protocols/webrtc/viewer.py": "a backlog is one group of pictures, bounded by its giver",
     "relay/worker/ring.py": "put() bounds units and bytes, call() the commands",

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Protocol
 
 from relay.errors import ParseError
 from relay.protocols.webrtc.dtls import SrtpError
@@ -26,11 +26,6 @@ from relay.protocols.webrtc.rtcp import (
 from relay.protocols.webrtc.sendlog import SendLog
 from relay.protocols.webrtc.session import Session
 from relay.protocols.webrtc.viewer import Viewer, ViewerState
-
-REPORT_INTERVAL: Final = 1.0
-
-ATTENDED: Final = 5.9
-"""Seconds between two looks at what native code has kept: reports that tell of no loss."""
 
 
 class Audience(Protocol):
@@ -80,7 +75,6 @@ class EgressSession(Session):
         audio = _track(peer.audio, peer, native, log)
         self.viewer = Viewer(self.id[:6], video, audio, Link(log))
         self._audience = audience
-        self._attended = 0.0
         peer.log_level = logging.DEBUG  # the viewer tells when it comes and goes
         peer.on_rtcp = self._on_rtcp
         peer.unread = self.viewer.link.leaves
@@ -113,14 +107,8 @@ class EgressSession(Session):
             peer.hearing.hear(path)
             self.attend()
 
-    def attend_in_time(self, now: float) -> None:
-        """To be called now and then: what was read natively is looked at, if it is time to."""
-        if now >= self._attended + ATTENDED:
-            self._attended = now
-            self.attend()
-
     def attend(self) -> None:
-        """Look at what was read natively."""
+        """To be called now and then: look at what was read natively."""
         hearing, ice = self.peer.hearing, self.peer.ice
         if hearing is not None:
             self._take_reports()

@@ -59,8 +59,8 @@ WELL: Final = 5.9
 it reads one in LOOK, too."""
 
 TOLD_APART: Final = 30_000_000.0
-"""Bits a second up to which 16 bits tell the packets of that time apart; of who is sent more, one is
-read in LOOK."""
+"""Bits a second up to which 16 bits tell the packets of that time apart; of who is sent more, one
+is read in LOOK."""
 
 CALM_QUEUE: Final = 0.03
 CALM_SHARE: Final = 0.95

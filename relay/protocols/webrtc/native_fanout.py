@@ -121,15 +121,19 @@ class NativeSender:
         self._count(counts.sent, counts.unsent)
         counts.sent = counts.unsent = 0
 
-    def report(self, tracks: Sequence[OutgoingTrack], ntp: int, line_seconds: float) -> None:
+    def gather(self, tracks: Sequence[OutgoingTrack]) -> Any:
+        """Tracks as ``report`` takes them, to be used no longer than these are there; those of one
+        viewer stand together."""
+        natives = [track.native for track in tracks if isinstance(track, NativeTrack)]
+        return self.ffi.new("struct fan_track *[]", natives)
+
+    def report(self, gathered: Any, ntp: int, line_seconds: float) -> None:
         """A sender report of each track that has sent anything; see ``sender_report``.
 
-        Tracks of one viewer stand together. Where SRTCP fails nothing is sent: media fails
-        there too, and that is what ends a viewer.
+        Where SRTCP fails nothing is sent: media fails there too, and that is what ends a viewer.
         """
-        natives = [track.native for track in tracks if isinstance(track, NativeTrack)]
-        array = self.ffi.new("struct fan_track *[]", natives)
-        self._lib.fan_report(self._out, array, len(natives), ntp, line_seconds, self._counts)
+        count = len(gathered)
+        self._lib.fan_report(self._out, gathered, count, ntp, line_seconds, self._counts)
         self.tell()
 
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from math import inf
 from typing import Final
 
 from relay.media.unit import VIDEO_CLOCK
 from relay.protocols.webrtc.dtls import SrtpError
-from relay.protocols.webrtc.egress_session import REPORT_INTERVAL, EgressSession
+from relay.protocols.webrtc.egress_session import EgressSession
 from relay.protocols.webrtc.fanout import FanOut, LineClock, OutgoingTrack, ntp_time
 from relay.protocols.webrtc.native_fanout import NativeSender
 from relay.protocols.webrtc.pacing import PacedFanOut
 from relay.protocols.webrtc.payloads import Payloads
+from relay.protocols.webrtc.reporting import Reporting
 from relay.protocols.webrtc.viewer import Frame, ViewerState
 
 MAX_GROUP: Final = 4 << 20
@@ -55,9 +55,7 @@ class Rendition:
         self._has_video = False
         self._pictures = PacedFanOut(FanOut() if native is None else native.fan_out())
         self._sound = FanOut() if native is None else native.fan_out()
-        self._native = native
-        # One place a session, kept up to one interval beyond its end.
-        self._reported: deque[EgressSession] = deque()
+        self._reporting = Reporting(native)
         self._waiting: list[EgressSession] = []
         self._paused: list[EgressSession] = []
         self.unsendable = 0
@@ -77,7 +75,7 @@ class Rendition:
         except SrtpError as error:
             session.peer.end(f"SRTP failed: {error}")
             return
-        self._reported.appendleft(session)  # with its first report, which is due now
+        self._reporting.add(session)
         if viewer.state is ViewerState.WAITING:
             self._waiting.append(session)
             self.want_keyframe(now)
@@ -92,9 +90,9 @@ class Rendition:
             self.catching_up = [other for other in self.catching_up if other is not session]
             self._paused = [other for other in self._paused if other is not session]
             self._sort()
+        self._reporting.drop()
         if not self.sessions:
-            # Nobody is reported to any more, and so nobody is met there whose place is over.
-            self._reported.clear()
+            self._reporting.clear()
 
     def pause(self, session: EgressSession) -> None:
         """A viewer's link is too small: it gets the sound only, until ``tick`` finds more."""
@@ -201,10 +199,10 @@ class Rendition:
 
     def tick(self, now: float, wall: float) -> None:
         """Sender reports; and sound for whom no picture comes."""
-        if self._reported and self._reported[0].viewer.report_at <= now:
+        if self._reporting.due(now):
             line = self.clock.at(wall)
             if line is not None:
-                self._report(line, now, ntp_time(wall))
+                self._reporting.send(line, now, ntp_time(wall))
         if self._paused:
             self._try_again(now)
         for session in self._waiting:
@@ -221,24 +219,3 @@ class Rendition:
                 self._paused.remove(session)
                 self._waiting.append(session)
                 self.want_keyframe(now)
-
-    def _report(self, line: float, now: float, ntp: int) -> None:
-        """To those whose report is due: they stand in the order in which it is."""
-        due: list[EgressSession] = []
-        while self._reported and self._reported[0].viewer.report_at <= now:
-            session = self._reported.popleft()
-            if session.id not in self.sessions:
-                continue
-            viewer = session.viewer
-            session.attend_in_time(now)
-            viewer.report_at = now + REPORT_INTERVAL
-            viewer.trim()
-            viewer.reported(ntp, now)
-            due.append(session)
-            self._reported.append(session)
-        for session in due:
-            if self._native is None or session.streamed:
-                session.report(ntp, line)
-        if self._native is not None and due:
-            tracks = [t for s in due for t in (s.viewer.video, s.viewer.audio) if t is not None]
-            self._native.report(tracks, ntp, line)  # passes over those that go by TCP

@@ -48,6 +48,9 @@ so that the viewer's clock estimate is not disturbed."""
 MAX_BACKLOG: Final = 8 << 20
 """Bytes that a viewer may still have to catch up with."""
 
+REPORTS_KEPT: Final = 8
+"""Sender reports of which a round trip is still taken."""
+
 _RESEND_BURST: Final = 256.0
 _RESEND_RATE: Final = 1000.0  # packets a second
 
@@ -100,6 +103,8 @@ class Viewer:
         audio_open: whether audio flows.
         connected_at: monotonic seconds, None before.
         link: what its path carries.
+        reports: sender reports that have left lately: the middle of their NTP time, and when. The
+            echo of one gives the round trip.
     """
 
     def __init__(
@@ -115,13 +120,12 @@ class Viewer:
         self.audio = audio
         self.audio_open = False
         self.connected_at: float | None = None
-        self.report_at = 0.0
         self.counters = Counters()
         self._backlog: deque[Frame] = deque()
         self._backlog_octets = 0
         self._tokens = _RESEND_BURST
         self._filled_at = 0.0
-        self._reported: list[tuple[int, float]] = []
+        self.reports: deque[tuple[int, float]] = deque(maxlen=REPORTS_KEPT)
         # In the log it comes and goes; a crowd's other changes would fill it.
         self._machine = StateMachine(
             f"viewer {name}", ViewerState.CONNECTING, _TABLE, log=_log, level=logging.DEBUG
@@ -139,7 +143,7 @@ class Viewer:
         Args:
             has_video: whether the rendition has had any video yet.
         """
-        self.connected_at = self.report_at = now
+        self.connected_at = now
         if self.video is None:
             self._machine.to(ViewerState.LIVE, "audio only", level=logging.INFO)
             self.audio_open = True
@@ -329,12 +333,8 @@ class Viewer:
             self.counters.fraction_lost = block.fraction_lost / 256
             self.counters.jitter = block.jitter / track.clock_rate
             self.link.report(self.counters.fraction_lost, track.octets, now)
-        for middle, sent_at in self._reported:
+        for middle, sent_at in self.reports:
             if middle == block.last_report:
                 trip = now - sent_at - block.delay / 65536
                 if trip >= 0:
                     self.counters.round_trip = trip
-
-    def reported(self, ntp: int, now: float) -> None:
-        """A sender report of that time has left: its echo gives the round trip."""
-        self._reported = [*self._reported[-7:], (ntp >> 16 & 0xFFFFFFFF, now)]

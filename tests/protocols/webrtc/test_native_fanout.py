@@ -159,7 +159,7 @@ def test_each_viewer_is_sent_to_from_the_address_of_ours_that_it_knows(
     fan_out = backend.fan_out()
     fan_out.set([one for one, _ in tracks])
     fan_out.frame([bytes([index]) * 100 for index in range(5)], 0, marker=True)
-    backend.sender.report([one for one, _ in tracks], 0, 0.0)
+    backend.sender.report(backend.sender.gather([one for one, _ in tracks]), 0, 0.0)
     for (_, outlet), own in zip(tracks, owns, strict=True):
         assert isinstance(outlet, SocketOutlet)
         assert [outlet.socket.recvfrom(2048)[1][0] for _ in range(6)] == [own] * 6
@@ -296,7 +296,7 @@ def test_sender_reports_of_a_viewer_share_a_datagram_with_its_names(
             assert place.packets.pop().payload == b"media"
             place.sent.clear()
     ntp = 0x0123456789ABCDEF
-    sender.report(tracks, ntp, 1.5)
+    sender.report(sender.gather(tracks), ntp, 1.5)
     for place, own, name in (
         (outlet, tracks[:2], "someone"),
         (other, tracks[2:3], "another of us"),
@@ -318,7 +318,7 @@ def test_a_report_is_what_pure_python_reports(name: str, line: float) -> None:
         track.route(Keys(1), outlet.socket.getsockname())
         track.send([b"a", b"b"], 0, marker=True)
         assert len(outlet.packets) == 2
-        backend.sender.report([track], 7, line)
+        backend.sender.report(backend.sender.gather([track]), 7, line)
         expected = [track.sender_report(7, line)]
         names = [SourceDescription(((track.ssrc, name),))] if name else []
         report, *rest = parse_compound(outlet.socket.recv(2048))

@@ -197,7 +197,7 @@ async def test_reports_without_a_loss_wait_until_they_are_looked_at(
 ) -> None:
     async with watching(peers, mine, egress) as watched:
         viewer = watched.session.viewer
-        viewer.reported(5 << 32, time.monotonic() - 0.05)
+        viewer.reports.append((5 << 16, time.monotonic() - 0.05))
         one = block(watched)._replace(last_report=5 << 16)
         seen = watched.path.seen
         await watched.say(ReceiverReport(1, (one,)))
