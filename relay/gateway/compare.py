@@ -40,6 +40,10 @@ CLOSE: Final = 64
 """Ticks of 90 kHz that a worker may round a timestamp by."""
 KNOWN: Final = 2048
 """Input pictures whose times are remembered."""
+TOGETHER: Final = 256 << 10
+"""Bytes of units that are looked at together: half a second, mostly."""
+EACH: Final = 512
+"""Bytes that a unit counts beside its payload, so that there are never many."""
 FAR: Final = 10 * VIDEO_CLOCK
 """Output that begins further than this from the input is on a clock of its own."""
 SOUND: Final = 10
@@ -70,16 +74,15 @@ class Repeats:
     def add(self, unit: AccessUnit) -> int:
         """How many more are known with this picture; a run counts once it is long enough."""
         payload, before = unit.payload, self._content
-        size, last = len(payload), self._size
         self._content = payload
-        unlike = size > SKIPPED and not -ALIKE <= size - last <= ALIKE
-        if unlike and not unit.keyframe:
-            self._size, self._run = size, 0
-            return 0  # most pictures
         if payload != before:
             if unit.keyframe:
                 return 0  # the same picture makes another key frame each time
+            size, last = len(payload), self._size
             self._size = size
+            if size > SKIPPED and abs(size - last) > ALIKE:
+                self._run = 0
+                return 0
         self._run += 1
         return RUN if self._run == RUN else int(self._run > RUN)
 
@@ -104,16 +107,18 @@ class Second:
 class Comparison:
     """Of one session. Times are the units' arrivals, ``time.monotonic()`` seconds.
 
+    Units are only put down as they pass, and looked at together: that is cheaper than to look
+    at each with cold caches.
+
     Args:
         oldest: timestamp of the first picture that the session was given, 90 kHz. Output from
             before it is on a clock of its own, and how old it is cannot be known.
-
-    Attributes:
-        late_since: since when the output is too old and comes no nearer, else None.
     """
 
     def __init__(self, oldest: int | None = None) -> None:
-        self.late_since: float | None = None
+        self._passed: list[tuple[AccessUnit, bool]] = []
+        self._room = TOGETHER
+        self._late_since: float | None = None
         self._oldest = oldest
         self._own_clock = False
         self._known: OrderedDict[int, None] = OrderedDict()
@@ -127,6 +132,35 @@ class Comparison:
         self._past: deque[Second] = deque(maxlen=WINDOW)
 
     def sent(self, unit: AccessUnit) -> None:
+        self._passed.append((unit, False))
+        self._room -= EACH + len(unit.payload)
+        if self._room < 0:
+            self._look()
+
+    def back(self, unit: AccessUnit) -> None:
+        """A unit of output, with the timestamp that the worker gave it."""
+        self._passed.append((unit, True))
+        self._room -= EACH + len(unit.payload)
+        if self._room < 0:
+            self._look()
+
+    @property
+    def late_since(self) -> float | None:
+        """Since when the output is too old and comes no nearer, else None."""
+        self._look()
+        return self._late_since
+
+    def _look(self) -> None:
+        """At what has passed."""
+        for unit, is_back in self._passed:
+            if is_back:
+                self._back(unit)
+            else:
+                self._sent(unit)
+        self._passed.clear()
+        self._room = TOGETHER
+
+    def _sent(self, unit: AccessUnit) -> None:
         if unit.is_video:
             self._newest = unit.pts
             self._known[unit.pts // CLOSE] = None
@@ -142,8 +176,7 @@ class Comparison:
             else:
                 flow.sounds += 1
 
-    def back(self, unit: AccessUnit) -> None:
-        """A unit of output, with the timestamp that the worker gave it."""
+    def _back(self, unit: AccessUnit) -> None:
         if unit.is_video and self._began is None:
             self._began = unit.arrival
             self._turns_at = unit.arrival + 1
@@ -166,15 +199,17 @@ class Comparison:
         elif self._newest - pts > LATE * VIDEO_CLOCK:
             self._note_lag((self._newest - pts) / VIDEO_CLOCK, unit.arrival)
         else:
-            self.late_since = None
+            self._late_since = None
 
     def stray(self, now: float) -> None:
         """A picture came whose time is so far off that it was not shown."""
+        self._look()
         if self._began is not None:
             self._turn(now)
             self._now.back.strays += 1
 
     def warnings(self, now: float) -> tuple[Caution, ...]:
+        self._look()
         if self._began is None:
             return ()
         self._turn(now)
@@ -186,8 +221,8 @@ class Comparison:
         return tuple(warning for warning, holds in rules if holds(past))
 
     def _note_lag(self, lag: float, now: float) -> None:
-        if self.late_since is None or lag < self._nearest - CATCHING_UP:
-            self.late_since, self._nearest = now, lag
+        if self._late_since is None or lag < self._nearest - CATCHING_UP:
+            self._late_since, self._nearest = now, lag
 
     def _turn(self, now: float) -> None:
         """Go on to the second that ``now`` is in; seconds without anything count too."""

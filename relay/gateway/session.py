@@ -221,10 +221,11 @@ class OrchestratorSession:
 
     # --- what is seen of it -----------------------------------------------------
 
-    def observe(self, *, starved: float) -> Observation:
+    def observe(self, *, starved: float, late_since: float | None = None) -> Observation:
         """
         Args:
             starved: seconds since the publisher's last key frame.
+            late_since: since when the output is too old, as the rendition finds.
         """
         return Observation(
             opened=self._opened,
@@ -236,6 +237,7 @@ class OrchestratorSession:
             starved=starved,
             loading=self._loading,
             loaded=self._loaded,
+            late_since=late_since,
         )
 
     def end(self, ending: Ending) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Final
 
 from relay.config import Gateway
@@ -69,9 +68,7 @@ class Watch:
                 continue
             starved = now - self.last_keyframe
             self._tell(starved)
-            seen = replace(
-                session.observe(starved=starved), late_since=self._rendition.compare.late_since
-            )
+            seen = session.observe(starved=starved, late_since=self._rendition.compare.late_since)
             self._teller.progress(sent=seen.last_input is not None, segments=session.segments)
             judgement = judge(seen, now, output_timeout=output_timeout, start_timeout=start_timeout)
             if judgement.verdict is not Verdict.GO_ON:

@@ -11,8 +11,9 @@ import pytest
 from av import VideoFrame
 
 from relay.cli import clip
+from relay.gateway import compare
 from relay.gateway.compare import CATCHING_UP, LATE, WINDOW, Comparison
-from relay.media.unit import VIDEO_CLOCK, AccessUnit
+from relay.media.unit import VIDEO_CLOCK, AccessUnit, Codec
 from relay.worker.codec import Decoder, Encoder, Picture
 from tests.media.samples import picture, sound
 
@@ -270,3 +271,13 @@ def test_a_real_encoder(scene: list[Image], kind: str) -> None:
     )
     told = run(lambda number, unit: [made[number]])
     assert told.ever == (set() if kind == "moving" else {"output_still"})
+
+
+def test_what_passes_without_being_looked_at_is_bounded() -> None:
+    comparison = Comparison()
+    for number in range(3000):
+        comparison.sent(AccessUnit(Codec.OPUS, b"", number, number / 1000))
+        comparison.back(AccessUnit(Codec.H264, bytes(number), number, number / 1000))
+        assert len(comparison._passed) * compare.EACH <= compare.TOGETHER
+        octets = sum(len(unit.payload) for unit, _ in comparison._passed)
+        assert octets <= compare.TOGETHER

@@ -40,8 +40,7 @@ class SentFrames:
         Args:
             payloads: of one frame, at least one; not changed after.
         """
-        count = len(payloads)
-        frames = self._frames
+        count, frames = len(payloads), self._frames
         frames.append((payloads, timestamp, marker, count))
         self.total += count
         kept = self._kept + count
