@@ -52,7 +52,7 @@ class Stream:
         if (
             len(group) > MAX_GROUP_UNITS
             or self._group_bytes > MAX_GROUP_BYTES
-            or not -MAX_GROUP_TICKS <= unit.pts - group[0].pts <= MAX_GROUP_TICKS
+            or abs(unit.pts - group[0].pts) > MAX_GROUP_TICKS
         ):
             group.clear()
 

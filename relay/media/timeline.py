@@ -39,7 +39,11 @@ class Unwrapper:
 
     def unwrap(self, value: int) -> int:
         """The first value is given back as it is; one may go back below zero after it."""
-        self.last = self.near(value)
+        last = self.last
+        if last is None:
+            self.last = value & self._mask
+        else:
+            self.last = last + ((value - last + self._half) & self._mask) - self._half
         return self.last
 
     def near(self, value: int) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final, NamedTuple
 
 from relay.media.h264 import split_annexb
@@ -74,17 +75,18 @@ def packetize(annexb: bytes, mtu: int = MTU) -> list[bytes]:
 
 
 class Packetizer:
-    """``packetize`` of one stream, by native code where that was built."""
+    """``packetize`` of one stream, by native code where that was built.
 
-    __slots__ = ("_native",)
+    Attributes:
+        cut: as ``packetize``.
+    """
 
-    def __init__(self) -> None:
-        self._native = NativeCutter.where_built()
+    __slots__ = ("cut",)
 
-    def cut(self, annexb: bytes, mtu: int = MTU) -> Sequence[bytes]:
-        """As ``packetize``."""
-        found = self._native.cut(annexb, mtu) if self._native is not None else None
-        return packetize(annexb, mtu) if found is None else found
+    def __init__(self, mtu: int = MTU) -> None:
+        native = NativeCutter.where_built(mtu, packetize)
+        self.cut: Callable[[bytes], Sequence[bytes]]
+        self.cut = partial(packetize, mtu=mtu) if native is None else native.cut
 
 
 def _flush(small: list[bytes], payloads: list[bytes]) -> None:

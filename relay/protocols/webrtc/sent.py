@@ -10,6 +10,10 @@ HISTORY: Final = 512
 """Packets that can be sent again."""
 
 
+SLACK: Final = 64
+"""Packets more than that which may be held, so that they are let go of several at a time."""
+
+
 class SentPacket(NamedTuple):
     payload: bytes
     timestamp: int
@@ -30,9 +34,8 @@ class SentFrames:
 
     def __init__(self) -> None:
         self.total = 0
-        # Payloads, timestamp, marker, packets. Frames of one packet each are the most there can
-        # be, and one that is going out.
-        self._frames: deque[tuple[Sequence[bytes], int, bool, int]] = deque(maxlen=HISTORY + 1)
+        # Payloads, timestamp, marker, packets; of those of one packet each there are most.
+        self._frames: deque[tuple[Sequence[bytes], int, bool, int]] = deque(maxlen=HISTORY + SLACK)
         self._kept = 0
 
     def add(self, payloads: Sequence[bytes], timestamp: int, *, marker: bool) -> None:
@@ -40,10 +43,16 @@ class SentFrames:
         Args:
             payloads: of one frame, at least one; not changed after.
         """
-        count, frames = len(payloads), self._frames
-        frames.append((payloads, timestamp, marker, count))
+        count = len(payloads)
+        self._frames.append((payloads, timestamp, marker, count))
         self.total += count
-        kept = self._kept + count
+        self._kept += count
+        if self._kept >= HISTORY + SLACK:
+            self._forget()
+
+    def _forget(self) -> None:
+        """All that HISTORY is without."""
+        frames, kept = self._frames, self._kept
         while kept - frames[0][3] >= HISTORY:
             kept -= frames.popleft()[3]
         self._kept = kept

@@ -18,8 +18,8 @@ from relay.media.unit import Codec
 from relay.protocols.webrtc import native_fanout, native_library
 from relay.protocols.webrtc.dtls import SrtpError
 from relay.protocols.webrtc.fanout import MAX_PAYLOAD
-from relay.protocols.webrtc.h264_payload import packetize
-from relay.protocols.webrtc.native_payload import NativeCutter
+from relay.protocols.webrtc.h264_payload import Packetizer, packetize
+from relay.protocols.webrtc.payloads import Payloads
 from relay.protocols.webrtc.rtcp import SenderReport, SourceDescription, parse_compound
 from tests.protocols.webrtc.outlet import (
     FakeOutlet,
@@ -337,14 +337,12 @@ def test_a_name_that_does_not_fit_is_refused(backend: NativeBackend) -> None:
 
 
 def test_a_cut_picture_leaves_as_its_payloads_would(backend: NativeBackend) -> None:
-    cutter = NativeCutter.where_built()
-    assert cutter is not None
     one, outlet = backend.track()
     fan_out = backend.fan_out()
     fan_out.set([one])
     picture = b"\0\0\0\1\x67abc\0\0\0\1\x65" + b"\x9a" * 5000
-    found = cutter.cut(picture, 1000)
-    assert found is not None
+    found = Packetizer(1000).cut(picture)
+    assert type(found) is Payloads
     fan_out.frame(found, 3000, marker=True)
     packets = outlet.packets
     assert [packet.payload for packet in packets] == packetize(picture, 1000)
@@ -357,11 +355,9 @@ def test_a_cut_picture_leaves_as_its_payloads_would(backend: NativeBackend) -> N
 def test_a_payload_that_is_too_long_fails_on_all_and_leaves_on_none(
     backend: NativeBackend,
 ) -> None:
-    cutter = NativeCutter.where_built()
-    assert cutter is not None
     one, outlet = backend.track()
-    found = cutter.cut(b"\0\0\0\1\x65" + b"\x9a" * 5000, MAX_PAYLOAD + 1)
-    assert found is not None
+    found = Packetizer(MAX_PAYLOAD + 1).cut(b"\0\0\0\1\x65" + b"\x9a" * 5000)
+    assert type(found) is Payloads
     with pytest.raises(SrtpError):
         one.send(found, 0, marker=True)
     assert outlet.packets == []
