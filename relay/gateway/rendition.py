@@ -111,6 +111,7 @@ class Rendition:
         self._meter.tell()
         self._delays.tell()
         self._source_audio.clear()
+        self.compare = Comparison()  # the one that was holds pictures
 
     def source(self, unit: AccessUnit) -> None:
         """One unit of the publisher, on the path's clock."""
