@@ -24,31 +24,36 @@ class Meter:
             it costs more than all else here.
     """
 
-    __slots__ = ("_bytes", "_frames", "_samples", "_tell_at", "_told", "_units", "total")
+    __slots__ = ("_bytes", "_frames", "_samples", "_tell_at", "_total", "_untold")
 
     def __init__(self, path: str) -> None:
         self._bytes = metrics.MEDIA_BYTES.labels(path)
         self._frames = metrics.MEDIA_FRAMES.labels(path)
-        self._units = 0
-        self._told = 0
+        self._untold: list[tuple[float, int]] = []
         self._tell_at = 0.0
-        self.total = 0
+        self._total = 0
         self._samples: deque[tuple[float, int]] = deque(maxlen=MAX_SAMPLES)
 
     def add(self, octets: int, now: float) -> None:
-        self._samples.append((now, octets))
-        self.total += octets
-        self._units += 1
+        self._untold.append((now, octets))
         if now >= self._tell_at:
             self._tell_at = now + TELL
             self._forget(now)
-            self.tell()
+
+    @property
+    def total(self) -> int:
+        """Octets so far."""
+        self.tell()
+        return self._total
 
     def tell(self) -> None:
         """Bring the counters of the process up to date: to be called at the end."""
-        self._bytes.inc(self.total - self._told)
-        self._frames.inc(self._units)
-        self._told, self._units = self.total, 0
+        octets = sum(size for _, size in self._untold)
+        self._total += octets
+        self._bytes.inc(octets)
+        self._frames.inc(len(self._untold))
+        self._samples += self._untold
+        self._untold.clear()
 
     def fps(self, now: float) -> float:
         self._forget(now)
@@ -60,6 +65,7 @@ class Meter:
         return int(sum(octets for _, octets in self._samples) * 8 / WINDOW)
 
     def _forget(self, now: float) -> None:
+        self.tell()
         samples, oldest = self._samples, now - WINDOW
         while samples and samples[0][0] < oldest:
             samples.popleft()
