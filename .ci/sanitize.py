@@ -33,6 +33,7 @@ TESTS = [
         "ingest",
         "native_stun",
         "native_viewer",
+        "native_asking",
         "native_feedback",
     )
 ]

@@ -12,7 +12,7 @@ from relay.errors import ParseError
 from relay.protocols.webrtc.dtls import SrtpError
 from relay.protocols.webrtc.fanout import OutgoingTrack, log_identifier
 from relay.protocols.webrtc.link import Link
-from relay.protocols.webrtc.native_fanout import NativeSender, NativeSendLog
+from relay.protocols.webrtc.native_fanout import NativeSender, NativeSendLog, NativeTrack
 from relay.protocols.webrtc.native_viewer import NativeViewer
 from relay.protocols.webrtc.negotiation import TrackParameters
 from relay.protocols.webrtc.path import is_stream
@@ -114,7 +114,17 @@ class EgressSession(Session):
             self._take_reports()
             if not hearing.settled:
                 hearing.settle(moving=ice.controlling or ice.credentials.several)
+            track = next(iter(self.viewer.tracks), None)
+            if isinstance(track, NativeTrack):
+                hearing.ask_with(track, ice.tie_breaker)
             self._expect()
+
+    def ask(self, now: float) -> None:
+        """A check of ours that left natively was not answered: ask, and again, from here."""
+        path = self.peer.ice.selected
+        if path is not None:
+            path.next_check = now
+            self.peer.ice.on_schedule(now)
 
     def _take_reports(self) -> None:
         if self.peer.hearing is not None:

@@ -82,7 +82,7 @@ class IceSession:
     credentials: Generations = field(init=False)
     _paths: dict[Address, Path] = field(default_factory=dict)
     _transactions: dict[bytes, Transaction] = field(default_factory=dict)
-    _tie_breaker: int = field(default_factory=lambda: secrets.randbits(64))
+    tie_breaker: int = field(default_factory=lambda: secrets.randbits(64))
     _closed: bool = False
 
     def __post_init__(self) -> None:
@@ -205,7 +205,7 @@ class IceSession:
         theirs = message.integer(attribute, 8)
         if theirs is None:
             return False
-        stays = (self._tie_breaker >= theirs) is self.controlling
+        stays = (self.tie_breaker >= theirs) is self.controlling
         if not stays:
             self.controlling = not self.controlling
         return stays
@@ -307,7 +307,7 @@ class IceSession:
         attributes = [
             (stun.USERNAME, f"{path.theirs.ufrag}:{path.ours.ufrag}".encode()),
             (stun.PRIORITY, _PRFLX_PRIORITY.to_bytes(4, "big")),
-            (role, self._tie_breaker.to_bytes(8, "big")),
+            (role, self.tie_breaker.to_bytes(8, "big")),
         ]
         if self.controlling and self.selected in (None, path):
             attributes.append((stun.USE_CANDIDATE, b""))

@@ -6,6 +6,7 @@ Where it is missing, pure Python sends the same packets, at a fraction of the vi
 
 from __future__ import annotations
 
+import os
 from array import array
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -25,6 +26,9 @@ from relay.protocols.webrtc.negotiation import TrackParameters
 from relay.protocols.webrtc.path import is_stream
 from relay.protocols.webrtc.payloads import Payloads
 from relay.protocols.webrtc.sendlog import OVERHEAD, REMEMBERED, SendLog
+
+_RANDOM: Final = 14
+"""Bytes of a check of ours; as fanout.h has it."""
 
 MAX_NAME: Final = 32
 """Bytes of the CNAME of a track."""
@@ -135,6 +139,20 @@ class NativeSender:
         count = len(gathered)
         self._lib.fan_report(self._out, gathered, count, ntp, line_seconds, self._counts)
         self.tell()
+
+    def ask(self, gathered: Any, now: float) -> list[int]:
+        """Send the checks of ours that are due; see ``NativeViewer.ask_with``.
+
+        Returns:
+            Places of the tracks whose viewers have left the last one unanswered: it is for Python
+            to ask those.
+        """
+        count = len(gathered)
+        late = self.ffi.new("uint32_t[]", max(count, 1))
+        random = os.urandom(_RANDOM * count)
+        found = self._lib.fan_ask(self._out, gathered, count, random, now, late, self._counts)
+        self.tell()
+        return [late[at] for at in range(found)]
 
 
 class NativeSendLog(SendLog):
@@ -248,6 +266,10 @@ class NativeTrack(OutgoingTrack):
     @octets.setter
     def octets(self, value: int) -> None:
         self.native.octets = value
+
+    def hear(self, viewer: int) -> None:
+        """Checks of ours to the ``struct rx_viewer`` at that address go along; 0: no more."""
+        self.native.viewer = self._sender.ffi.cast("void *", viewer)
 
     def route(self, keys: Any, address: tuple[Any, ...] | None) -> None:
         """

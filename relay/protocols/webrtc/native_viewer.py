@@ -17,7 +17,7 @@ from relay.protocols.webrtc.rtcp import ReportBlock
 if TYPE_CHECKING:
     from relay.protocols.webrtc.dtls import NativeKeys
     from relay.protocols.webrtc.link import Link
-    from relay.protocols.webrtc.native_fanout import NativeSendLog
+    from relay.protocols.webrtc.native_fanout import NativeSendLog, NativeTrack
     from relay.protocols.webrtc.native_receive import NativeReceiver
 
 _HEAD: Final = 8
@@ -60,6 +60,8 @@ class NativeViewer:
             receiver.dropped(self._number)
             raise MemoryError("no memory for a native viewer")
         self._viewer: Any = made
+        self._address = int(receiver.ffi.cast("uintptr_t", made))
+        self._track: NativeTrack | None = None  # whose checks of ours go along with
         made.ssrcs = ssrcs
         self._reports = [(ssrc, made.reports[at]) for at, ssrc in enumerate(ssrcs)]
         made.trailer = trailer
@@ -77,6 +79,7 @@ class NativeViewer:
         if receiver.lib.rx_hear(receiver.rx, viewer, raw, len(raw)):
             return
         viewer.name_length = 0
+        viewer.tie_breaker, viewer.ask_every = 0, 0.0
         viewer.seen = viewer.checked = viewer.nominated = viewer.answered = 0
         viewer.asked = 0
         path.native = viewer
@@ -103,6 +106,15 @@ class NativeViewer:
         name = f"{path.ours.ufrag}:{path.theirs.ufrag}".encode()
         ours, theirs = path.ours.pwd.encode(), path.theirs.pwd.encode()
         receiver.lib.rx_agree(viewer, name, len(name), ours, len(ours), theirs, len(theirs))
+
+    def ask_with(self, track: NativeTrack, tie_breaker: int) -> None:
+        """Checks of ours may leave natively, where ``NativeSender.ask`` is given that track."""
+        if self._viewer is None or self._path is None:
+            return
+        if self._track is None:
+            self._track = track
+            track.hear(self._address)
+        self._path.hand_over(tie_breaker)
 
     def expect(self, link: Link) -> None:
         """What is said until the next call is of that link: what may wait depends on it."""
@@ -150,6 +162,7 @@ class NativeViewer:
     def _leave(self) -> None:
         if self._path is not None:
             self._path.refresh()
+            self._path.take_back()
             self._path.native = None
             self._path = None
 
@@ -157,6 +170,9 @@ class NativeViewer:
         """A second call does nothing."""
         viewer, self._viewer = self._viewer, None
         if viewer is not None:
+            if self._track is not None:
+                self._track.hear(0)
+                self._track = None
             self._leave()
             self._receiver.lib.rx_dismiss(self._receiver.rx, viewer)
             self._receiver.dropped(self._number)

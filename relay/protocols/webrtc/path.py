@@ -32,6 +32,8 @@ CONSENT_LIFE: Final = 30.0
 Each check may be answered for as long. Where a crowded machine lets datagrams wait for many
 seconds, an answer is late each time: a shorter wait would take none of them.
 """
+_HANDED_OVER: Final = 2 * CONSENT_INTERVAL
+"""Seconds of a time-out below which Python asks: native code does it to the second."""
 _UNSENT_RETRY: Final = 0.1
 _RETRY: Final = 1.0
 _LAST_RETRIES: Final = 0.5
@@ -107,8 +109,33 @@ class Path:
 
     def unsettle(self) -> None:
         """Credentials or roles are on the move: no check is answered natively for now."""
-        if self.native is not None:
+        if self.native is not None and self.native.name_length:
             self.native.name_length = 0
+            if self.take_back():
+                self.session.on_schedule(self.next_check)
+
+    def hand_over(self, tie_breaker: int) -> None:
+        """From now on native code sends the checks of ours as long as they are answered; about once
+        a second it is to be told to (``NativeSender.ask``)."""
+        native, timeout = self.native, self.session.consent_timeout
+        if native.tie_breaker or native.asked or not native.name_length or timeout < _HANDED_OVER:
+            return
+        self.refresh()
+        if not native.name_length or self.answered is None or self.next_check == NEVER:
+            return
+        native.tie_breaker = tie_breaker
+        native.ask_at, native.ask_every = self.next_check, CONSENT_INTERVAL
+        self.next_check = self.answered + timeout / 2
+
+    def take_back(self) -> bool:
+        """Have no check of ours sent natively; whether any was."""
+        native = self.native
+        if native is None or not native.tie_breaker:
+            return False
+        native.tie_breaker, native.ask_every = 0, 0.0
+        answered = self.answered or 0.0
+        self.next_check = answered + consent_wait(self.session.consent_timeout)
+        return True
 
     def refresh(self) -> None:
         """Take over what native code has heard meanwhile, and tell it what it is to know."""
@@ -129,7 +156,12 @@ class Path:
         if native.answered > (self.answered or 0.0):
             self.answered, self.tries = native.answered, 0
             self.session.end_transaction(bytes(native.transaction))
-            self.next_check = self.answered + consent_wait(self.session.consent_timeout)
+            timeout = self.session.consent_timeout
+            self.next_check = self.answered + consent_wait(timeout)
+            if native.tie_breaker:
+                if not native.ask_every:
+                    native.ask_at, native.ask_every = self.next_check, CONSENT_INTERVAL
+                self.next_check = self.answered + timeout / 2  # it asks; this is to look at it
         elif self.answered is not None:
             native.answered = self.answered
 

@@ -27,6 +27,7 @@ class _Turn:
     Attributes:
         sent: the reports that are known: the middle of their NTP time, and when they left.
         tracks: theirs for native code, None when they are to be gathered anew.
+        owners: whose each of these is.
         left: how many had left the rendition when it was last looked who.
     """
 
@@ -37,6 +38,7 @@ class _Turn:
         self.members: list[EgressSession] = []
         self.sent: deque[tuple[int, float]] = deque(maxlen=REPORTS_KEPT)
         self.tracks: Any = None
+        self.owners: list[EgressSession] = []
 
     def add(self, sessions: Iterable[EgressSession]) -> None:
         for session in sessions:
@@ -115,7 +117,9 @@ class Reporting:
                     session.report(ntp, line)
         if native is not None:
             if turn.tracks is None:
-                viewers = [session.viewer for session in turn.members]
-                tracks = [t for v in viewers for t in (v.video, v.audio) if t is not None]
-                turn.tracks = native.gather(tracks)
+                owned = [(t, s) for s in turn.members for t in s.viewer.tracks]
+                turn.tracks = native.gather([track for track, _ in owned])
+                turn.owners = [session for _, session in owned]
             native.report(turn.tracks, ntp, line)  # passes over those that go by TCP
+            for place in native.ask(turn.tracks, now):
+                turn.owners[place].ask(now)

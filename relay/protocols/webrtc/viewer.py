@@ -135,6 +135,10 @@ class Viewer:
     def state(self) -> ViewerState:
         return self._machine.state
 
+    @property
+    def tracks(self) -> list[OutgoingTrack]:
+        return [track for track in (self.video, self.audio) if track is not None]
+
     # -- how video begins
 
     def connected(self, group: Sequence[Frame], *, has_video: bool, now: float) -> None:

@@ -325,6 +325,25 @@ static void end_viewers(struct rx *rx)
         displace(rx, at);
 }
 
+/* A check of ours, if one is due. */
+static void ask(const struct rx *rx, struct rx_viewer *viewer, uint8_t what)
+{
+    uint8_t request[STUN_LONGEST_REQUEST], transaction[STUN_TRANSACTION];
+    struct stun_message message;
+    uint32_t length = 0;
+
+    memset(transaction, what, sizeof transaction);
+    viewer->ask_every = 5;
+    if (vw_ask(viewer, transaction, rx->now, request, &length) != VW_ASK)
+        return;
+    check(length <= sizeof request && stun_read(&message, request, length) == 0);
+    check(message.kind == STUN_REQUEST && message.controlled);
+    check(message.name_length >= viewer->name_length);
+    check(stun_holds(&message, request, &viewer->theirs));
+    vw_asked(viewer, transaction, rx->now, (uint16_t)(what << 8));
+    check(viewer->asked && viewer->ask_at >= rx->now + 4 && viewer->ask_at <= rx->now + 6);
+}
+
 /* Something is done to one of them. */
 static void rule(struct rx *rx, uint8_t what)
 {
@@ -355,6 +374,7 @@ static void rule(struct rx *rx, uint8_t what)
         viewer->calm = what >> 4 & 1;
         viewer->priority = what >> 5 & 1 ? 0 : 0x7E0000FFu;
         viewer->answered = what >> 6 & 1;
+        ask(rx, viewer, what);
         break;
     case 5:
         telling = !telling;

@@ -70,8 +70,8 @@ async def test_both_ends_in_the_same_role_settle_it_and_media_flows() -> None:
         offering = Offering(mine, send=True)
         theirs = await peers.answer(offering.text, receive=True)
         theirs.ice.controlling = True
-        theirs.ice._tie_breaker = 2 if stays else 0
-        offering.peer.ice._tie_breaker = 1
+        theirs.ice.tie_breaker = 2 if stays else 0
+        offering.peer.ice.tie_breaker = 1
         offering.accept(theirs.answer)
         await reach(theirs, PeerState.CONNECTED)
         await reach(offering.peer, PeerState.CONNECTED)

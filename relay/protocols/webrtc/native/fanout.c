@@ -12,6 +12,8 @@
 #define _GNU_SOURCE
 #include "fanout.h"
 
+#include "viewers.h"
+
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
@@ -408,10 +410,17 @@ static size_t write_name(const struct fan_track *track, uint8_t *at)
     return whole;
 }
 
+/* One datagram by itself, which was written where the next is to begin. */
+static void put_message(struct fan_out *out, const struct fan_track *track, uint8_t *start,
+                        size_t length)
+{
+    out->messages[out->count++] = (struct message){start, length, 1, (uint16_t)length, track};
+    out->used += length;
+}
+
 static int report_together(struct fan_out *out, struct fan_track *const *tracks, unsigned count,
                            uint64_t ntp, double line, struct fan_counts *counts)
 {
-    struct message *message;
     uint8_t *start, *at, *head;
     int total;
 
@@ -434,13 +443,7 @@ static int report_together(struct fan_out *out, struct fan_track *const *tracks,
     tracks[0]->status = out->protect_rtcp(tracks[0]->srtp, start, &total);
     if (tracks[0]->status != 0 || total <= 0)
         return -1;
-    message = &out->messages[out->count++];
-    message->start = start;
-    message->length = (size_t)total;
-    message->segments = 1;
-    message->segment = (uint16_t)total;
-    message->track = tracks[0];
-    out->used += (size_t)total;
+    put_message(out, tracks[0], start, (size_t)total);
     return 0;
 }
 
@@ -466,4 +469,30 @@ size_t fan_report(struct fan_out *out, struct fan_track *const *tracks, size_t c
         failed += report_together(out, together, number, ntp, line, counts) != 0;
     flush(out, counts);
     return failed;
+}
+
+size_t fan_ask(struct fan_out *out, struct fan_track *const *tracks, size_t count,
+               const uint8_t *random, double now, uint32_t *late, struct fan_counts *counts)
+{
+    size_t number = 0;
+
+    for (size_t index = 0; index < count; index++, random += FAN_RANDOM) {
+        struct fan_track *track = tracks[index];
+        uint32_t length;
+        int told;
+
+        if (track->viewer == NULL || track->srtp == NULL)
+            continue;
+        if (out->count == MESSAGES || out->used + STUN_LONGEST_REQUEST > ARENA)
+            flush(out, counts);
+        told = vw_ask(track->viewer, random, now, out->arena + out->used, &length);
+        if (told == VW_LATE)
+            late[number++] = (uint32_t)index;
+        if (told != VW_ASK)
+            continue;
+        vw_asked(track->viewer, random, now, (uint16_t)(random[12] << 8 | random[13]));
+        put_message(out, track, out->arena + out->used, length);
+    }
+    flush(out, counts);
+    return number;
 }

@@ -7,6 +7,7 @@
 
 #define FAN_MAX_PAYLOAD 1300
 #define FAN_REMEMBERED 1024
+#define FAN_RANDOM 14           /* bytes of a check that nobody can guess */
 #define FAN_OVERHEAD 62         /* bytes of a packet beside its payload, for rates */
 
 /* -- begin */
@@ -46,6 +47,8 @@ struct fan_track {
     uint16_t sequence;          /* of the next packet */
     uint8_t payload_type;
     int32_t status;             /* of libsrtp, for the last frame; 0: good */
+    void *viewer;               /* struct rx_viewer, of one track of each viewer that is heard
+                                 * natively; else NULL */
 };
 
 struct fan_frame {
@@ -81,6 +84,12 @@ size_t fan_payloads(struct fan_out *out, struct fan_track *const *tracks, size_t
  * Returns on how many SRTCP failed. */
 size_t fan_report(struct fan_out *out, struct fan_track *const *tracks, size_t count,
                   uint64_t ntp, double line, struct fan_counts *counts);
+
+/* Send the checks of ours that are due to the viewers of these tracks. ``random``: FAN_RANDOM
+ * bytes for each track. Returns how many viewers have left the last one unanswered, so that Python
+ * is to ask them; their places are in ``late``, which has room for ``count``. */
+size_t fan_ask(struct fan_out *out, struct fan_track *const *tracks, size_t count,
+               const uint8_t *random, double now, uint32_t *late, struct fan_counts *counts);
 /* -- end */
 
 #endif

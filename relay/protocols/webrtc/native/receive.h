@@ -127,6 +127,11 @@ struct rx_viewer {
     uint8_t calm;               /* reports without a loss are kept */
     uint8_t asked;              /* a check of ours is under way: the one below */
     uint8_t transaction[12];
+    uint8_t former[12];         /* of the last that native code sent and nobody answered in time:
+                                   its answer counts as well */
+    double ask_every;           /* seconds between two checks of ours, about; 0: Python asks */
+    double ask_at;              /* when the next one is due */
+    uint64_t tie_breaker;
     uint32_t priority;          /* of its path */
     uint32_t name_length;       /* 0: checks go to Python */
     uint8_t name[280];          /* USERNAME of its checks */

@@ -16,6 +16,7 @@
 #define COOKIE 0x2112A442u
 #define XOR_FINGERPRINT 0x5354554Eu
 #define MOST_ATTRIBUTES 64
+#define PEER_REFLEXIVE 0x6EFFFFFFu /* priority of what we are seen as, as ice.py has it */
 #define INTEGRITY_SIZE 24       /* of the whole attribute */
 
 enum {
@@ -261,6 +262,21 @@ int stun_holds(const struct stun_message *message, const uint8_t *data,
     return differs == 0;
 }
 
+/* MESSAGE-INTEGRITY and FINGERPRINT behind ``at`` bytes; returns the whole length. */
+static uint32_t seal(uint8_t *out, uint32_t at, const struct rx_key *key)
+{
+    put16(out + 2, at + INTEGRITY_SIZE - STUN_HEADER);
+    put16(out + at, MESSAGE_INTEGRITY);
+    put16(out + at + 2, DIGEST);
+    authenticate(key, out, out + 4, at - 4, out + at + 4);
+    at += INTEGRITY_SIZE;
+    put16(out + 2, at + 8 - STUN_HEADER);
+    put16(out + at, FINGERPRINT);
+    put16(out + at + 2, 4);
+    put32(out + at + 4, checksum(out, at) ^ XOR_FINGERPRINT);
+    return at + 8;
+}
+
 uint32_t stun_answer(uint8_t *out, const uint8_t *request, const uint8_t *host,
                      uint32_t host_length, const uint8_t *port, const struct rx_key *key)
 {
@@ -276,15 +292,33 @@ uint32_t stun_answer(uint8_t *out, const uint8_t *request, const uint8_t *host,
         out[at + 6 + byte] = port[byte] ^ request[4 + byte];
     for (unsigned byte = 0; byte < host_length; byte++)
         out[at + 8 + byte] = host[byte] ^ request[4 + byte];
-    at += 8 + host_length;
-    put16(out + 2, at + INTEGRITY_SIZE - STUN_HEADER);
-    put16(out + at, MESSAGE_INTEGRITY);
-    put16(out + at + 2, DIGEST);
-    authenticate(key, out, out + 4, at - 4, out + at + 4);
-    at += INTEGRITY_SIZE;
-    put16(out + 2, at + 8 - STUN_HEADER);
-    put16(out + at, FINGERPRINT);
+    return seal(out, at + 8 + host_length, key);
+}
+
+uint32_t stun_request(uint8_t *out, const uint8_t *transaction, const uint8_t *name,
+                      uint32_t name_length, uint64_t tie_breaker, const struct rx_key *key)
+{
+    const uint8_t *colon = memchr(name, ':', name_length);
+    uint32_t first = colon == NULL ? name_length : (uint32_t)(colon - name);
+    uint32_t second = colon == NULL ? 0 : name_length - first - 1;
+    uint32_t at = STUN_HEADER;
+
+    put16(out, STUN_REQUEST);
+    put32(out + 4, COOKIE);
+    memcpy(out + 8, transaction, STUN_TRANSACTION);
+    put16(out + at, USERNAME);
+    put16(out + at + 2, second + 1 + first);
+    memset(out + at + 4, 0, (second + 1 + first + 3) & ~3u);
+    memcpy(out + at + 4, name + name_length - second, second);
+    out[at + 4 + second] = ':';
+    memcpy(out + at + 4 + second + 1, name, first);
+    at += 4 + ((second + 1 + first + 3) & ~3u);
+    put16(out + at, PRIORITY);
     put16(out + at + 2, 4);
-    put32(out + at + 4, checksum(out, at) ^ XOR_FINGERPRINT);
-    return at + 8;
+    put32(out + at + 4, PEER_REFLEXIVE);
+    put16(out + at + 8, ICE_CONTROLLED);
+    put16(out + at + 10, 8);
+    put32(out + at + 12, (uint32_t)(tie_breaker >> 32));
+    put32(out + at + 16, (uint32_t)tie_breaker);
+    return seal(out, at + 20, key);
 }

@@ -9,6 +9,8 @@
 #define STUN_REQUEST 0x0001
 #define STUN_SUCCESS 0x0101
 #define STUN_LONGEST_ANSWER 96  /* bytes of what stun_answer writes */
+#define STUN_LONGEST_REQUEST 384 /* of what stun_request does, with a name of STUN_LONGEST_NAME */
+#define STUN_LONGEST_NAME 280
 
 struct stun_message {
     uint16_t kind;
@@ -35,5 +37,10 @@ int stun_holds(const struct stun_message *message, const uint8_t *data,
  * length. ``port``: as on the wire. */
 uint32_t stun_answer(uint8_t *out, const uint8_t *request, const uint8_t *host,
                      uint32_t host_length, const uint8_t *port, const struct rx_key *key);
+
+/* Write a check of a controlled agent; returns its length. ``name``: USERNAME of the checks that
+ * come from there; this one has its two parts the other way round. */
+uint32_t stun_request(uint8_t *out, const uint8_t *transaction, const uint8_t *name,
+                      uint32_t name_length, uint64_t tie_breaker, const struct rx_key *key);
 
 #endif

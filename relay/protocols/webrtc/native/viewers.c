@@ -13,6 +13,8 @@
 
 #include <string.h>
 
+_Static_assert(sizeof((struct rx_viewer *)0)->name == STUN_LONGEST_NAME, "names have room");
+
 #define RECEIVER_REPORT 201
 #define TRANSPORT_FEEDBACK 205
 #define TWCC_FORMAT 15
@@ -22,6 +24,8 @@
 #define BASE_WINDOW 10.0        /* as estimate.py has it */
 #define LONE_REPORT 32          /* bytes of a receiver report of one block */
 #define ANSWERS_A_SECOND 50.0   /* as path.py has it */
+#define LEAST_WAIT 0.8          /* of the time between two checks of ours; RFC 7675 section 5.1 */
+#define WAITS 0.4               /* between the least and the longest */
 
 static uint32_t get32(const uint8_t *at)
 {
@@ -157,7 +161,8 @@ int vw_check(struct rx_viewer *viewer, const uint8_t *data, uint32_t length, con
         return VW_PASS;
     if (message.kind == STUN_SUCCESS) {
         if (!viewer->asked ||
-            memcmp(data + 8, viewer->transaction, STUN_TRANSACTION) != 0 ||
+            (memcmp(data + 8, viewer->transaction, STUN_TRANSACTION) != 0 &&
+             memcmp(data + 8, viewer->former, STUN_TRANSACTION) != 0) ||
             !stun_holds(&message, data, &viewer->theirs))
             return VW_PASS;
         viewer->asked = 0;
@@ -180,4 +185,27 @@ int vw_check(struct rx_viewer *viewer, const uint8_t *data, uint32_t length, con
         viewer->nominated = now;
     *answer_length = stun_answer(answer, data, host, host_length, port, &viewer->ours);
     return VW_DONE;
+}
+
+int vw_ask(struct rx_viewer *viewer, const uint8_t *transaction, double now, uint8_t *request,
+           uint32_t *length)
+{
+    if (!(viewer->ask_every > 0) || viewer->answered == 0 || viewer->name_length == 0 ||
+        viewer->name_length > STUN_LONGEST_NAME || now < viewer->ask_at)
+        return VW_QUIET;
+    if (viewer->asked) {
+        viewer->ask_every = 0;
+        memcpy(viewer->former, viewer->transaction, STUN_TRANSACTION);
+        return VW_LATE;
+    }
+    *length = stun_request(request, transaction, viewer->name, viewer->name_length,
+                           viewer->tie_breaker, &viewer->theirs);
+    return VW_ASK;
+}
+
+void vw_asked(struct rx_viewer *viewer, const uint8_t *transaction, double now, uint16_t share)
+{
+    memcpy(viewer->transaction, transaction, STUN_TRANSACTION);
+    viewer->asked = 1;
+    viewer->ask_at = now + viewer->ask_every * (LEAST_WAIT + WAITS * share / 65535.0);
 }

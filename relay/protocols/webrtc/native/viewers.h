@@ -22,4 +22,17 @@ int vw_check(struct rx_viewer *viewer, const uint8_t *data, uint32_t length, con
              uint32_t host_length, const uint8_t *port, double now, uint8_t *answer,
              uint32_t *answer_length);
 
+enum {
+    VW_QUIET,                   /* none of ours is due, or Python asks */
+    VW_ASK,                     /* the check is to be sent, and vw_asked to be told */
+    VW_LATE                     /* the last one was not answered: Python is to ask from now on */
+};
+
+/* A check of ours. ``transaction``: STUN_TRANSACTION bytes that nobody can guess; ``request``: room
+ * for STUN_LONGEST_REQUEST. */
+int vw_ask(struct rx_viewer *viewer, const uint8_t *transaction, double now, uint8_t *request,
+           uint32_t *length);
+/* It leaves. ``share``: where between the least and the longest wait the next one is due. */
+void vw_asked(struct rx_viewer *viewer, const uint8_t *transaction, double now, uint16_t share);
+
 #endif
