@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from math import inf
 from typing import Final
 
 from relay.protocols.webrtc.congestion import INTERVAL, FeedbackBuilder
+from relay.protocols.webrtc.native_lane import Lane
 from relay.protocols.webrtc.rtp import RtpPacket, transport_sequence
 
 AT_ONCE: Final = 200
 """Arrivals that do not wait for the interval."""
-OLD: Final = 0.03
-"""Seconds after which those that were seen elsewhere are told with the next of them: a picture
-wakes the process in any case, a timer does so once more."""
-LATEST: Final = 0.1
-"""The same where no next one comes."""
 
 
 class Arrivals:
     """
     Attributes:
+        lane: what native code receives; it notes the arrival of that itself, and writes the
+            feedback about all as long as the numbers are without a hole.
         due_at: when to ``tell``.
     """
 
@@ -32,9 +30,10 @@ class Arrivals:
             send: takes a feedback packet.
         """
         self.extension = extension
+        self.lane: Lane | None = None
+        self._ssrc = ssrc
         self._builder = FeedbackBuilder(ssrc)
         self._send = send
-        self._oldest = inf
         self.due_at = inf
 
     @property
@@ -43,33 +42,41 @@ class Arrivals:
         return self._builder.pending
 
     def note(self, packet: RtpPacket, now: float) -> None:
+        """Note one that was read here."""
         if self.extension is None:
             return
-        sequence = transport_sequence(packet, self.extension)
-        if sequence is not None:
-            self._builder.arrived(sequence, packet.ssrc, now)
-            self._plan(now)
-
-    def take(self, found: Sequence[tuple[float, int]], media: int, now: float) -> None:
-        """Note packets of one SSRC that were seen elsewhere: arrival, sequence number."""
-        if not found:
+        number = transport_sequence(packet, self.extension)
+        if number is None:
             return
-        for arrival, sequence in found:
-            self._builder.arrived(sequence, media, arrival)
-        self._oldest = min(self._oldest, found[0][0])
-        if now - self._oldest >= OLD:
+        if self.lane is not None:
+            if self.lane.note(number, now):
+                return
+            self.lane.take_feedback()
+        self._builder.arrived(number, packet.ssrc, now)
+        if self._builder.pending >= AT_ONCE:
             self.tell()
-        else:
-            self._plan(now, LATEST)
+        elif self.due_at == inf:
+            self.due_at = now + INTERVAL
 
-    def _plan(self, now: float, interval: float = INTERVAL) -> None:
-        pending = self._builder.pending
-        if pending >= AT_ONCE:
-            self.tell()
-        elif pending and self.due_at == inf:
-            self.due_at = now + interval
+    def noted(self, media: int) -> None:
+        """Tell of what waits in the lane, packets of one SSRC."""
+        lane = self.lane
+        if lane is None or self.extension is None:
+            return
+        if feedback := lane.feedback(self._ssrc):
+            self._send(feedback)
+            return
+        lane.take_feedback()
+        for arrival, number in lane.arrivals():
+            self._builder.arrived(number, media, arrival)
+        self.tell()
+        lane.give_feedback(self._builder.standing)
+
+    def told(self, untold: int, count: int) -> None:
+        """The lane has told all up to there; see ``FeedbackBuilder.standing``."""
+        self._builder.told(untold, count)
 
     def tell(self) -> None:
-        self.due_at = self._oldest = inf
+        self.due_at = inf
         for feedback in self._builder.build():
             self._send(feedback.serialise())

@@ -246,6 +246,19 @@ class FeedbackBuilder:
     def pending(self) -> int:
         return len(self._arrivals)
 
+    @property
+    def standing(self) -> tuple[int, int] | None:
+        """The number that is to be told next, and that of the next feedback: for whoever goes on
+        from there. None before the first."""
+        return None if self._next is None else (self._next & 0xFFFF, self._count)
+
+    def told(self, untold: int, count: int) -> None:
+        """All up to there was told elsewhere."""
+        if self._next is not None:
+            self._next += (untold - self._next) & 0xFFFF
+            self._highest = max(self._highest or 0, self._next - 1)
+        self._count = count
+
     def arrived(self, sequence: int, media: int, now: float) -> None:
         """Note a packet, by its transport-wide sequence number and its SSRC."""
         highest = self._highest

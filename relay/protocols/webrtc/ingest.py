@@ -91,7 +91,9 @@ class IngestSession(Session):
         self._ssrc = first.ssrc if first is not None else 0
         extension = first.extensions.get(TRANSPORT_CC) if first is not None else None
         self._arrivals = Arrivals(self._ssrc, extension, peer.send_rtcp)
-        self._estimate = ReceiverEstimate() if _wants_remb(peer.video) else None
+        # It takes our estimate, and has no feedback for one of its own.
+        remb = peer.video is not None and "goog-remb" in peer.video.feedback
+        self._estimate = ReceiverEstimate() if remb else None
         self._timeline = Timeline()
         self._rates = Rates()
         self._timer: asyncio.TimerHandle | None = None
@@ -212,7 +214,7 @@ class IngestSession(Session):
             return
         if self._estimate is not None or self._tap is not None:
             return  # our estimate of its path needs each packet by itself
-        self._lane = peer.native.lane(
+        self._lane = self._arrivals.lane = peer.native.lane(
             peer.receiving, self._video_type, self._arrivals.extension, self, self._sink.unit
         )
 
@@ -260,14 +262,11 @@ class IngestSession(Session):
             video.pace.state = standing.budget
 
     def noted(self, now: float) -> None:
-        self._take_arrivals(now)
-        if self._arrivals.due_at < self._timer_at:
-            self._arm(now)
+        if self._video is not None and self._video.ssrc is not None:
+            self._arrivals.noted(self._video.ssrc)
 
-    def _take_arrivals(self, now: float) -> None:
-        lane, video = self._lane, self._video
-        if lane is not None and video is not None and video.ssrc is not None:
-            self._arrivals.take(lane.arrivals(), video.ssrc, now)
+    def told(self, feedback: tuple[int, int]) -> None:
+        self._arrivals.told(*feedback)
 
     def _tell_estimate(self, estimate: ReceiverEstimate, packet: RtpPacket, now: float) -> None:
         estimate.arrived(packet.timestamp, len(packet.payload), now)
@@ -364,9 +363,9 @@ class IngestSession(Session):
         self._timer = None
         now = time.monotonic()
         if now >= self._arrivals.due_at:
-            self._take_arrivals(now)
             self._arrivals.tell()
         if now >= self._report_at:
+            self.noted(now)  # the last ones, where nothing has come since
             self._report_at = now + REPORT_INTERVAL
             self._send_report(now)
         if now >= self._keyframes.wake_at and self._video is not None:
@@ -392,8 +391,3 @@ def _video_receiver(track: TrackParameters | None) -> VideoReceiver | None:
         rtx_ssrc=track.remote_rtx_ssrc,
         nack="nack" in track.feedback,
     )
-
-
-def _wants_remb(track: TrackParameters | None) -> bool:
-    """Whether the publisher takes our estimate, and has no feedback for one of its own."""
-    return track is not None and "goog-remb" in track.feedback

@@ -35,7 +35,10 @@ class LaneOwner(Protocol):
         """What has come since the last time."""
 
     def noted(self, now: float) -> None:
-        """Arrivals wait in ``Lane.arrivals``: for long, or many."""
+        """Arrivals wait, for long or many: for ``Lane.feedback``, else in ``Lane.arrivals``."""
+
+    def told(self, feedback: tuple[int, int]) -> None:
+        """Feedback goes on from there; see ``FeedbackBuilder.standing``."""
 
 
 class _Nobody:
@@ -51,6 +54,9 @@ class _Nobody:
         return
 
     def noted(self, now: float) -> None:
+        return
+
+    def told(self, feedback: tuple[int, int]) -> None:
         return
 
 
@@ -134,6 +140,7 @@ class Lane:
         self._receiver.lib.rx_clear(stream)
         if stream.arrivals:  # those that Python notes itself come after them
             self._owner.noted(stream.log[stream.arrivals - 1].at)
+        self.take_feedback()
         for packet, arrival in train:
             self._owner.opened(packet, arrival)
 
@@ -157,6 +164,39 @@ class Lane:
 
     def noted(self, now: float) -> None:
         self._owner.noted(now)
+
+    def note(self, sequence: int, now: float) -> bool:
+        """Have a packet told of that came by another way, while feedback is written natively."""
+        stream = self._stream
+        if stream is None or not stream.tells or stream.arrivals >= len(stream.log):
+            return False
+        arrival = stream.log[stream.arrivals]
+        arrival.at, arrival.sequence = now, sequence
+        stream.arrivals += 1
+        return True
+
+    def feedback(self, sender: int) -> bytes:
+        """Transport-wide feedback about all that waits; b"" where it is not the common case."""
+        stream, receiver = self._stream, self._receiver
+        if stream is None:
+            return b""
+        size = receiver.lib.rx_feedback(stream, sender, receiver.feedback)
+        packet: bytes = receiver.ffi.buffer(receiver.feedback, size)[:]
+        return packet
+
+    def give_feedback(self, standing: tuple[int, int] | None) -> None:
+        """Have it written natively, from there on; None: it is not known from where."""
+        stream = self._stream
+        if stream is not None and stream.active and standing is not None:
+            stream.untold, stream.feedbacks = standing
+            stream.tells = 1
+
+    def take_feedback(self) -> None:
+        """Have the owner write it, until ``give_feedback``."""
+        stream = self._stream
+        if stream is not None and stream.tells:
+            stream.tells = 0
+            self._owner.told((stream.untold, stream.feedbacks))
 
     def arrivals(self) -> list[tuple[float, int]]:
         """Arrival and transport-wide sequence number of each packet since the last call."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _MAX_NAMES: Final = 4096
 
 _PLAIN: Final = 6
+_FEEDBACK: Final = 768  # bytes, as receive.h has it
 _MORE: Final = 32
 _H264: Final = Codec.H264  # asking an enumeration for it costs as much as making the unit
 
@@ -74,6 +75,7 @@ class NativeReceiver:
             raise MemoryError("no memory for the native receiver")
         self.rx = self.ffi.gc(made, self.lib.rx_free)
         self._event = self.ffi.new("struct rx_event *")
+        self.feedback = self.ffi.new("uint8_t[]", _FEEDBACK)
         self._counts = self.lib.rx_count(self.rx)
         self._lanes: dict[int, Lane] = {}
         self._shows: dict[int, Callable[[AccessUnit], None]] = {}

@@ -89,7 +89,7 @@ def told_by(publisher: Publisher) -> tuple[dict[int, int], list[bytes]]:
 
     How many arrivals are told at a time is each path's own.
     """
-    publisher.session._take_arrivals(0.0)
+    publisher.session.noted(0.0)
     publisher.session._arrivals.tell()
     came: dict[int, int] = {}
     others = []
@@ -192,6 +192,44 @@ async def test_arrivals_are_told_with_pictures_and_no_later_than_every_second(bo
         both.send(packets)
         told.append(len(both.native.peer.rtcp) > before)
     assert all(first or second for first, second in pairwise(told[2:]))
+
+
+async def test_feedback_stays_native_beside_sound_until_a_number_is_missing(
+    both: Both, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrivals = both.native.session._arrivals
+    built, real = 0, arrivals.tell
+
+    def tell() -> None:
+        nonlocal built
+        built += 1
+        real()
+
+    monkeypatch.setattr(arrivals, "tell", tell)
+    sender, sent = Sender(), 65_400
+
+    def send(*, keyframe: bool = False) -> None:
+        nonlocal sent
+        packets = sender.next(keyframe=keyframe)
+        sound = RtpPacket(111, True, 7, 9, 0x77, b"sound")  # takes its turn in the numbers
+        both.send(numbered([sound, *packets], sent))
+        sent += 1 + len(packets)
+
+    send(keyframe=True)
+    for _ in range(4):
+        send()
+    before, told = built, len(both.native.peer.rtcp)
+    for _ in range(40):
+        send()
+    assert built == before
+    assert len(both.native.peer.rtcp) >= told + 15
+    sent += 1
+    for _ in range(4):
+        send()
+    assert built == before + 1
+    both.same()
+    came, _ = told_by(both.native)
+    assert len(came) == sent - 65_400 - 1
 
 
 async def test_arrivals_of_a_picture_that_comes_slowly_are_told_meanwhile(both: Both) -> None:

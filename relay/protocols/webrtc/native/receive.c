@@ -36,6 +36,7 @@
 #define TRAIN_BYTES (1u << 20)
 #define TELL_AT 200
 #define TELL_AFTER 0.03        /* seconds; as arrivals.py has it */
+#define SLOW 0.05              /* seconds between two pictures: what has come is told with each */
 #define REST_NS 300000         /* until the rest of a picture that has begun is read */
 #define REST_WELL_NS 4000000   /* until more of what viewers send is read, where it comes fast */
 #define FAST 0.001             /* seconds between two batches */
@@ -650,6 +651,14 @@ static int goes_on(const struct rx *rx, struct rx_stream *stream, struct rx_even
     return 1;
 }
 
+/* Whether a picture is to bring its arrivals with it, or the next one soon will. */
+static int is_to_be_told(const struct rx *rx, const struct rx_stream *stream)
+{
+    return stream->arrivals > 0 &&
+           (stream->arrivals >= TELL_AT || rx->now - stream->log[0].at >= TELL_AFTER ||
+            rx->now - stream->shown_at >= SLOW);
+}
+
 /* A packet of an active stream; RX_IDLE when there is nothing to tell of it. */
 static int media(struct rx *rx, struct rx_stream *stream, struct rx_event *event,
                  uint32_t received)
@@ -700,10 +709,10 @@ static int media(struct rx *rx, struct rx_stream *stream, struct rx_event *event
         return yield(stream, event);
     if (stream->timestamp != stream->measured)
         measure(stream);
-    if (stream->arrivals > 0)
-        event->flags |= RX_ARRIVALS;
     stream->packets = 0;
     stream->used = 0;
+    if (is_to_be_told(rx, stream))
+        event->flags |= RX_ARRIVALS;
     if (!goes_on(rx, stream, event))
         return RX_UNIT;
     if (more(rx))

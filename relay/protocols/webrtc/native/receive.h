@@ -7,6 +7,7 @@
 
 #define RX_LOG 256              /* arrivals of one publisher that wait to be told */
 #define RX_TRACKS 2             /* of a viewer: picture and sound */
+#define RX_FEEDBACK 768         /* bytes that rx_feedback writes at most */
 
 /* -- begin */
 typedef int (*rx_unprotect)(void *context, void *packet, int *length);
@@ -87,6 +88,9 @@ struct rx_stream {
     double units_filled_at;
     uint64_t pictures;          /* passed on since Python last looked */
     double heard;               /* arrival of the last packet that passed SRTP; 0: none */
+    uint8_t tells;              /* feedback about the log goes on from these two: */
+    uint8_t feedbacks;          /* number of the next one */
+    uint16_t untold;            /* transport-wide number that is to be told next */
     uint8_t *bytes;
     uint32_t used;
     uint32_t room;
@@ -234,6 +238,10 @@ int rx_resume(struct rx *rx, struct rx_stream *stream, const uint8_t *address, u
 /* Python has dealt with the train, or takes it now. */
 void rx_pause(struct rx_stream *stream);
 void rx_clear(struct rx_stream *stream);
+
+/* Write transport-wide feedback about all that is in the log, and empty it, where that is one run
+ * of numbers without a hole, in order. Returns its length, or 0: Python is to look at the log. */
+uint32_t rx_feedback(struct rx_stream *stream, uint32_t sender, uint8_t *out);
 
 /* NULL: no memory. */
 struct rx_viewer *rx_admit(struct rx *rx, void *srtp, uint32_t number);
