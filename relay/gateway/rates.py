@@ -74,23 +74,18 @@ class Meter:
 class Delays:
     """The last few hundred delays, in seconds; the process counts them too, a little later."""
 
-    __slots__ = ("_samples", "_untold")
+    __slots__ = ("_samples", "untold")
 
     def __init__(self) -> None:
         self._samples: deque[float] = deque(maxlen=300)
-        self._untold: list[float] = []
-
-    def add(self, seconds: float) -> None:
-        untold = self._untold
-        untold.append(seconds)
-        if len(untold) >= TOGETHER:
-            self.tell()
+        self.untold: list[float] = []
+        """Where they are put; at TOGETHER of them ``tell`` is to be called."""
 
     def tell(self) -> None:
         """Bring the histogram of the process up to date: to be called at the end."""
-        self._samples.extend(self._untold)
-        metrics.STREAM_DELAY.add(self._untold)
-        self._untold.clear()
+        self._samples.extend(self.untold)
+        metrics.STREAM_DELAY.add(self.untold)
+        self.untold.clear()
 
     def summary(self) -> Delay | None:
         self.tell()

@@ -13,7 +13,7 @@ from collections import OrderedDict, deque
 from typing import Final
 
 from relay.gateway.compare import Comparison
-from relay.gateway.rates import Delays, Meter
+from relay.gateway.rates import TOGETHER, Delays, Meter
 from relay.gateway.status import Output
 from relay.media.h264 import ParameterSets, Sps
 from relay.media.unit import VIDEO_CLOCK, AccessUnit, Codec
@@ -156,7 +156,10 @@ class Rendition:
             return False
         arrived = self._arrivals.get(pts)
         if arrived is not None:
-            self._delays.add(unit.arrival - arrived)
+            untold = self._delays.untold
+            untold.append(unit.arrival - arrived)
+            if len(untold) >= TOGETHER:
+                self._delays.tell()
         return True
 
     def _place(self, pts: int) -> int:

@@ -295,11 +295,13 @@ class Demuxer:
     ) -> int:
         """Take the picture that begins at ``at``, if it is whole and nothing is strange about
         it; where the packet behind it starts."""
-        assert self._pictures is not None
-        found = self._pictures.read(data, at, stream.pid, stream.counter, self._max_pes)
-        if not found:
+        native = self._pictures
+        assert native is not None
+        state, counter = native.state, stream.counter
+        size = native.look(state, data, len(data), at, stream.pid, counter, self._max_pes)
+        if not size:
             return at
-        state = self._pictures.state
+        found = native.buffer(state.out, size)[:]
         # The PES went by whole: its last packet's counter, and its first packet.
         stream.counter, stream.first = state.counter, data[at : at + PACKET]
         stream.ended_by_padding = False

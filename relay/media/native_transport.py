@@ -70,12 +70,16 @@ class PictureReader:
 
     Attributes:
         state: what was found: ``pts``, ``keyframe``, ``counter``, and ``taken`` bytes.
+        look: for the PES that begins somewhere: of the state, the data, its size, where, its
+            PID, the counter of the last packet of it (below 0 before the first), and the bytes
+            of a PES at most. Gives the bytes of its access unit, 0 where Python is to judge it.
+        buffer: of ``state.out`` and so many bytes: the access unit.
 
     Raises:
         MemoryError.
     """
 
-    __slots__ = ("_buffer", "_read", "state")
+    __slots__ = ("buffer", "look", "state")
 
     def __init__(self, library: tuple[Any, Any]) -> None:
         ffi, lib = library
@@ -83,22 +87,11 @@ class PictureReader:
         if made == ffi.NULL:
             raise MemoryError("no memory for a native reader")
         self.state = ffi.gc(made, lib.ts_reader_free)
-        self._read = lib.ts_read
-        self._buffer = ffi.buffer
+        self.look = lib.ts_read
+        self.buffer = ffi.buffer
 
     @classmethod
     def where_built(cls) -> PictureReader | None:
         """A reader where the native part is built, else None."""
         library = _library()
         return cls(library) if library is not None else None
-
-    def read(self, data: bytes, at: int, pid: int, counter: int, most: int) -> bytes:
-        """The access unit of the PES that begins at ``at``; empty where Python is to judge it.
-
-        Args:
-            counter: of the last packet of ``pid``, below 0 before the first.
-            most: bytes of a PES.
-        """
-        size = self._read(self.state, data, len(data), at, pid, counter, most)
-        found: bytes = self._buffer(self.state.out, size)[:] if size else b""
-        return found

@@ -113,10 +113,9 @@ class NativeSender:
             if max(map(len, payloads)) > MAX_PAYLOAD:
                 raise ValueError(f"a payload of more than {MAX_PAYLOAD} bytes")
             data, lengths = b"".join(payloads), array("H", map(len, payloads)).tobytes()
-        failed: int = self._send(
-            *(self._out, tracks, count, data, lengths, len(lengths) // 2),
-            *(timestamp & 0xFFFFFFFF, marker, self._counts),
-        )
+        out, packets, counts = self._out, len(lengths) // 2, self._counts
+        ticks = timestamp & 0xFFFFFFFF
+        failed: int = self._send(out, tracks, count, data, lengths, packets, ticks, marker, counts)
         return failed
 
     def tell(self) -> None:

@@ -118,7 +118,8 @@ class Rendition:
         self._has_video = True
         self.pictured_at = time.monotonic()
         octets = len(payloads.data) if type(payloads) is Payloads else sum(map(len, payloads))
-        frame = Frame(payloads, octets, timestamp)
+        # As ``Frame`` makes it, without a call in between.
+        frame = tuple.__new__(Frame, (payloads, octets, timestamp))
         if self._waiting or self.catching_up:
             self._bring_in(frame, keyframe=keyframe)
         self._keep(frame, keyframe=keyframe)
