@@ -27,6 +27,9 @@ from relay.protocols.webrtc.path import is_stream
 from relay.protocols.webrtc.payloads import Payloads
 from relay.protocols.webrtc.sendlog import OVERHEAD, REMEMBERED, SendLog
 
+_TOGETHER: Final = 16
+"""Tracks that lie side by side."""
+
 _RANDOM: Final = 14
 """Bytes of a check of ours; as fanout.h has it."""
 
@@ -71,6 +74,7 @@ class NativeSender:
         self._counts = self.ffi.new("struct fan_counts *")
         self._send = self._lib.fan_payloads
         self._count = count
+        self._fresh: list[tuple[Any, Any]] = []
         self.streamed: set[OutgoingTrack] = set()
         """Tracks of viewers that are reached by TCP: Python sends those."""
 
@@ -95,6 +99,22 @@ class NativeSender:
 
     def log(self, identifier: int) -> NativeSendLog:
         return NativeSendLog(identifier, self)
+
+    def new_track(self) -> tuple[Any, Any]:
+        """A ``struct fan_track``, and what is to be held as long as it is used."""
+        if not self._fresh:
+            owner = self.ffi.new("struct fan_track[]", _TOGETHER)
+            self._fresh = [(owner + at, owner) for at in range(_TOGETHER)]
+        return self._fresh.pop()
+
+    def new_log(self) -> Any:
+        """
+        Raises: MemoryError.
+        """
+        made = self._lib.fan_log_new()
+        if made == self.ffi.NULL:
+            raise MemoryError("no memory for a log of what is sent")
+        return self.ffi.gc(made, self._lib.fan_log_free)
 
     def fan_out(self) -> NativeFanOut:
         return NativeFanOut(self)
@@ -161,7 +181,7 @@ class NativeSendLog(SendLog):
 
     def __init__(self, identifier: int, sender: NativeSender) -> None:
         super().__init__(identifier)
-        self.native = sender.ffi.new("struct fan_log *")
+        self.native = sender.new_log()
         self._cast = sender.ffi.cast
         assert len(self.native.sent) == REMEMBERED
 
@@ -195,7 +215,7 @@ class NativeSendLog(SendLog):
 class NativeTrack(OutgoingTrack):
     """A track whose numbers the native part keeps."""
 
-    __slots__ = ("_array", "_keys", "_sender", "native")
+    __slots__ = ("_array", "_keys", "_owner", "_sender", "native")
 
     def __init__(
         self,
@@ -207,7 +227,7 @@ class NativeTrack(OutgoingTrack):
     ) -> None:
         self._sender = sender
         self._keys: Any = None
-        self.native = sender.ffi.new("struct fan_track *")
+        self.native, self._owner = sender.new_track()
         self._array = sender.ffi.new("struct fan_track *[]", [self.native])
         super().__init__(parameters, outlet, log)
         native = self.native

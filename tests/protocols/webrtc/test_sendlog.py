@@ -163,3 +163,28 @@ def test_any_number_is_found_or_not(sent: int, asked: int) -> None:
     found = log.find(asked)
     kept = max(0, sent - REMEMBERED) <= asked < sent
     assert found == ((5.0, (asked + 1) * OVERHEAD) if kept else None)
+
+
+def test_logs_of_many_viewers_lie_together_and_none_in_another() -> None:
+    backend = NativeBackend()
+    try:
+        logs = [backend.sender.log(NUMBER) for _ in range(300)]
+        for number, log in enumerate(logs):
+            assert (log.next, log.find(0)) == (0, None)
+            for _ in range(REMEMBERED + number):
+                log.take(number)
+        kept = logs[::2]
+        del logs
+        fresh = [backend.sender.log(NUMBER) for _ in range(200)]
+        places = {log.pointer for log in (*kept, *fresh)}
+        assert len(places) == len(kept) + len(fresh)
+        for log in fresh:
+            assert (log.next, log.find(0)) == (0, None)
+            log.take(1)
+        for at, log in enumerate(kept):
+            each = 2 * at + OVERHEAD
+            found = log.find(log.next - 1)
+            assert found is not None
+            assert found[1] == (REMEMBERED + 2 * at) * each
+    finally:
+        backend.close()

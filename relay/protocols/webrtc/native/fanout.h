@@ -70,6 +70,10 @@ struct fan_out *fan_new(int fd, fan_protect protect, fan_protect protect_rtcp);
 void fan_free(struct fan_out *out);
 size_t fan_track_size(void);
 
+/* An empty log, NULL: no memory. Logs of many viewers lie together, in pages that are large. */
+struct fan_log *fan_log_new(void);
+void fan_log_free(struct fan_log *log);
+
 /* One frame to all tracks; returns on how many SRTP failed, each with its status set. */
 size_t fan_send(struct fan_out *out, struct fan_track *const *tracks, size_t count,
                 const struct fan_frame *frame, struct fan_counts *counts);
