@@ -30,6 +30,7 @@ TESTS = [
         "sendlog",
         "egress",
         "native_receive",
+        "native_arrivals",
         "ingest",
         "native_stun",
         "native_viewer",

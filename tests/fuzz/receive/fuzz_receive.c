@@ -1,7 +1,7 @@
 /*
- * Coverage-guided fuzzing (libFuzzer) of native/receive.c: datagrams of three publishers, two
- * viewers, two of another process and a stranger, with what Python does between them. SRTP is a
- * stand-in that opens or refuses. The viewers' part is in viewers.h.
+ * Coverage-guided fuzzing (libFuzzer) of native/receive.c and what it stands on: datagrams of three
+ * publishers, two viewers, two of another process and a stranger, with what Python does between
+ * them. SRTP is a stand-in that opens or refuses. The viewers' part is in viewers.h.
  *
  * ``make fuzz`` builds it so. With REPLAY it is a program of its own for any compiler, which
  * runs the files that it is given, each as it is and changed at random some hundred times.
@@ -21,29 +21,23 @@ static int fake_clock(clockid_t clock, struct timespec *told);
 #define recvmmsg fake_recvmmsg
 #define sendmsg fake_sendmsg
 #define clock_gettime fake_clock
+/* All in one, so that what is static in them can be used to make what is right. */
+#include "../../../relay/protocols/webrtc/native/far.c"
+#include "../../../relay/protocols/webrtc/native/members.c"
+#include "../../../relay/protocols/webrtc/native/names.c"
 #include "../../../relay/protocols/webrtc/native/receive.c"
+#include "../../../relay/protocols/webrtc/native/routes.c"
+#include "../../../relay/protocols/webrtc/native/units.c"
+#include "../../../relay/protocols/webrtc/native/waiting.c"
 #undef recvmmsg
 #undef sendmsg
 #undef clock_gettime
-/* All in one, so that what is static in them can be used to make what is right. */
-#define get16 stun_get16
-#define get32 stun_get32
-#define note stun_note
 #include "../../../relay/protocols/webrtc/native/stun.c"
-#undef get16
-#undef get32
-#undef note
-#define get32 viewers_get32
 #include "../../../relay/protocols/webrtc/native/viewers.c"
-#undef get32
-#pragma push_macro("HEADER")
-#undef HEADER
-#define get16 feedback_get16
 #define take feedback_take
 #include "../../../relay/protocols/webrtc/native/feedback.c"
-#undef get16
 #undef take
-#pragma pop_macro("HEADER")
+#include "../../../relay/protocols/webrtc/native/arrivals.c"
 
 static const uint8_t *input;
 static size_t left;
@@ -213,12 +207,52 @@ static void on_yield(struct rx *rx, struct rx_stream *stream, volatile uint8_t *
     }
 }
 
+/* Have packets come in order, the one after the other or with a hole; whether all is well. */
+static int fill_log(struct rx_stream *stream, uint8_t act)
+{
+    uint8_t step = take(), slow = take();
+    uint32_t count = take() + (act & 1u);
+    double at = now;
+
+    for (uint32_t n = 0; n < count; n++) {
+        at += TICK * step * (slow > 0 && n % slow == 0 ? 200 : 1);
+        stream->log[n].at = at;
+        stream->log[n].sequence = (uint16_t)(stream->untold + n);
+    }
+    stream->arrivals = count;
+    if (act & 2)
+        stream->log[count / 2].sequence ^= 1;
+    return count > 0 && !(act & 2) && slow == 0;
+}
+
+/* Feedback about what has come: natively, or as Python does where that writes none. */
+static void tell(struct rx_stream *stream, uint8_t act)
+{
+    static uint8_t written[RX_FEEDBACK];
+    int well = act & 1 && fill_log(stream, act >> 1);
+    uint32_t count = stream->arrivals, length;
+    uint8_t number = stream->feedbacks;
+    struct feedback told;
+
+    stream->tells = act & 1;
+    length = rx_feedback(stream, 7, written);
+    if (length == 0) {
+        check(!well && stream->arrivals == count && stream->feedbacks == number);
+        stream->arrivals = 0;
+        return;
+    }
+    check(stream->tells && length > HEAD && length <= RX_FEEDBACK && length % 4 == 0);
+    check(stream->arrivals == 0 && stream->feedbacks == (uint8_t)(number + 1));
+    check(feedback_read(&told, written, length) == 0 && told.told == count);
+    check(told.received == count && told.newest == (uint16_t)(stream->untold - 1));
+}
+
 static void on_unit(struct rx_stream *stream)
 {
     uint8_t act = take();
 
     if (act & 1)
-        stream->arrivals = 0;
+        tell(stream, act >> 2);
     if (act & 2) {
         stream->plain = act & 4;
         stream->shown = stream->timestamp;

@@ -5,25 +5,15 @@
 
 #include "receive.h"
 
+#include "bytes.h"
+
 #include <string.h>
 
-#define TICK 0.00025           /* seconds */
+#define TICK 250e-6            /* seconds */
 #define TICKS_OF_REFERENCE 256
 #define HEAD 20
 #define SMALL 1                /* a packet that came: its time takes one byte */
 #define LARGE 2                /* two */
-
-static void put16(uint8_t *at, uint32_t value)
-{
-    at[0] = (uint8_t)(value >> 8);
-    at[1] = (uint8_t)value;
-}
-
-static void put32(uint8_t *at, uint32_t value)
-{
-    put16(at, value >> 16);
-    put16(at + 2, value);
-}
 
 /* The statuses as one run, or as vectors of seven; where they end. */
 static uint32_t put_chunks(uint8_t *out, uint32_t at, const uint8_t *symbols, uint32_t count)

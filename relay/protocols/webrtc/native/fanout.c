@@ -12,6 +12,7 @@
 #define _GNU_SOURCE
 #include "fanout.h"
 
+#include "bytes.h"
 #include "viewers.h"
 
 #include <errno.h>
@@ -181,18 +182,6 @@ void fan_log_free(struct fan_log *log)
 }
 
 /* -- packets ---------------------------------------------------------------------------------- */
-
-static void put16(uint8_t *at, uint16_t value)
-{
-    at[0] = (uint8_t)(value >> 8);
-    at[1] = (uint8_t)value;
-}
-
-static void put32(uint8_t *at, uint32_t value)
-{
-    put16(at, (uint16_t)(value >> 16));
-    put16(at + 2, (uint16_t)value);
-}
 
 static void put_control(struct msghdr *header, int level, int type, const void *data, size_t length)
 {

@@ -7,6 +7,8 @@
 
 #include "feedback.h"
 
+#include "bytes.h"
+
 #define HEADER 20
 #define MOST_STATUSES 4096      /* of one feedback: what more tell goes to Python */
 #define TICK 250e-6
@@ -23,11 +25,6 @@ struct reader {
     int64_t ticks;
     struct feedback *out;
 };
-
-static uint32_t get16(const uint8_t *at)
-{
-    return (uint32_t)at[0] << 8 | at[1];
-}
 
 /* A chunk of ``count`` statuses in all: how many it has, 0 when it has none. */
 static uint32_t size_of(uint32_t chunk, uint32_t count)

@@ -5,6 +5,8 @@
 
 #include "payload.h"
 
+#include "bytes.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -62,8 +64,7 @@ static int put_small(struct payload_cutter *cutter, const uint8_t *nal, uint32_t
     if (cutter->small++ == 0)
         cutter->used++;
     out = cutter->out + cutter->used;
-    out[0] = (uint8_t)(length >> 8);
-    out[1] = (uint8_t)length;
+    put16(out, length);
     memcpy(out + 2, nal, length);
     cutter->used += length + 2;
     cutter->left -= length + 2;

@@ -1,4 +1,4 @@
-/* What Python sees of receive.c: cffi reads everything between the two marks. */
+/* What Python sees of receiving: cffi reads everything between the two marks. */
 #ifndef RELAY_RECEIVE_H
 #define RELAY_RECEIVE_H
 

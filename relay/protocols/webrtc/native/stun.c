@@ -9,6 +9,8 @@
 
 #include "stun.h"
 
+#include "bytes.h"
+
 #include <string.h>
 
 #define BLOCK 64
@@ -31,28 +33,6 @@ enum {
     ICE_CONTROLLED = 0x8029,
     ICE_CONTROLLING = 0x802A
 };
-
-static uint16_t get16(const uint8_t *at)
-{
-    return (uint16_t)(at[0] << 8 | at[1]);
-}
-
-static uint32_t get32(const uint8_t *at)
-{
-    return (uint32_t)get16(at) << 16 | get16(at + 2);
-}
-
-static void put16(uint8_t *at, uint32_t value)
-{
-    at[0] = (uint8_t)(value >> 8);
-    at[1] = (uint8_t)value;
-}
-
-static void put32(uint8_t *at, uint32_t value)
-{
-    put16(at, value >> 16);
-    put16(at + 2, value);
-}
 
 /* -- SHA-1, HMAC, CRC-32 ------------------------------------------------------------------- */
 
@@ -214,7 +194,7 @@ int stun_read(struct stun_message *out, const uint8_t *data, uint32_t length)
     if (length < STUN_HEADER || data[0] > 3 || get32(data + 4) != COOKIE ||
         get16(data + 2) != length - STUN_HEADER || (length & 3))
         return -1;
-    out->kind = get16(data);
+    out->kind = (uint16_t)get16(data);
     for (unsigned count = 0; at < length; count++) {
         uint32_t kind, size;
 

@@ -8,6 +8,7 @@
 
 #include "viewers.h"
 
+#include "bytes.h"
 #include "fanout.h"
 #include "feedback.h"
 
@@ -26,11 +27,6 @@ _Static_assert(sizeof((struct rx_viewer *)0)->name == STUN_LONGEST_NAME, "names 
 #define ANSWERS_A_SECOND 50.0   /* as path.py has it */
 #define LEAST_WAIT 0.8          /* of the time between two checks of ours; RFC 7675 section 5.1 */
 #define WAITS 0.4               /* between the least and the longest */
-
-static uint32_t get32(const uint8_t *at)
-{
-    return (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 | at[3];
-}
 
 /* -- RTCP ----------------------------------------------------------------------------------- */
 

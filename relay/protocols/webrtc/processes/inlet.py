@@ -1,7 +1,7 @@
 """What the gateway's native code hands on to an egress process by: a socket pair beside the link.
 
 One message is one datagram of a viewer there, with the address it came from in front of it
-(``native/receive.c``). Where there is no native part the link carries them.
+(``native/far.c``). Where there is no native part the link carries them.
 """
 
 from __future__ import annotations
