@@ -41,6 +41,9 @@ from relay.protocols.webrtc.session import Session
 __all__ = ["Ingest", "IngestSession", "IngestSink", "IngestStatistics"]
 
 REPORT_INTERVAL: Final = 1.0
+SETTLED, NEXT_CLOCK = 10.0, 2.5
+"""Seconds in which each sender report is looked at, and after each one in which, from then on, the
+next may be passed over: clocks drift by some milliseconds a minute."""
 GRAIN: Final = 0.001
 """Seconds; uvloop's timers count in whole ones of it, and may come that much early. Who is
 woken early waits for nothing, in turn after turn, until the moment has come."""
@@ -85,6 +88,7 @@ class IngestSession(Session):
         self.has_audio = peer.audio is not None
         self._video = _video_receiver(peer.video)
         self._audio = AudioReceiver(peer.audio.payload_type) if peer.audio is not None else None
+        self._tracks = [track for track in (self._video, self._audio) if track is not None]
         self._video_type = peer.video.payload_type if peer.video is not None else -1
         self._audio_type = peer.audio.payload_type if peer.audio is not None else -1
         first = peer.video or peer.audio
@@ -98,7 +102,7 @@ class IngestSession(Session):
         self._rates = Rates()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = inf
-        self._report_at = inf
+        self._report_at = self._settled_at = inf
         self._last_arrival: float | None = None
         self._keyframe_at: float | None = None
         self._size: tuple[int, int] | None = None
@@ -127,8 +131,8 @@ class IngestSession(Session):
         now = time.monotonic()
         if self._lane is not None:
             self._lane.tell()
-        tracks = [track for track in (self._video, self._audio) if track is not None]
-        bitrate, fps = self._rates.read(now, self._octets(), self._frames())
+        tracks = self._tracks
+        bitrate, fps = self._rates.read(now, *self._came())
         return IngestStatistics(
             packets=sum(track.packets for track in tracks),
             lost=sum(track.lost for track in tracks),
@@ -147,9 +151,10 @@ class IngestSession(Session):
     def state_changed(self, state: PeerState) -> None:
         super().state_changed(state)
         if state is PeerState.CONNECTED:
-            self._report_at = time.monotonic() + REPORT_INTERVAL
+            now = time.monotonic()
+            self._report_at, self._settled_at = now + REPORT_INTERVAL, now + SETTLED
             self._open_lane()
-            self._arm(time.monotonic())
+            self._arm(now)
         elif state is PeerState.CLOSED:
             if self._timer is not None:
                 self._timer.cancel()
@@ -298,6 +303,8 @@ class IngestSession(Session):
             return
         for clock in clocks:
             self._sender_report(clock, now)
+            if self._lane is not None and now > self._settled_at:
+                self._lane.pass_over(clock.ssrc, now + NEXT_CLOCK)
 
     def _sender_report(self, clock: Clock, now: float) -> None:
         video, audio = self._video, self._audio
@@ -327,18 +334,17 @@ class IngestSession(Session):
         if self._lane is not None:
             self._lane.tell()
             self._lane.count(self.peer.statistics)
-        found = [t.report(now) for t in (self._video, self._audio) if t is not None]
-        blocks = tuple(block for block in found if block is not None)
+        found = [track.report(now) for track in self._tracks]
         if self._estimate is not None and found[0] is not None:
             self._estimate.lost(found[0].fraction_lost / 256, now)
+        blocks = tuple([block for block in found if block is not None])
         self.peer.send_rtcp(ReceiverReport(self._ssrc, blocks).serialise() + self._name)
-        self._rates.sample(now, self._octets(), self._frames())
+        self._rates.sample(now, *self._came())
 
-    def _octets(self) -> int:
-        return sum(t.octets for t in (self._video, self._audio) if t is not None)
-
-    def _frames(self) -> int:
-        return self._video.frames if self._video is not None else 0
+    def _came(self) -> tuple[int, int]:
+        """Octets and pictures."""
+        octets = sum([track.octets for track in self._tracks])
+        return octets, self._video.frames if self._video is not None else 0
 
     # -- the timer
 

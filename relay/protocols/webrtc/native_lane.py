@@ -165,6 +165,11 @@ class Lane:
     def noted(self, now: float) -> None:
         self._owner.noted(now)
 
+    def pass_over(self, ssrc: int, until: float) -> None:
+        """Have sender reports about that one passed over until then, while all is in order."""
+        if self._stream is not None:
+            self._stream.look_at[ssrc != self._stream.ssrc] = until
+
     def note(self, sequence: int, now: float) -> bool:
         """Have a packet told of that came by another way, while feedback is written natively."""
         stream = self._stream

@@ -138,17 +138,16 @@ class Reception:
 
     def report(self, ssrc: int, now: float) -> ReportBlock:
         """What to tell the sender; the fraction lost is since the last call (A.3)."""
-        expected = self.expected
+        expected, received = self.highest - self._base + 1, self.received
         interval = expected - self._prior_expected
-        lost = interval - (self.received - self._prior_received)
-        self._prior_expected = expected
-        self._prior_received = self.received
+        lost = interval - (received - self._prior_received)
+        self._prior_expected, self._prior_received = expected, received
         fraction = min(255, (lost << 8) // interval) if interval > 0 and lost > 0 else 0
         delay = round((now - self._report_at) * 65536) if self._report_ntp else 0
         return ReportBlock(
             ssrc,
             fraction,
-            self.lost,
+            expected - received,
             self.highest & 0xFFFFFFFF,
             int(self.jitter),
             self._report_ntp,

@@ -142,8 +142,8 @@ class ReceiverReport(NamedTuple):
         return cls(_SSRC.unpack_from(body)[0], _blocks(body, 4, count))
 
     def serialise(self) -> bytes:
-        body = _SSRC.pack(self.ssrc) + b"".join(block.serialise() for block in self.blocks)
-        return pack_packet(RECEIVER_REPORT, len(self.blocks), body)
+        blocks = [block.serialise() for block in self.blocks]
+        return pack_packet(RECEIVER_REPORT, len(blocks), b"".join([_SSRC.pack(self.ssrc), *blocks]))
 
 
 @dataclass(frozen=True, slots=True)

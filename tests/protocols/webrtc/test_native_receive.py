@@ -22,18 +22,18 @@ from relay.protocols.webrtc import native_library, native_receive
 from relay.protocols.webrtc.budget import BURST
 from relay.protocols.webrtc.congestion import TransportFeedback
 from relay.protocols.webrtc.h264_payload import MAX_UNITS
-from relay.protocols.webrtc.ingest import IngestSession
+from relay.protocols.webrtc.ingest import NEXT_CLOCK, IngestSession
 from relay.protocols.webrtc.native_receive import NativeReceiver
 from relay.protocols.webrtc.negotiation import TRANSPORT_CC
 from relay.protocols.webrtc.peer import Peer
 from relay.protocols.webrtc.reception import UNITS
-from relay.protocols.webrtc.rtcp import TRANSPORT_FEEDBACK, TWCC_FORMAT
+from relay.protocols.webrtc.rtcp import TRANSPORT_FEEDBACK, TWCC_FORMAT, SenderReport
 from relay.protocols.webrtc.rtp import RtpPacket, pack_elements
 from tests.protocols.webrtc.fake_peer import FakePeer
 from tests.protocols.webrtc.inlet import Inlet, NativeInlet
 from tests.protocols.webrtc.live_publisher import Sink
 from tests.protocols.webrtc.outlet import parameters
-from tests.protocols.webrtc.source import Sender
+from tests.protocols.webrtc.source import SSRC, Sender
 
 
 class Publisher:
@@ -335,6 +335,38 @@ async def test_the_units_of_an_aggregate_are_bounded_alike(
     both.same()
     assert len(both.native.sink.units) == shown
     assert both.inlet.raised == raised
+
+
+async def test_clocks_that_are_known_are_looked_at_now_and_then(both: Both) -> None:
+    sender = Sender()
+    session, peer = both.native.session, both.native.peer
+    both.send(numbered(sender.next(keyframe=True), 0))
+    lane = session._lane
+    assert lane is not None
+
+    def looked_at(ssrc: int) -> bool:
+        before = both.inlet.raised
+        both.native.give([SenderReport(ssrc, 1 << 32, 7, 1, 1).serialise()], both.now)
+        return both.inlet.raised > before
+
+    assert looked_at(SSRC)
+    assert looked_at(SSRC)
+    both.now = session._settled_at + 1
+    for ssrc in (SSRC, 0x77):
+        peer.on_rtcp(SenderReport(ssrc, 1 << 32, 7, 1, 1).serialise(), both.now)
+        assert not looked_at(SSRC)
+    both.now += NEXT_CLOCK - 0.1
+    assert not looked_at(SSRC)
+    assert not looked_at(0x77)
+    both.now += 0.2
+    assert looked_at(SSRC)
+    assert looked_at(0x77)
+    peer.on_rtcp(SenderReport(SSRC, 1 << 32, 7, 1, 1).serialise(), both.now)
+    assert not looked_at(SSRC)
+    assert looked_at(0x77)
+    both.send([*numbered(sender.next(), 50)[:1], *numbered(sender.next(), 70)])
+    assert not lane.active
+    assert looked_at(SSRC), "something is missing: nothing is passed over"
 
 
 async def test_a_packet_that_is_forged_changes_nothing(both: Both) -> None:

@@ -27,6 +27,7 @@
 #define LARGEST 1500           /* bytes of a media packet */
 #define TRAIN_PACKETS 2048
 #define TRAIN_BYTES (1u << 20)
+#define SENDER_REPORT 200
 #define TELL_AT 200
 #define TELL_AFTER 0.03        /* seconds; as arrivals.py has it */
 #define SLOW 0.05              /* seconds between two pictures: what has come is told with each */
@@ -327,6 +328,11 @@ static int next_event(struct rx *rx, struct rx_event *event)
             struct rx_stream *stream = (struct rx_stream *)route;
 
             if (!within_budget(rx, route)) {
+                rx->at++;
+                continue;
+            }
+            if (stream->active && data[1] == SENDER_REPORT &&
+                rx->now < stream->look_at[get32(data + 4) != stream->ssrc]) {
                 rx->at++;
                 continue;
             }

@@ -88,6 +88,8 @@ struct rx_stream {
     double units_filled_at;
     uint64_t pictures;          /* passed on since Python last looked */
     double heard;               /* arrival of the last packet that passed SRTP; 0: none */
+    double look_at[2];          /* until then sender reports are not even opened: those about this
+                                   stream, and those about another */
     uint8_t tells;              /* feedback about the log goes on from these two: */
     uint8_t feedbacks;          /* number of the next one */
     uint16_t untold;            /* transport-wide number that is to be told next */
