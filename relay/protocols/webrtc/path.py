@@ -158,7 +158,7 @@ class Path:
             self.session.end_transaction(bytes(native.transaction))
             timeout = self.session.consent_timeout
             self.next_check = self.answered + consent_wait(timeout)
-            if native.tie_breaker:
+            if native.tie_breaker and (native.ask_every or not native.asked):
                 if not native.ask_every:
                     native.ask_at, native.ask_every = self.next_check, CONSENT_INTERVAL
                 self.next_check = self.answered + timeout / 2  # it asks; this is to look at it
