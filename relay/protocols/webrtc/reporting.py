@@ -21,6 +21,10 @@ ATTENDED: Final = 5.9
 """Seconds between two looks at what native code has kept: reports that tell of no loss."""
 
 
+AT_ONCE: Final = 64
+"""Viewers that are given the same turn at a time: others that came with them have the next one."""
+
+
 class _Turn:
     """Who is reported to at the same moment.
 
@@ -91,9 +95,9 @@ class Reporting:
         while self._turns and self._turns[0].due <= now:
             turn.take(self._turns.pop(0))
         if self._new:
-            turn.add(self._new)
+            turn.add(self._new[:AT_ONCE])
             turn.attended = -inf
-            self._new.clear()
+            del self._new[:AT_ONCE]
             turn.left = -1  # they may have left before their turn came
         if turn.left != self._left:
             turn.left, turn.tracks = self._left, None
