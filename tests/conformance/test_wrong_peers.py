@@ -272,6 +272,7 @@ async def test_a_hello_of_a_stranger_that_is_answered_fails(
         self._socket.sendto(data, address)
 
     monkeypatch.setattr(UdpPort, "_read", hello)
+    monkeypatch.setattr(UdpPort, "read_natively", lambda self: None)
     async with spoilt(lambda app: None) as url:
         told = await outcomes(Side.WHIP, f"{url}/whip/cam", "hello-unchecked")
     assert told == {"hello-unchecked": Outcome.FAILED}
