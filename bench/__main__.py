@@ -57,6 +57,12 @@ def run(name: str) -> dict[str, Any]:
 
 
 def main(chosen: list[str]) -> int:
+    if {"-h", "--help"} & set(chosen):
+        print(__doc__)
+        print(
+            f"There are: {', '.join(names())}. Each tells its own options: python -m bench.NAME -h"
+        )
+        return 0
     unknown = set(chosen) - set(names())
     if unknown:
         print(f"no such bench: {', '.join(sorted(unknown))}; there are: {', '.join(names())}")
