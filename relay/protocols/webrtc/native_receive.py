@@ -90,8 +90,8 @@ class NativeReceiver:
         return cls(library, fd) if library is not None else None
 
     def watch(self) -> int:
-        """The descriptor that tells when to ``read``, until ``close``: not the socket's own
-        where the rest of a picture that has begun can be waited for."""
+        """The descriptor that tells when to call what ``reader`` has made, until ``close``: not the
+        socket's own where the rest of a picture that has begun can be waited for."""
         watched: int = self.lib.rx_watch(self.rx)
         return watched if watched >= 0 else self._fd
 
