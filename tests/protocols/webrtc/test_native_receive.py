@@ -178,6 +178,9 @@ async def test_pictures_that_come_too_fast_are_dropped_alike(both: Both) -> None
             publisher.give(packets, both.now)
     both.same()
     assert len(both.native.sink.units) <= 2 * UNITS + 1
+    both.now += 1
+    both.send(numbered(sender.next(size=40), 4000))  # there is room again, but nothing to follow
+    both.same()
     both.send(numbered(sender.next(keyframe=True), 5000))
     both.send(numbered(sender.next(), 5100))
     both.same()

@@ -257,8 +257,10 @@ static int media(struct rx *rx, struct rx_stream *stream, struct rx_event *event
     stream->used = 0;
     if (is_to_be_told(rx, stream))
         event->flags |= RX_ARRIVALS;
-    if (!goes_on(rx, stream, event))
+    if (!goes_on(rx, stream, event)) {
+        stream->plain = 0; /* until Python has judged it */
         return RX_UNIT;
+    }
     if (more(rx))
         event->flags |= RX_MORE;
     return RX_PLAIN;
