@@ -112,8 +112,8 @@ class EgressSession(Session):
         hearing, ice = self.peer.hearing, self.peer.ice
         if hearing is not None:
             self._take_reports()
-            if not hearing.settled:
-                hearing.settle(moving=ice.controlling or ice.credentials.several)
+            if not hearing.consent.settled:
+                hearing.consent.settle(moving=ice.controlling or ice.credentials.several)
             track = next(iter(self.viewer.tracks), None)
             if isinstance(track, NativeTrack):
                 hearing.ask_with(track, ice.tie_breaker)

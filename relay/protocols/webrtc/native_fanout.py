@@ -286,9 +286,9 @@ class NativeTrack(OutgoingTrack):
     def octets(self, value: int) -> None:
         self.native.octets = value
 
-    def hear(self, viewer: int) -> None:
-        """Checks of ours to the ``struct rx_viewer`` at that address go along; 0: no more."""
-        self.native.viewer = self._sender.ffi.cast("void *", viewer)
+    def hear(self, consent: int) -> None:
+        """Checks of ours, of the ``struct rx_consent`` at that address, go along; 0: no more."""
+        self.native.consent = self._sender.ffi.cast("void *", consent)
 
     def route(self, keys: Any, address: tuple[Any, ...] | None) -> None:
         """

@@ -1,7 +1,7 @@
-"""The native part of hearing a viewer: consent checks and reports (``native/viewers.c``).
+"""The native part of hearing a viewer: reports (``native/viewers.c``), and consent.
 
-As long as all is well nothing of it comes to Python: checks are answered, the answers to ours
-are noted, reports that tell of no loss are kept until they are looked at.
+As long as all is well nothing of it comes to Python: reports that tell of no loss are kept until
+they are looked at.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from relay.protocols.webrtc.datagrams import packed
+from relay.protocols.webrtc.native_consent import NativeConsent
 from relay.protocols.webrtc.path import Path
 from relay.protocols.webrtc.peer_state import PeerStatistics
 from relay.protocols.webrtc.rtcp import ReportBlock
@@ -34,6 +34,9 @@ class NativeViewer:
         on_rtcp: called with what is not the common case, opened; see ``Peer.on_rtcp``.
         log: of what it is sent, where native code writes that.
 
+    Attributes:
+        consent: on the path that it is at.
+
     Raises:
         MemoryError.
     """
@@ -52,7 +55,6 @@ class NativeViewer:
         self._log = log  # likewise
         self._trailer = trailer
         self._on_rtcp = on_rtcp
-        self._path: Path | None = None
         self._number = receiver.admit(self)
         srtp = receiver.ffi.cast("void *", keys.pointer)
         made = receiver.lib.rx_admit(receiver.rx, srtp, self._number)
@@ -60,7 +62,7 @@ class NativeViewer:
             receiver.dropped(self._number)
             raise MemoryError("no memory for a native viewer")
         self._viewer: Any = made
-        self._address = int(receiver.ffi.cast("uintptr_t", made))
+        self.consent = NativeConsent(receiver, made.consent, self._lead)
         self._track: NativeTrack | None = None  # whose checks of ours go along with
         made.ssrcs = ssrcs
         self._reports = [(ssrc, made.reports[at]) for at, ssrc in enumerate(ssrcs)]
@@ -71,50 +73,20 @@ class NativeViewer:
 
     def hear(self, path: Path) -> None:
         """From now on it is at ``path``."""
-        viewer, receiver = self._viewer, self._receiver
-        if viewer is None:
-            return
-        self._leave()
-        raw = packed(path.address)
-        if receiver.lib.rx_hear(receiver.rx, viewer, raw, len(raw)):
-            return
-        viewer.name_length = 0
-        viewer.tie_breaker, viewer.ask_every = 0, 0.0
-        viewer.seen = viewer.checked = viewer.nominated = viewer.answered = 0
-        viewer.asked = 0
-        path.native = viewer
-        self._path = path
-        path.refresh()
+        self.consent.hear(path)
 
-    @property
-    def settled(self) -> bool:
-        """Whether checks are answered natively."""
-        return self._viewer is not None and bool(self._viewer.name_length)
-
-    def settle(self, *, moving: bool) -> None:
-        """To be called now and then while they are not.
-
-        Args:
-            moving: whether roles or credentials are.
-        """
-        viewer, path, receiver = self._viewer, self._path, self._receiver
-        if viewer is None or path is None or moving:
-            return
-        if path.answered is None or not path.theirs.pwd:
-            return
-        path.refresh()
-        name = f"{path.ours.ufrag}:{path.theirs.ufrag}".encode()
-        ours, theirs = path.ours.pwd.encode(), path.theirs.pwd.encode()
-        receiver.lib.rx_agree(viewer, name, len(name), ours, len(ours), theirs, len(theirs))
+    def _lead(self, raw: bytes) -> bool:
+        lib, rx = self._receiver.lib, self._receiver.rx
+        return bool(lib.rx_hear(rx, self._viewer, raw, len(raw)) == 0)
 
     def ask_with(self, track: NativeTrack, tie_breaker: int) -> None:
         """Checks of ours may leave natively, where ``NativeSender.ask`` is given that track."""
-        if self._viewer is None or self._path is None:
+        if self._viewer is None:
             return
         if self._track is None:
             self._track = track
-            track.hear(self._address)
-        self._path.hand_over(tie_breaker)
+            track.hear(self.consent.address)
+        self.consent.ask(tie_breaker)
 
     def expect(self, link: Link) -> None:
         """What is said until the next call is of that link: what may wait depends on it."""
@@ -146,9 +118,8 @@ class NativeViewer:
         statistics.unprotected += viewer.opened
         statistics.refused += viewer.refused
         statistics.limited += viewer.route.limited
-        answered: int = viewer.checks
-        viewer.opened = viewer.refused = viewer.route.limited = viewer.checks = 0
-        return answered
+        viewer.opened = viewer.refused = viewer.route.limited = 0
+        return self.consent.count()
 
     @property
     def last_rtcp(self) -> bytes:
@@ -159,13 +130,6 @@ class NativeViewer:
             return b""
         return bytes(viewer.heard[0 : _HEAD + self._trailer])
 
-    def _leave(self) -> None:
-        if self._path is not None:
-            self._path.refresh()
-            self._path.take_back()
-            self._path.native = None
-            self._path = None
-
     def close(self) -> None:
         """A second call does nothing."""
         viewer, self._viewer = self._viewer, None
@@ -173,7 +137,7 @@ class NativeViewer:
             if self._track is not None:
                 self._track.hear(0)
                 self._track = None
-            self._leave()
+            self.consent.close()
             self._receiver.lib.rx_dismiss(self._receiver.rx, viewer)
             self._receiver.dropped(self._number)
             self._on_rtcp = _nobody

@@ -32,6 +32,7 @@ static int fake_clock(clockid_t clock, struct timespec *told);
 #undef recvmmsg
 #undef sendmsg
 #undef clock_gettime
+#include "../../../relay/protocols/webrtc/native/consent.c"
 #include "../../../relay/protocols/webrtc/native/stun.c"
 #include "../../../relay/protocols/webrtc/native/viewers.c"
 #define take feedback_take

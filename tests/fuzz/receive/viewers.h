@@ -123,19 +123,19 @@ static size_t compose_stun(uint8_t *data, const struct rx_viewer *viewer, uint8_
                            size_t size)
 {
     int response = shape & 1;
-    const struct rx_key *key = response ? &viewer->theirs : &viewer->ours;
+    const struct rx_key *key = response ? &viewer->consent.theirs : &viewer->consent.ours;
     size_t at = STUN_HEADER;
 
     put16(data, response ? STUN_SUCCESS : STUN_REQUEST);
     put32(data + 4, COOKIE);
     for (unsigned byte = 0; byte < STUN_TRANSACTION; byte++)
-        data[8 + byte] = shape & 2 ? viewer->transaction[byte] : take();
+        data[8 + byte] = shape & 2 ? viewer->consent.transaction[byte] : take();
     if (shape & 4)
-        at += attribute(data + at, USERNAME, viewer->name, viewer->name_length);
+        at += attribute(data + at, USERNAME, viewer->consent.name, viewer->consent.name_length);
     if (shape & 0x80) {
         uint8_t priority[4];
 
-        put32(priority, viewer->priority);
+        put32(priority, viewer->consent.priority);
         at += attribute(data + at, PRIORITY, priority, sizeof priority);
     }
     size &= ~(size_t)3;
@@ -234,15 +234,15 @@ static int unprotect_rtcp(void *context, void *packet, int *length)
 static void agree(struct rx_viewer *viewer, uint32_t name_length, uint32_t password_length)
 {
     uint8_t name[512], password[256];
-    uint32_t before = viewer->name_length;
+    uint32_t before = viewer->consent.name_length;
     int told;
 
     memset(name, 'a' + (int)viewer->number, sizeof name);
     memset(password, 'A' + (int)viewer->number, sizeof password);
-    told = rx_agree(viewer, name, name_length, password, password_length, password,
+    told = rx_agree(&viewer->consent, name, name_length, password, password_length, password,
                     password_length / 2);
-    check(told == (name_length <= sizeof viewer->name ? 0 : -1));
-    check(viewer->name_length == (told == 0 ? name_length : before));
+    check(told == (name_length <= sizeof viewer->consent.name ? 0 : -1));
+    check(viewer->consent.name_length == (told == 0 ? name_length : before));
 }
 
 static void hear(struct rx *rx, struct rx_viewer *viewer, uint8_t place)
@@ -262,10 +262,10 @@ static void admit(struct rx *rx, unsigned at)
     viewer->ssrcs[1] = at == 0 ? 0x22222222u : 0;
     viewer->seal = at == 0 ? SEAL : -1;
     viewer->trailer = at == 0 ? SEAL : 20;
-    viewer->priority = 0x7E0000FFu;
+    viewer->consent.priority = 0x7E0000FFu;
     hear(rx, viewer, at == 0 ? 4 : 6);
     agree(viewer, 9, 24);
-    viewer->answered = 1;
+    viewer->consent.answered = 1;
     viewer->calm = 1;
     viewer->log = at == 0 ? &sent : NULL;
     viewer->look_at = 1;
@@ -333,15 +333,16 @@ static void ask(const struct rx *rx, struct rx_viewer *viewer, uint8_t what)
     uint32_t length = 0;
 
     memset(transaction, what, sizeof transaction);
-    viewer->ask_every = 5;
-    if (vw_ask(viewer, transaction, rx->now, request, &length) != VW_ASK)
+    viewer->consent.ask_every = 5;
+    if (consent_ask(&viewer->consent, transaction, rx->now, request, &length) != CONSENT_ASK)
         return;
     check(length <= sizeof request && stun_read(&message, request, length) == 0);
     check(message.kind == STUN_REQUEST && message.controlled);
-    check(message.name_length >= viewer->name_length);
-    check(stun_holds(&message, request, &viewer->theirs));
-    vw_asked(viewer, transaction, rx->now, (uint16_t)(what << 8));
-    check(viewer->asked && viewer->ask_at >= rx->now + 4 && viewer->ask_at <= rx->now + 6);
+    check(message.name_length >= viewer->consent.name_length);
+    check(stun_holds(&message, request, &viewer->consent.theirs));
+    consent_asked(&viewer->consent, transaction, rx->now, (uint16_t)(what << 8));
+    check(viewer->consent.asked && viewer->consent.ask_at >= rx->now + 4);
+    check(viewer->consent.ask_at <= rx->now + 6);
 }
 
 /* Something is done to one of them. */
@@ -365,15 +366,15 @@ static void rule(struct rx *rx, uint8_t what)
         break;
     case 3:
         for (unsigned byte = 0; byte < STUN_TRANSACTION; byte++)
-            viewer->transaction[byte] = (uint8_t)(what + byte);
-        viewer->asked = 1;
+            viewer->consent.transaction[byte] = (uint8_t)(what + byte);
+        viewer->consent.asked = 1;
         viewer->log = what & 0x10 ? NULL : &sent;
         viewer->look_at = rx->now + 0.01 * take();
         break;
     case 4:
         viewer->calm = what >> 4 & 1;
-        viewer->priority = what >> 5 & 1 ? 0 : 0x7E0000FFu;
-        viewer->answered = what >> 6 & 1;
+        viewer->consent.priority = what >> 5 & 1 ? 0 : 0x7E0000FFu;
+        viewer->consent.answered = what >> 6 & 1;
         ask(rx, viewer, what);
         break;
     case 5:
@@ -400,7 +401,7 @@ static void on_said(struct rx *rx, const struct rx_event *event)
 
     check(viewer->number < 2 && watchers[viewer->number].native == viewer);
     check(event->length >= 8 && event->length < LARGEST && event->data[1] >= 192);
-    check(viewer->opened > 0 && viewer->seen == event->arrival && viewer->heard[0] != 0);
+    check(viewer->opened > 0 && viewer->consent.seen == event->arrival && viewer->heard[0] != 0);
     if (feedback_read(&told, event->data, event->length) == 0)
         check(told.received > 0 && told.received <= told.told && told.told <= MOST_STATUSES);
     for (unsigned at = 0; at < RX_TRACKS; at++)
@@ -488,8 +489,8 @@ static ssize_t answer_sent(int fd, const struct msghdr *header)
     check(fd == (ours->wrapped ? OUT_FD : -1));
     check(header->msg_iovlen == 1 && length <= STUN_LONGEST_ANSWER);
     check(stun_read(&message, data, length) == 0 && message.kind == STUN_SUCCESS);
-    check(stun_holds(&message, data, &viewer->ours));
-    check(viewer->answered > 0 && viewer->name_length > 0);
+    check(stun_holds(&message, data, &viewer->consent.ours));
+    check(viewer->consent.answered > 0 && viewer->consent.name_length > 0);
     check_mapped(data, viewer->route.key);
     answers++;
     watchers[who].answered++;
@@ -539,11 +540,11 @@ static void check_viewers(const struct rx *rx)
         const struct watcher *watcher = &watchers[at];
         const struct rx_viewer *viewer = watcher->native;
 
-        check(viewer->checks == watcher->answered);
+        check(viewer->consent.checks == watcher->answered);
         check((double)watcher->answered <= 50.001 * (1 + rx->now - watcher->since));
-        check(viewer->name_length <= sizeof viewer->name);
-        check(viewer->answers >= 0 && viewer->answers <= ANSWERS_A_SECOND);
-        check(viewer->seen <= rx->now && viewer->checked <= rx->now);
+        check(viewer->consent.name_length <= sizeof viewer->consent.name);
+        check(viewer->consent.answers >= 0 && viewer->consent.answers <= ANSWERS_A_SECOND);
+        check(viewer->consent.seen <= rx->now && viewer->consent.checked <= rx->now);
         answered += watcher->answered;
     }
     for (unsigned at = 0; at < 2; at++)

@@ -73,7 +73,7 @@ class Watching:
     def is_settled(self) -> bool:
         """Whether its checks are answered natively, too."""
         self.session.attend()
-        return self.peer.hearing is not None and self.peer.hearing.settled
+        return self.peer.hearing is not None and self.peer.hearing.consent.settled
 
     def seal(self, packet: bytes) -> bytes:
         return self.ours._protect_rtcp(packet)

@@ -116,7 +116,7 @@ async def test_nothing_is_sent_to_one_that_has_left(
         assert isinstance(track, NativeTrack)
         due = asked.native.ask_at
         watched.session.peer.end("gone")
-        assert not track.native.viewer
+        assert not track.native.consent
         sent = peers.udp.statistics.sent
         assert asked.sender.ask(asked.gathered, due + 100) == []
         assert peers.udp.statistics.sent == sent

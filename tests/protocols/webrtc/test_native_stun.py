@@ -82,7 +82,7 @@ class Watching:
 
     def settle(self) -> None:
         self.viewer.hear(self.path)
-        self.viewer.settle(moving=False)
+        self.viewer.consent.settle(moving=False)
 
     def say(self, data: bytes, after: float = 1.0, address: Address | None = None) -> bytes | None:
         """The answer; a viewer has waited ``after`` seconds."""
@@ -394,7 +394,7 @@ def test_a_name_that_is_too_long_is_left_to_python(size: int, natively: bool) ->
     with Watching(theirs=Credentials(0, "u" * size, THEIR_PASSWORD)) as watching:
         name = f"{OURS}:{'u' * size}".encode()
         answer = watching.say(asked([(stun.USERNAME, name)]))
-        assert watching.viewer.settled is natively
+        assert watching.viewer.consent.settled is natively
         assert (answer is not None, len(watching.raised)) == ((True, 0) if natively else (False, 1))
         for other in (name[:-1], name + b"u", name[:-1] + b"v", b""):
             assert watching.say(asked([(stun.USERNAME, other)])) is None
@@ -463,7 +463,7 @@ def test_an_answer_leaves_from_the_address_that_was_asked() -> None:
         asked_at = ("127.0.0.2", near.getsockname()[1])
         watching.path.address = (*far.getsockname(), 0, 0, asked_at[0])
         viewer.hear(watching.path)
-        viewer.settle(moving=False)
+        viewer.consent.settle(moving=False)
         far.sendto(asked(browser()), asked_at)
         receiver.reader(lambda *_: None, lambda: 200.0)()
         assert far.recvfrom(2048)[1] == asked_at

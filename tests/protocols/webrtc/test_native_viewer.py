@@ -63,7 +63,7 @@ class Watched:
     def settled(self) -> bool:
         """Whether its checks are answered natively."""
         self.session.attend()
-        return self.session.peer.hearing is not None and self.session.peer.hearing.settled
+        return self.session.peer.hearing is not None and self.session.peer.hearing.consent.settled
 
     @property
     def opened(self) -> int:
@@ -332,7 +332,7 @@ async def test_new_credentials_come_to_python_and_old_ones_end(
         assert watched.path.ours is ours.credentials.ours
         assert not ours.credentials.several  # it has nominated them
         watched.session.attend()
-        assert hearing.settled
+        assert hearing.consent.settled
         await watched.check()
 
 

@@ -13,7 +13,7 @@
 #include "fanout.h"
 
 #include "bytes.h"
-#include "viewers.h"
+#include "consent.h"
 
 #include <errno.h>
 #include <netinet/in.h>
@@ -558,16 +558,16 @@ size_t fan_ask(struct fan_out *out, struct fan_track *const *tracks, size_t coun
         uint32_t length;
         int told;
 
-        if (track->viewer == NULL || track->srtp == NULL)
+        if (track->consent == NULL || track->srtp == NULL)
             continue;
         if (out->count == MESSAGES || out->used + STUN_LONGEST_REQUEST > ARENA)
             flush(out, counts);
-        told = vw_ask(track->viewer, random, now, out->arena + out->used, &length);
-        if (told == VW_LATE)
+        told = consent_ask(track->consent, random, now, out->arena + out->used, &length);
+        if (told == CONSENT_LATE)
             late[number++] = (uint32_t)index;
-        if (told != VW_ASK)
+        if (told != CONSENT_ASK)
             continue;
-        vw_asked(track->viewer, random, now, (uint16_t)(random[12] << 8 | random[13]));
+        consent_asked(track->consent, random, now, (uint16_t)(random[12] << 8 | random[13]));
         put_message(out, track, out->arena + out->used, length);
     }
     flush(out, counts);

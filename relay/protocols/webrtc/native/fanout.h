@@ -47,7 +47,7 @@ struct fan_track {
     uint16_t sequence;          /* of the next packet */
     uint8_t payload_type;
     int32_t status;             /* of libsrtp, for the last frame; 0: good */
-    void *viewer;               /* struct rx_viewer, of one track of each viewer that is heard
+    void *consent;              /* struct rx_consent, of one track of each viewer that is heard
                                  * natively; else NULL */
 };
 

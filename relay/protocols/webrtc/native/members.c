@@ -92,16 +92,16 @@ int rx_hear(struct rx *rx, struct rx_viewer *viewer, const uint8_t *address, uin
     return lead(rx, &viewer->route, address, length);
 }
 
-int rx_agree(struct rx_viewer *viewer, const uint8_t *name, uint32_t name_length,
+int rx_agree(struct rx_consent *consent, const uint8_t *name, uint32_t name_length,
              const uint8_t *ours, uint32_t ours_length, const uint8_t *theirs,
              uint32_t theirs_length)
 {
-    if (name_length > sizeof viewer->name)
+    if (name_length > sizeof consent->name)
         return -1;
-    memcpy(viewer->name, name, name_length);
-    viewer->name_length = name_length;
-    stun_make_key(&viewer->ours, ours, ours_length);
-    stun_make_key(&viewer->theirs, theirs, theirs_length);
-    viewer->asked = 0;
+    memcpy(consent->name, name, name_length);
+    consent->name_length = name_length;
+    stun_make_key(&consent->ours, ours, ours_length);
+    stun_make_key(&consent->theirs, theirs, theirs_length);
+    consent->asked = 0;
     return 0;
 }

@@ -14,6 +14,7 @@
 #include "receiver.h"
 
 #include "bytes.h"
+#include "consent.h"
 #include "far.h"
 #include "names.h"
 #include "routes.h"
@@ -280,8 +281,8 @@ static int viewer_said(struct rx *rx, struct rx_viewer *viewer, struct rx_event 
     if (data[0] <= 3) {
         uint32_t host_length = host_of(viewer->route.key, &host);
 
-        told = vw_check(viewer, data, received, host, host_length, viewer->route.key + 2,
-                        rx->now, reply, &replied);
+        told = consent_check(&viewer->consent, data, received, host, host_length,
+                             viewer->route.key + 2, rx->now, reply, &replied);
         if (replied > 0)
             answer(rx, reply, replied);
     } else if (data[1] < 192 || data[1] > 223) {

@@ -60,6 +60,36 @@ struct rx_route {
     double refilled;
 };
 
+struct rx_key {                 /* HMAC-SHA1: the two states behind the padded key */
+    uint32_t inner[5];
+    uint32_t outer[5];
+};
+
+/* Consent (RFC 7675) on one path: checks of theirs are answered, ours leave and their answers are
+ * noted. Of STUN the rest goes to Python. What Python sets stands first, what it reads behind it. */
+struct rx_consent {
+    uint8_t asked;              /* a check of ours is under way: the one below */
+    uint8_t transaction[12];
+    uint8_t former[12];         /* of the last that native code sent and nobody answered in time:
+                                   its answer counts as well */
+    double ask_every;           /* seconds between two checks of ours, about; 0: Python asks */
+    double ask_at;              /* when the next one is due */
+    uint64_t tie_breaker;
+    uint32_t priority;          /* of its path */
+    uint32_t name_length;       /* 0: checks go to Python */
+    uint8_t name[280];          /* USERNAME of its checks */
+    struct rx_key ours;
+    struct rx_key theirs;
+    double answered;            /* when it last answered a check of ours; 0: never */
+    double seen;                /* the last sign of life; 0: none */
+    double checked;             /* its last check; 0: none */
+    double nominated;           /* its last one that nominates; 0: none */
+    double answers;             /* tokens */
+    double answers_at;
+    uint64_t checks;            /* answered */
+    uint64_t limited;           /* checks that were not: too many a second */
+};
+
 /* One publisher's video. Python reads it; only native code writes it. */
 struct rx_stream {
     struct rx_route route;
@@ -103,11 +133,6 @@ struct rx_stream {
     struct rx_arrival log[256];
 };
 
-struct rx_key {                 /* HMAC-SHA1: the two states behind the padded key */
-    uint32_t inner[5];
-    uint32_t outer[5];
-};
-
 /* The last receiver report about a track, of those that tell of no loss. */
 struct rx_report {
     double at;
@@ -121,6 +146,7 @@ struct rx_report {
 /* A connected viewer. What Python sets stands first, what it reads behind it. */
 struct rx_viewer {
     struct rx_route route;
+    struct rx_consent consent;
     void *srtp;                 /* srtp_t */
     uint32_t number;            /* Python's own */
     uint32_t ssrcs[2];          /* of its tracks; 0: none */
@@ -131,26 +157,6 @@ struct rx_viewer {
                                    log is known while it says that all is well, else at all */
     double open_at;             /* until then such feedback is not even opened */
     uint8_t calm;               /* reports without a loss are kept */
-    uint8_t asked;              /* a check of ours is under way: the one below */
-    uint8_t transaction[12];
-    uint8_t former[12];         /* of the last that native code sent and nobody answered in time:
-                                   its answer counts as well */
-    double ask_every;           /* seconds between two checks of ours, about; 0: Python asks */
-    double ask_at;              /* when the next one is due */
-    uint64_t tie_breaker;
-    uint32_t priority;          /* of its path */
-    uint32_t name_length;       /* 0: checks go to Python */
-    uint8_t name[280];          /* USERNAME of its checks */
-    struct rx_key ours;
-    struct rx_key theirs;
-    double answered;            /* when it last answered a check of ours; 0: never */
-    double seen;                /* the last sign of life; 0: none */
-    double checked;             /* its last check; 0: none */
-    double nominated;           /* its last one that nominates; 0: none */
-    double answers;             /* tokens */
-    double answers_at;
-    uint64_t checks;            /* answered */
-    uint64_t limited;           /* checks that were not: too many a second */
     uint64_t opened;            /* packets that passed SRTP */
     uint64_t refused;           /* packets that did not */
     double base;                /* least delay of late, between two clocks */
@@ -251,7 +257,7 @@ void rx_dismiss(struct rx *rx, struct rx_viewer *viewer);
 /* From now on it is heard at that address; 0, or -1 when there is no room for one. */
 int rx_hear(struct rx *rx, struct rx_viewer *viewer, const uint8_t *address, uint32_t length);
 /* The credentials in use there: the USERNAME of its checks, both passwords. 0, or -1: too long. */
-int rx_agree(struct rx_viewer *viewer, const uint8_t *name, uint32_t name_length,
+int rx_agree(struct rx_consent *consent, const uint8_t *name, uint32_t name_length,
              const uint8_t *ours, uint32_t ours_length, const uint8_t *theirs,
              uint32_t theirs_length);
 

@@ -1,9 +1,8 @@
 /*
  * The common case of a connected viewer: what it sends keeps it alive and says that all is well.
  *
- * A check that names the credentials in use is answered; an answer to the last check of ours is
- * noted; reports that tell of no loss are kept until Python looks at them; transport-wide
- * feedback goes no further while it tells of no loss and no queue. All else goes up.
+ * Reports that tell of no loss are kept until Python looks at them; transport-wide feedback goes
+ * no further while it tells of no loss and no queue. All else goes up; its checks, see consent.c.
  */
 
 #include "viewers.h"
@@ -14,8 +13,6 @@
 
 #include <string.h>
 
-_Static_assert(sizeof((struct rx_viewer *)0)->name == STUN_LONGEST_NAME, "names have room");
-
 #define RECEIVER_REPORT 201
 #define TRANSPORT_FEEDBACK 205
 #define TWCC_FORMAT 15
@@ -24,9 +21,6 @@ _Static_assert(sizeof((struct rx_viewer *)0)->name == STUN_LONGEST_NAME, "names 
 #define LOOK 0.19               /* seconds */
 #define BASE_WINDOW 10.0        /* as estimate.py has it */
 #define LONE_REPORT 32          /* bytes of a receiver report of one block */
-#define ANSWERS_A_SECOND 50.0   /* as path.py has it */
-#define LEAST_WAIT 0.8          /* of the time between two checks of ours; RFC 7675 section 5.1 */
-#define WAITS 0.4               /* between the least and the longest */
 
 /* -- RTCP ----------------------------------------------------------------------------------- */
 
@@ -115,7 +109,7 @@ int vw_hear(struct rx_viewer *viewer, rx_unprotect unprotect, uint8_t *data, int
         return VW_DONE;
     }
     viewer->opened++;
-    viewer->seen = now;
+    viewer->consent.seen = now;
     remember(viewer, data, received);
     if (is_feedback) {
         int well = says_well(viewer, data, *length, now);
@@ -126,82 +120,4 @@ int vw_hear(struct rx_viewer *viewer, rx_unprotect unprotect, uint8_t *data, int
     if (viewer->calm && keep_report(viewer, data, *length, now))
         return VW_DONE;
     return VW_SAID;
-}
-
-/* -- STUN ----------------------------------------------------------------------------------- */
-
-static int may_answer(struct rx_viewer *viewer, double now)
-{
-    if (now > viewer->answers_at)
-        viewer->answers += (now - viewer->answers_at) * ANSWERS_A_SECOND;
-    if (viewer->answers > ANSWERS_A_SECOND)
-        viewer->answers = ANSWERS_A_SECOND;
-    viewer->answers_at = now;
-    if (viewer->answers < 1)
-        return 0;
-    viewer->answers -= 1;
-    return 1;
-}
-
-int vw_check(struct rx_viewer *viewer, const uint8_t *data, uint32_t length, const uint8_t *host,
-             uint32_t host_length, const uint8_t *port, double now, uint8_t *answer,
-             uint32_t *answer_length)
-{
-    struct stun_message message;
-
-    *answer_length = 0;
-    /* Until a check of ours was answered from there, what goes there is held to a bound, and
-     * without a name the credentials are on the move. */
-    if (viewer->answered == 0 || viewer->name_length == 0 ||
-        stun_read(&message, data, length) != 0)
-        return VW_PASS;
-    if (message.kind == STUN_SUCCESS) {
-        if (!viewer->asked ||
-            (memcmp(data + 8, viewer->transaction, STUN_TRANSACTION) != 0 &&
-             memcmp(data + 8, viewer->former, STUN_TRANSACTION) != 0) ||
-            !stun_holds(&message, data, &viewer->theirs))
-            return VW_PASS;
-        viewer->asked = 0;
-        viewer->seen = viewer->answered = now;
-        return VW_DONE;
-    }
-    if (message.kind != STUN_REQUEST || message.name == 0 ||
-        message.name_length != viewer->name_length ||
-        memcmp(data + message.name, viewer->name, viewer->name_length) != 0 ||
-        message.controlled || (message.priority != 0 && message.priority != viewer->priority) ||
-        !stun_holds(&message, data, &viewer->ours))
-        return VW_PASS;
-    if (!may_answer(viewer, now)) {
-        viewer->limited++;
-        return VW_DONE;
-    }
-    viewer->checks++;
-    viewer->seen = viewer->checked = now;
-    if (message.nominates)
-        viewer->nominated = now;
-    *answer_length = stun_answer(answer, data, host, host_length, port, &viewer->ours);
-    return VW_DONE;
-}
-
-int vw_ask(struct rx_viewer *viewer, const uint8_t *transaction, double now, uint8_t *request,
-           uint32_t *length)
-{
-    if (!(viewer->ask_every > 0) || viewer->answered == 0 || viewer->name_length == 0 ||
-        viewer->name_length > STUN_LONGEST_NAME || now < viewer->ask_at)
-        return VW_QUIET;
-    if (viewer->asked) {
-        viewer->ask_every = 0;
-        memcpy(viewer->former, viewer->transaction, STUN_TRANSACTION);
-        return VW_LATE;
-    }
-    *length = stun_request(request, transaction, viewer->name, viewer->name_length,
-                           viewer->tie_breaker, &viewer->theirs);
-    return VW_ASK;
-}
-
-void vw_asked(struct rx_viewer *viewer, const uint8_t *transaction, double now, uint16_t share)
-{
-    memcpy(viewer->transaction, transaction, STUN_TRANSACTION);
-    viewer->asked = 1;
-    viewer->ask_at = now + viewer->ask_every * (LEAST_WAIT + WAITS * share / 65535.0);
 }
