@@ -1,4 +1,4 @@
-"""A crowd of viewers in one process: our own WHEP client, each with a port of its own.
+"""A crowd of viewers (``viewer.py``) in one process, each with a port of its own.
 
 ``python -m relay.cli.crowd`` is one of several that ``relay watch`` (``watch.py``) has for a
 large crowd. It reads lines of JSON: what is asked for, then ``"go"`` once all have joined
@@ -10,24 +10,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import resource
 import signal
 import ssl as tls
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 import uvloop
 
 from relay.cli import address, descriptors
+from relay.cli.viewer import Viewer
 from relay.cli.watched import Glance, Seen, Told, glance, summed
-from relay.config import WebRtc
-from relay.errors import RelayError
-from relay.media.unit import AccessUnit
-from relay.protocols.webrtc.client import WhepClient
-from relay.protocols.webrtc.peer import PeerState
 
 AT_ONCE: Final = 16
 """Viewers that join at the same time: these are measured, not the wait for one another."""
@@ -35,8 +32,6 @@ LEAVING: Final = 10.0
 """Seconds in which all have left."""
 ASKING: Final = 5.0
 """Seconds to learn from the gateway why viewers were ended."""
-CONSENT: Final = 30.0
-"""A viewer of a crowd may wait long for its turn here: that ends none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,76 +55,6 @@ class Request:
         return address.tls_of(insecure=self.insecure, cacert=self.cacert)
 
 
-class Viewer:
-    """One of the crowd."""
-
-    def __init__(self) -> None:
-        self._asked = 0.0
-        self._connected: float | None = None
-        self._first: float | None = None
-        self._pictures = 0
-        self._octets = 0
-        self._latest = self._still = 0.0
-        self._refusal = ""
-        self._client: WhepClient | None = None
-
-    async def join(self, request: Request, ssl: tls.SSLContext | bool) -> None:
-        host = "::" if "//[" in request.url else "0.0.0.0"
-        self._asked = time.monotonic()
-        try:
-            self._client = await WhepClient.connect(
-                request.url,
-                on_unit=self._unit,
-                token=request.token,
-                settings=WebRtc(host=host, port=0, consent_timeout=CONSENT),
-                ssl=ssl,
-            )
-        except (RelayError, OSError) as error:
-            self._refusal = str(error) or repr(error)
-        else:
-            self._connected = time.monotonic() - self._asked
-
-    def _unit(self, unit: AccessUnit) -> None:
-        self._octets += len(unit.payload)
-        if unit.is_video:
-            now = time.monotonic()
-            if self._first is None:
-                self._first = now - self._asked
-            elif now - self._latest > self._still:
-                self._still = now - self._latest
-            self._latest = now
-            self._pictures += 1
-
-    def begin(self) -> None:
-        """The time that is measured begins."""
-        self._latest, self._still = time.monotonic(), 0.0
-
-    def look(self) -> Seen:
-        packets = lost = 0
-        why = self._refusal
-        if (client := self._client) is not None:
-            figures = client.statistics()
-            packets, lost = figures.packets, figures.lost
-            if client.peer.state is PeerState.CLOSED:
-                why = client.peer.close_reason
-        still = max(self._still, time.monotonic() - self._latest)
-        return Seen(
-            *(self._connected, self._first, self._pictures, self._octets, packets, lost, why),
-            still=still,
-        )
-
-    async def ask_why(self) -> str:
-        """Why it was ended, in the gateway's words where it has some; "" where it was not."""
-        client = self._client
-        if client is None or client.peer.state is not PeerState.CLOSED:
-            return self._refusal
-        return await client.last_word() or client.peer.close_reason
-
-    async def leave(self) -> None:
-        if self._client is not None:
-            await self._client.close()
-
-
 async def watch(
     request: Request,
     ssl: tls.SSLContext | bool,
@@ -138,45 +63,67 @@ async def watch(
     begin: Callable[[], Awaitable[object]],
     progress: Callable[[Glance], None],
 ) -> Told:
-    """All join, watch for the time that was asked for, and leave.
+    """All join, watch for the time that was asked for, and leave; at once where none is left.
 
     Args:
         asked: set when it is to end before its time.
         begin: awaited between joining and the time that is measured.
         progress: called once a second.
     """
-    viewers = [Viewer() for _ in range(request.viewers)]
-    ending = asyncio.create_task(asked.wait())
-    showing = asyncio.create_task(_glances(viewers, progress))
-    joining = asyncio.create_task(_join(request, viewers, ssl))
+    places = asyncio.Semaphore(AT_ONCE)
+    viewers = [Viewer(request.url, request.token, ssl, places) for _ in range(request.viewers)]
+    tasks = {
+        (ending := asyncio.create_task(asked.wait())),
+        (joining := asyncio.create_task(_join(viewers))),
+        asyncio.create_task(_glances(viewers, progress)),
+    }
     try:
         await asyncio.wait({ending, joining}, return_when=asyncio.FIRST_COMPLETED)
+        staying = asyncio.create_task(_stay(viewers))
+        tasks |= {staying, asyncio.create_task(_look_after(viewers))}
         await begin()
         for viewer in viewers:
             viewer.begin()
         began, before, used = time.monotonic(), _look(viewers), _cpu()
-        await asyncio.wait({ending}, timeout=request.seconds)
+        await asyncio.wait(
+            {ending, staying}, timeout=request.seconds, return_when=asyncio.FIRST_COMPLETED
+        )
+        if staying.done():
+            staying.result()
         after, span = _look(viewers), time.monotonic() - began
         cpu = (_cpu() - used) / max(span, 0.001)
         return summed(before, await _with_reasons(viewers, after), span, cpu=cpu)
     finally:
-        for task in (ending, showing, joining):
+        for task in tasks:
             task.cancel()
-        await asyncio.wait({ending, showing, joining})
+        await asyncio.wait(tasks)
         async with asyncio.timeout(LEAVING):
             await asyncio.gather(*(each.leave() for each in viewers))
 
 
-async def _join(request: Request, viewers: list[Viewer], ssl: tls.SSLContext | bool) -> None:
-    places = asyncio.Semaphore(AT_ONCE)
-
-    async def one(viewer: Viewer) -> None:
-        async with places:
-            await viewer.join(request, ssl)
-
+async def _join(viewers: Sequence[Viewer]) -> None:
     async with asyncio.TaskGroup() as group:
         for viewer in viewers:
-            group.create_task(one(viewer))
+            group.create_task(viewer.join())
+
+
+async def _stay(viewers: Sequence[Viewer]) -> None:
+    """As long as there is one that is connected, or may be again."""
+    async with asyncio.TaskGroup() as group:
+        for viewer in viewers:
+            group.create_task(viewer.stay())
+
+
+async def _look_after(viewers: Sequence[Viewer]) -> None:
+    """Have those leave that hear nothing any more, where the gateway is gone.
+
+    One of them asks, and the others only where it is: so many at once would be a load.
+    """
+    while True:
+        await asyncio.sleep(1)
+        silent = [each for each in viewers if each.silent]
+        if silent and await random.choice(silent).check():
+            await asyncio.gather(*(each.check() for each in silent))
 
 
 async def _with_reasons(viewers: list[Viewer], seen: list[Seen]) -> list[Seen]:

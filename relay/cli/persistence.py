@@ -1,4 +1,4 @@
-"""What a connection's end means to a publisher: over, or to be tried again, and when. Pure."""
+"""What a connection's end means to a client: over, or to be tried again, and when. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ TRIED_FOR: Final = 60.0
 STEADY: Final = 10.0
 """Seconds of a connection after which its end is the first one again."""
 
-PASSING: Final = ("the gateway is going away", "no sign of life", "consent expired")
+PASSING: Final = (
+    "the gateway is going away",
+    "no sign of life",
+    "consent expired",
+    "the process that served it was lost",
+)
 """Reasons of a gateway of ours that say nothing against coming back."""
 FOR_NOW: Final = frozenset({408, 409, 425, 429})
 """Refusals below 500 that pass: a name that the lost connection still holds, haste."""

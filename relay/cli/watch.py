@@ -102,12 +102,14 @@ async def _at_once() -> None:
 
 
 class _Lines:
-    """What is said meanwhile: a line a second at first, then one in five."""
+    """What is said meanwhile: a line a second at first, then one in five, and one at once
+    when viewers are lost or there again, or see nothing any more."""
 
     def __init__(self, request: Request) -> None:
         self._request = request
         self._last: dict[int, Glance] = {}
         self._second = 0
+        self._told = (0, 0, False)
 
     def take(self, seen: Glance, process: int = 0) -> None:
         """The last one of each process makes a line, whenever the first one says something."""
@@ -116,13 +118,20 @@ class _Lines:
             return
         glances = self._last.values()
         self._second += 1
-        if self._request.as_json or (self._second > OFTEN and self._second % 5):
-            return
         joined, lost = sum(g.joined for g in glances), sum(g.lost for g in glances)
+        still = sum(g.still for g in glances)
+        news = (joined, lost, still > 0)
+        due = self._second <= OFTEN or self._second % 5 == 0 or news != self._told
+        if self._request.as_json or not due:
+            return
+        self._told = news
         rate, bitrate = sum(g.rate for g in glances), sum(g.bitrate for g in glances)
+        words = [f"{still} see nothing new"] if still else []
+        words += [g.why for g in glances if g.why][:1]
+        more = f" ({'; '.join(words)})" if words else ""
         print(
             f"{self._second} s: {joined} of {self._request.viewers} connected, {lost} lost, "
-            f"{rate:.0f} pictures/s, {bitrate / 1e6:.1f} Mbit/s",
+            f"{rate:.0f} pictures/s, {bitrate / 1e6:.1f} Mbit/s{more}",
             file=sys.stderr,
             flush=True,
         )

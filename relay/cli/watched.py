@@ -26,8 +26,10 @@ class Seen:
         first: seconds from its offer to its first picture, None: none yet.
         pictures, octets: whole ones, so far; octets of media, sound among it.
         packets, lost: so far; lost on the way, made up for or not.
-        why: it could not join, or was ended.
+        why: it could not join, or was ended, and is not there now.
         still: the longest time in the window, in seconds, without a new picture.
+        quiet: seconds since the last one, or since the window began.
+        returns: how often it joined again when its connection was lost.
     """
 
     connected: float | None
@@ -38,6 +40,8 @@ class Seen:
     lost: int
     why: str = ""
     still: float = 0.0
+    quiet: float = 0.0
+    returns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,7 @@ class Told:
         reasons: why viewers could not join, or were ended.
         cpu: share of a core that watching took, each process that did.
         still: viewers that were there to the end, and saw nothing new for STILL meanwhile.
+        returned: viewers that were there to the end, by another connection than their first.
         state: what the gateway says of the stream, where that was asked.
     """
 
@@ -71,6 +76,7 @@ class Told:
     reasons: Counter[str]
     cpu: tuple[float, ...]
     still: int = 0
+    returned: int = 0
     state: str = ""
 
     @classmethod
@@ -103,6 +109,8 @@ class Told:
             words.append(f"{missing} of {self.viewers} viewers could not join")
         if self.ended:
             words.append(f"{self.ended} were ended before they left")
+        if self.returned:
+            words.append(f"{self.returned} lost the connection and joined again")
         if self.without_picture:
             words.append(f"{self.without_picture} saw no picture")
         if self.still:
@@ -137,6 +145,7 @@ def summed(before: Sequence[Seen], after: Sequence[Seen], seconds: float, *, cpu
         reasons=Counter(seen.why for seen in after if seen.why),
         cpu=(cpu,),
         still=sum(b.still >= STILL for b in there if b.first is not None and not b.why),
+        returned=sum(bool(b.returns) for b in there if not b.why),
     )
 
 
@@ -166,22 +175,40 @@ def merged(parts: Sequence[Told]) -> Told:
         reasons=sum((part.reasons for part in parts), Counter()),
         cpu=all_of("cpu"),
         still=total("still"),
+        returned=total("returned"),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Glance:
-    """What a crowd sees at a moment: connected and lost viewers, pictures and bits a second."""
+    """What a crowd sees at a moment.
+
+    Attributes:
+        joined, lost: viewers that are connected, and that are not any more, or never were.
+        rate, bitrate: pictures and bits a second.
+        still: of those connected, who has seen nothing new for STILL.
+        why: what most of the lost ones say.
+    """
 
     joined: int
     lost: int
     rate: float
     bitrate: float
+    still: int = 0
+    why: str = ""
 
 
 def glance(before: Sequence[Seen], after: Sequence[Seen], seconds: float) -> Glance:
     told = summed(before, after, seconds, cpu=0.0)
-    return Glance(told.joined, told.reasons.total(), told.rate, told.bitrate)
+    there = [seen for seen in after if seen.connected is not None and not seen.why]
+    return Glance(
+        joined=len(there),
+        lost=told.reasons.total(),
+        rate=told.rate,
+        bitrate=told.bitrate,
+        still=sum(seen.quiet >= STILL for seen in there),
+        why=told.reasons.most_common(1)[0][0] if told.reasons else "",
+    )
 
 
 def at(found: Sequence[float], share: float) -> float | None:
@@ -197,6 +224,7 @@ def in_figures(told: Told) -> dict[str, Any]:
         "ended": told.ended,
         "with_picture": len(told.first),
         "still": told.still,
+        "returned": told.returned,
         "connect_ms": _percentiles(told.connected, 1000),
         "first_picture_ms": _percentiles(told.first, 1000),
         "seconds": round(told.seconds, 3),
@@ -226,7 +254,8 @@ def table(told: Told) -> Table:
     shown.add_column(style="bold")
     shown.add_column()
     ended = f", {told.ended} ended before they left" if told.ended else ""
-    shown.add_row("viewers", f"{told.joined} of {told.viewers} connected{ended}")
+    again = f", {told.returned} joined again" if told.returned else ""
+    shown.add_row("viewers", f"{told.joined} of {told.viewers} connected{ended}{again}")
     shown.add_row("connected after", _times(told.connected))
     shown.add_row("first picture after", _times(told.first))
     shown.add_row("pictures a second", f"{told.rate:.0f}")

@@ -1,4 +1,4 @@
-"""When a publisher comes back, and when it does not."""
+"""When a client comes back, and when it does not."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from relay.errors import PeerError, PeerRefused, PeerTimeout
         (None, False),  # it is gone, or another one in its place
         ("no sign of life", False),
         ("the gateway is going away", False),
+        ("the process that served it was lost (SIGKILL); a new offer is answered", False),
         ("the stream was stopped", True),
         ("another publisher took the name over", True),
         ("it sent no key frame for 60 seconds", True),

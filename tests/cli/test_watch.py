@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import re
 import signal
 import sys
 import time
@@ -15,15 +16,15 @@ import pytest
 from rich.console import Console
 
 from relay.cli import crowd, watch
-from relay.cli.crowd import Viewer
 from relay.cli.lookout import check_kind
+from relay.cli.viewer import Viewer
 from relay.cli.watch import Request, parts
 from relay.cli.watched import STILL, Glance, Seen, Told, glance, in_figures, merged, summed, table
 from relay.errors import ConfigError, PeerError
 from relay.media.unit import AccessUnit, Codec
 from tests.gateway.desk import gateway
 from tests.live import publishing
-from tests.network import ROOT, Network, ran
+from tests.network import ROOT, Network, eventually, ran
 
 NAME = "cam"
 
@@ -58,9 +59,32 @@ async def test_a_crowd_is_counted_from_one_command(
         assert "error: 1 saw no picture; the stream is waiting" in errors
         told_at = errors.index("typo is waiting: nobody publishes it")
         assert told_at < errors.index("\n3 s: ")  # at once, not in the end
-        code, out, errors = await ran("watch", f"{network.url}/nothing", "-n", "2", "--json")
-        assert (code, out) == (1, "")
-        assert "error: nobody could join: 404" in errors
+
+
+@pytest.mark.parametrize("shares", [[2], [1, 1]])
+async def test_it_ends_at_once_where_nobody_can_join(
+    monkeypatch: pytest.MonkeyPatch, shares: list[int]
+) -> None:
+    monkeypatch.setattr(watch, "parts", lambda *_: shares)
+    async with gateway() as desk:
+        closed = desk.server.url
+        request = Request(f"{desk.server.url}/nothing", viewers=2, seconds=600, as_json=True)
+        with pytest.raises(PeerError, match="nobody could join: 404: "):
+            await asyncio.wait_for(watch._watch(request), 60)
+    request = replace(request, url=f"{closed}/whep/cam")
+    with pytest.raises(PeerError, match=r"nobody could join: .*Connect"):
+        await asyncio.wait_for(watch._watch(request), 60)
+
+
+async def test_it_ends_when_nobody_is_left() -> None:
+    async with gateway() as desk, desk.filming():
+        request = Request(desk.whep, viewers=2, seconds=600, as_json=True)
+        watching = asyncio.create_task(watch._watch(request))
+        await eventually(lambda: desk.stream.viewers == 2)
+        await desk.node.stop_stream(NAME)
+        told = await asyncio.wait_for(watching, 30)
+        assert told.reasons == {"the stream was stopped": 2}
+        assert "2 were ended before they left" in told.why
 
 
 async def test_why_viewers_were_ended_is_told_in_the_gateways_words() -> None:
@@ -81,6 +105,44 @@ async def test_why_viewers_were_ended_is_told_in_the_gateways_words() -> None:
         asked.set()
         told = await asyncio.wait_for(watching, 20)
         assert told.reasons == {"the stream was stopped": 3}
+
+
+async def test_viewers_notice_that_the_gateway_is_dead_and_come_back_with_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with Network.running(tmp_path) as network:
+        url, asked = network.whep(NAME), asyncio.Event()
+        request = Request(url, viewers=2, seconds=600)
+        lines, glances = watch._Lines(request), list[Glance]()
+
+        def progress(seen: Glance) -> None:
+            glances.append(seen)
+            lines.take(seen)
+
+        watching = asyncio.create_task(
+            crowd.watch(request, True, asked=asked, begin=watch._at_once, progress=progress)
+        )
+        async with publishing(network.whip(NAME), model="echo"):
+            await eventually(lambda: glances and glances[-1].rate > 5, 30)
+        doomed = network.process("gateway")
+        assert doomed is not None
+        doomed.suspend()  # nothing comes, and nothing is refused
+        await eventually(lambda: glances[-1].still == 2)
+        assert glances[-1].joined == 2
+        doomed.kill()
+        await eventually(lambda: glances[-1].lost == 2, 10)
+        assert glances[-1].joined == 0
+        await eventually(lambda: glances[-1].joined == 2, 30)
+        async with publishing(network.whip(NAME), model="echo"):
+            await eventually(lambda: glances[-1].rate > 5, 30)
+            asked.set()
+            told = await asyncio.wait_for(watching, 30)
+    assert (told.joined, told.ended, told.returned) == (2, 0, 2)
+    assert "2 lost the connection and joined again" in told.why
+    assert in_figures(told)["returned"] == 2
+    said = capsys.readouterr().err
+    assert "2 of 2 connected, 0 lost, 0 pictures/s, 0.0 Mbit/s (2 see nothing new)" in said
+    assert re.search(r"0 of 2 connected, 2 lost, 0 pictures/s, 0.0 Mbit/s \(.+\)", said)
 
 
 @pytest.mark.parametrize("place", ["/watch/cam", "/whip/cam", "/live/video-to-video/cam/whip"])
@@ -152,7 +214,7 @@ def test_what_each_saw_becomes_figures_of_all() -> None:
     assert told.rates == (0, 30)
     assert told.bitrate == 6000
     assert told.share_lost == 5 / 200
-    assert glance(before, after, 2.0) == Glance(3, 2, 45.0, 6000.0)
+    assert glance(before, after, 2.0) == Glance(2, 2, 45.0, 6000.0, why="gone")
     assert told.why == (
         "1 of 4 viewers could not join, 1 were ended before they left, 1 saw no picture; "
         "1 x gone; 1 x 503: full"
@@ -215,7 +277,7 @@ def test_a_still_picture_is_noticed_in_the_midst_and_at_the_end(
 ) -> None:
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    viewer = Viewer()
+    viewer = Viewer("")
     for now in (100.0, 105.0):  # before the time that is measured
         viewer._unit(AccessUnit(Codec.H264, b"x", 0, now))
     viewer.begin()

@@ -39,6 +39,9 @@ from relay.protocols.webrtc.session import Session
 
 _AUDIO_CLOCK: Final = 48_000
 _REPORT_INTERVAL: Final = 1.0
+SILENT: Final = 2.0
+"""Seconds without a sign of life after which the server may be asked whether it is there."""
+GONE: Final = "the server is gone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,26 @@ class _Link:
     peers: Peers
     resource: Resource
     peer: Peer
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing has come from the server for SILENT seconds."""
+        path = self.peer.ice.selected
+        if path is None or self.peer.state is not PeerState.CONNECTED:
+            return False
+        path.refresh()
+        return time.monotonic() - path.seen > SILENT
+
+    async def check(self) -> bool:
+        """End a silent session whose server is gone, or knows it no more, by HTTP; whether so.
+
+        Silence alone says nothing sure in SILENT seconds: a crowded machine may keep datagrams
+        for longer. But a port that is closed, or another server behind it, is no matter of time.
+        """
+        if not self.silent or not await self.resource.is_gone() or not self.silent:
+            return False
+        self.peer.end(GONE)
+        return True
 
     async def close(self) -> None:
         await self.resource.delete()
@@ -222,6 +245,15 @@ class WhipClient:
         """Why the server ended the session, where it is a gateway of ours that says so."""
         return await self._link.resource.last_word()
 
+    @property
+    def silent(self) -> bool:
+        """Whether nothing has come from the server for two seconds."""
+        return self._link.silent
+
+    async def check(self) -> bool:
+        """End a silent session whose server is gone, which is asked by HTTP; whether it was."""
+        return await self._link.check()
+
     async def close(self) -> None:
         """DELETE the session and free everything."""
         await self._link.close()
@@ -329,6 +361,15 @@ class WhepClient:
     async def last_word(self) -> str | None:
         """As ``WhipClient.last_word``."""
         return await self._link.resource.last_word()
+
+    @property
+    def silent(self) -> bool:
+        """As ``WhipClient.silent``."""
+        return self._link.silent
+
+    async def check(self) -> bool:
+        """As ``WhipClient.check``."""
+        return await self._link.check()
 
     async def close(self) -> None:
         """DELETE the session and free everything."""

@@ -99,6 +99,25 @@ class Resource:
             return None
         return text.removeprefix(ENDED) if code in ("stream_stopped", "session_ended") else None
 
+    async def is_gone(self) -> bool:
+        """Whether the server surely is no more, or no longer knows the session.
+
+        False where that is not sure: it does not answer in time, or is no gateway of ours.
+        """
+        if self.location is None:
+            return False
+        timeout = aiohttp.ClientTimeout(total=GOODBYE)
+        try:
+            async with self._http.get(
+                self.location, headers=self._headers, ssl=self._ssl, timeout=timeout
+            ) as response:
+                code, _ = _problem(response, await response.content.read(MAX_SIZE))
+        except aiohttp.ClientConnectorError as error:
+            return isinstance(error.os_error, ConnectionRefusedError)
+        except (TimeoutError, aiohttp.ClientError):
+            return False
+        return code in ("stream_stopped", "session_ended", "session_not_found")
+
     async def delete(self) -> None:
         """End the session; whatever the server says, it is over for us."""
         if self.location is None:

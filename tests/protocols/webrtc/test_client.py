@@ -17,6 +17,7 @@ from relay.protocols.webrtc.client import WhepClient, WhipClient
 from relay.protocols.webrtc.egress import Egress
 from relay.protocols.webrtc.h264_payload import packetize
 from relay.protocols.webrtc.ingest import Ingest, IngestSession
+from relay.protocols.webrtc.peer import PeerState
 from relay.protocols.webrtc.peers import Peers
 from relay.protocols.webrtc.session import Session
 
@@ -205,6 +206,50 @@ async def test_nothing_is_sent_after_the_end(relay: tuple[Relay, str]) -> None:
     whip.send(video(0, keyframe=True))
     await whip.close()
     assert server.units == []
+
+
+UNKNOWN = '{"code": "session_not_found", "detail": "no such session"}'
+
+
+@pytest.mark.parametrize(
+    ("status", "text", "gone"),
+    [(204, "", False), (404, "", False), (405, "", False), (500, "", False), (404, UNKNOWN, True)],
+)
+async def test_a_silent_session_ends_where_the_server_knows_it_no_more(
+    either: Peers, monkeypatch: pytest.MonkeyPatch, status: int, text: str, gone: bool
+) -> None:
+    server = Relay(either)
+    routes = [
+        web.post("/whip", server.whip),
+        web.get("/session/{id}", answering(status, text)),
+        web.delete("/session/{id}", server.delete),
+    ]
+    async with serving(routes) as base:
+        whip = await WhipClient.connect(f"{base}/whip", settings=LOOPBACK)
+        assert not whip.silent
+        assert not await whip.check()  # it is heard: nobody is asked
+        monkeypatch.setattr(client_module, "SILENT", -1.0)
+        assert whip.silent
+        assert await whip.check() is gone
+        assert (whip.peer.state is PeerState.CLOSED) is gone
+        if gone:
+            assert await whip.wait_closed() == "the server is gone"
+        await whip.close()
+
+
+async def test_a_silent_session_ends_where_the_server_is_gone(
+    either: Peers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Relay(either)
+    async with serving([web.post("/whep", server.whep)]) as base:
+        whep = await WhepClient.connect(f"{base}/whep", on_unit=server.unit, settings=LOOPBACK)
+        monkeypatch.setattr(client_module, "SILENT", -1.0)
+        assert not await whep.check()
+    assert await whep.check()
+    assert await whep.wait_closed() == "the server is gone"
+    assert not await whep.check()
+    await whep.close()
+    await server.egress.close("out", "over")
 
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

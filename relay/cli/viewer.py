@@ -1,0 +1,159 @@
+"""One viewer of a crowd: our own WHEP client, which comes back where its gateway does."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl as tls
+import time
+from typing import Final
+
+from relay.cli.persistence import Persistence, is_final, passes
+from relay.cli.watched import Seen
+from relay.config import WebRtc
+from relay.errors import PeerError, RelayError
+from relay.media.unit import AccessUnit
+from relay.protocols.webrtc.client import WhepClient
+from relay.protocols.webrtc.peer import PeerState
+
+CONSENT: Final = 30.0
+"""A viewer of a crowd may wait long for its turn here: that ends none."""
+
+
+class Viewer:
+    """
+    Args:
+        url: a WHEP address.
+        places: joins that may be under way at a time.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        token: str | None = None,
+        ssl: tls.SSLContext | bool = True,
+        places: asyncio.Semaphore | None = None,
+    ) -> None:
+        self._url = url
+        self._token = token
+        self._ssl = ssl
+        self._places = places or asyncio.Semaphore()
+        self._asked = 0.0
+        self._connected: float | None = None
+        self._first: float | None = None
+        self._pictures = 0
+        self._octets = 0
+        self._packets = self._lost = 0  # of former connections
+        self._returns = 0
+        self._latest = self._still = 0.0
+        self._why = ""
+        self._client: WhepClient | None = None
+
+    async def join(self) -> None:
+        """Be connected, or keep why not."""
+        try:
+            await self._connect()
+        except (RelayError, OSError) as error:
+            self._why = str(error) or repr(error)
+        else:
+            self._connected = time.monotonic() - self._asked
+
+    async def _connect(self) -> None:
+        host = "::" if "//[" in self._url else "0.0.0.0"
+        async with self._places:
+            if self._connected is None:  # the wait for one another is not measured
+                self._asked = time.monotonic()
+            self._client = await WhepClient.connect(
+                self._url,
+                on_unit=self._unit,
+                token=self._token,
+                settings=WebRtc(host=host, port=0, consent_timeout=CONSENT),
+                ssl=self._ssl,
+            )
+
+    async def stay(self) -> None:
+        """Watch, and join again whenever the connection is lost; return when it is over: ended
+        by the gateway's own word, refused for good, or tried for long."""
+        persistence = Persistence(time.monotonic())
+        while self._client is not None:
+            self._why = await self._client.wait_closed()
+            async with self._places:
+                word = await self._client.last_word()
+            self._why = word or self._why
+            if is_final(word) or not await self._return(persistence):
+                return
+            persistence.connected(time.monotonic())
+
+    async def _return(self, persistence: Persistence) -> bool:
+        """Whether it is connected again."""
+        await self._let_go()
+        while (delay := persistence.wait(time.monotonic())) is not None:
+            await asyncio.sleep(delay)
+            try:
+                await self._connect()
+            except (RelayError, OSError) as error:
+                self._why = str(error) or repr(error)
+                if isinstance(error, PeerError) and not passes(error):
+                    return False
+            else:
+                self._why = ""
+                self._returns += 1
+                return True
+        return False
+
+    async def _let_go(self) -> None:
+        if self._client is not None:
+            await self._client.close()
+            figures, self._client = self._client.statistics(), None
+            self._packets += figures.packets
+            self._lost += figures.lost
+
+    def _unit(self, unit: AccessUnit) -> None:
+        self._octets += len(unit.payload)
+        if unit.is_video:
+            now = time.monotonic()
+            if self._first is None:
+                self._first = now - self._asked
+            elif now - self._latest > self._still:
+                self._still = now - self._latest
+            self._latest = now
+            self._pictures += 1
+
+    def begin(self) -> None:
+        """The time that is measured begins."""
+        self._latest, self._still = time.monotonic(), 0.0
+
+    @property
+    def silent(self) -> bool:
+        """As ``WhepClient.silent``; not while there is no connection."""
+        return self._client is not None and self._client.silent
+
+    async def check(self) -> bool:
+        """As ``WhepClient.check``."""
+        async with self._places:
+            return self._client is not None and await self._client.check()
+
+    def look(self) -> Seen:
+        packets, lost, why = self._packets, self._lost, self._why
+        if (client := self._client) is not None:
+            figures = client.statistics()
+            packets, lost = packets + figures.packets, lost + figures.lost
+            if client.peer.state is PeerState.CLOSED:
+                why = why or client.peer.close_reason
+        quiet = time.monotonic() - self._latest
+        return Seen(
+            *(self._connected, self._first, self._pictures, self._octets, packets, lost, why),
+            still=max(self._still, quiet),
+            quiet=quiet if self._latest else 0.0,
+            returns=self._returns,
+        )
+
+    async def ask_why(self) -> str:
+        """Why it was ended, in the gateway's words where it has some; "" where it was not."""
+        client = self._client
+        if client is None or client.peer.state is not PeerState.CLOSED:
+            return self._why
+        return await client.last_word() or self._why or client.peer.close_reason
+
+    async def leave(self) -> None:
+        if self._client is not None:
+            await self._client.close()
