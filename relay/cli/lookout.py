@@ -76,6 +76,20 @@ def check_kind(url: str, kind: str) -> None:
     raise ConfigError(f"{url} is no {kind.upper()} address; of the same stream it is {wanted}")
 
 
+def hint(url: str, kind: str, refusal: str) -> str:
+    """ " (...)" with the form of an address of ours, where another one was refused for what it is.
+
+    Args:
+        kind: ``whip`` or ``whep``.
+        refusal: the status and the server's words.
+    """
+    if not refusal.startswith(("404:", "405:")) or Place.of(url) is not None:
+        return ""
+    parts = urlsplit(url)
+    form = f"{parts.scheme}://{parts.netloc}/{kind}/NAME"
+    return f" (the {kind.upper()} address of a gateway's stream is {form})"
+
+
 async def look(
     place: Place,
     on_change: Callable[[str], None],

@@ -16,12 +16,12 @@ from urllib.parse import urlencode
 import uvloop
 
 from relay.cli import address
-from relay.cli.lookout import Place, check_kind, look, state_now
+from relay.cli.lookout import Place, check_kind, hint, look, state_now
 from relay.cli.pace import endless, pace, read_ahead
 from relay.cli.persistence import TRIED_FOR, Persistence, is_final, passes
 from relay.cli.role import StopSignals
 from relay.config import WebRtc
-from relay.errors import PeerError
+from relay.errors import PeerError, PeerRefused
 from relay.media.unit import AccessUnit
 from relay.protocols.webrtc.client import WhipClient
 from relay.protocols.webrtc.peer import PeerState
@@ -256,6 +256,8 @@ async def _connect(request: Request, audio: bool, ssl: tls.SSLContext | bool) ->
             request.url, token=request.token, audio=audio, settings=settings, ssl=ssl
         )
     except PeerError as error:
+        if told := hint(request.to, "whip", str(error)):
+            raise PeerRefused(f"{error}{told}", code=error.code) from error
         if error.code != "tls_untrusted":
             raise
         raise PeerError(

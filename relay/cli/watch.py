@@ -15,7 +15,7 @@ from rich.console import Console
 
 from relay.cli import address, crowd, descriptors
 from relay.cli.crowd import ASKING, LEAVING, Request
-from relay.cli.lookout import Place, check_kind, look, state_now
+from relay.cli.lookout import Place, check_kind, hint, look, state_now
 from relay.cli.role import StopSignals
 from relay.cli.watched import Glance, Told, in_figures, merged, table
 from relay.errors import PeerError
@@ -67,7 +67,8 @@ async def _watch(request: Request) -> Told:
         saying.cancel()
         await asyncio.wait({saying})
     if not told.joined and not asked.is_set():
-        raise PeerError(f"nobody could join: {told.reasons.most_common(1)[0][0]}")
+        why = told.reasons.most_common(1)[0][0]
+        raise PeerError(f"nobody could join: {why}{hint(request.url, 'whep', why)}")
     place = Place.of(request.url)
     if told.without_picture and place is not None:
         told = told.with_state(await state_now(place, token=request.token, ssl=request.tls()))

@@ -142,6 +142,18 @@ def test_an_address_of_another_kind_is_refused(to: str) -> None:
         publish.run(publish.Request(Path("a.mp4"), to, None, loop=False))
 
 
+async def test_a_base_address_is_told_with_the_form_of_a_streams(
+    node: tuple[GatewayNode, str], clip_file: Path
+) -> None:
+    base = node[1]
+    request = publish.Request(clip_file, base, None, loop=False)
+    with pytest.raises(PeerError) as told:
+        await publish.publish(request, FileSource(clip_file))
+    form = f"(the WHIP address of a gateway's stream is {base}/whip/NAME)"
+    assert str(told.value).startswith("405: ")
+    assert str(told.value).endswith(form)
+
+
 @pytest.mark.parametrize(
     "place",
     ["/whep/a", "/watch/a", "/live/video-to-video/a-out/whep"],

@@ -76,6 +76,17 @@ async def test_it_ends_at_once_where_nobody_can_join(
         await asyncio.wait_for(watch._watch(request), 60)
 
 
+@pytest.mark.parametrize("place", ["", "/", "/cam"])
+async def test_a_base_address_is_told_with_the_form_of_a_streams(place: str) -> None:
+    async with gateway() as desk:
+        base = desk.server.url
+        with pytest.raises(PeerError) as told:
+            await watch._watch(Request(f"{base}{place}", as_json=True))
+        assert re.match("nobody could join: 40[45]: ", str(told.value))
+        form = f"(the WHEP address of a gateway's stream is {base}/whep/NAME)"
+        assert str(told.value).endswith(form)
+
+
 async def test_it_ends_when_nobody_is_left() -> None:
     async with gateway() as desk, desk.filming():
         request = Request(desk.whep, viewers=2, seconds=600, as_json=True)
