@@ -56,7 +56,8 @@ def run(request: Request) -> int:
     Raises:
         ConfigError: no http(s) address, or one in the place of a name.
         NotFound: no such stream.
-        PeerRefused, PeerTimeout: the gateway does not tell.
+        PeerRefused, PeerTimeout: the gateway does not tell. Of one that is watched and has told,
+            a refusal only: it may be started again, and its publishers come back to it.
     """
     address.check(request.gateway)
     if request.name is not None and not NAME.fullmatch(request.name):
@@ -68,10 +69,24 @@ def run(request: Request) -> int:
         _print(request, _look(request))
         return 0
     with _screen(request) as show:
+        look = _look
         while True:
             began = time.monotonic()
-            show(_look(request))
+            show(look(request))
+            look = _look_again
             time.sleep(max(0.0, INTERVAL - (time.monotonic() - began)))
+
+
+def _look_again(request: Request) -> dict[str, Any]:
+    """As ``_look``; ``{"missing": why}`` where that may pass."""
+    try:
+        return _look(request)
+    except PeerRefused as error:
+        if not str(error).startswith("5"):
+            raise
+        return {"missing": str(error)}
+    except (PeerError, NotFound) as error:
+        return {"missing": str(error)}
 
 
 @contextmanager
@@ -79,12 +94,28 @@ def _screen(request: Request) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """Where each look goes: over the last one on a terminal, under it anywhere else."""
     try:
         if request.as_json or not sys.stdout.isatty():
-            yield lambda told: _print(request, told)
+            yield _Printer(request).show
             return
         with Live(console=Console(), auto_refresh=False) as live:
             yield lambda told: live.update(_page(told), refresh=True)
     except KeyboardInterrupt:
         return
+
+
+class _Printer:
+    """What is missing is told once, beside what is printed for a program."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._missing = ""
+
+    def show(self, told: Mapping[str, Any]) -> None:
+        missing = told.get("missing", "")
+        if missing and missing != self._missing:
+            print(missing, file=sys.stderr, flush=True)
+        self._missing = missing
+        if not missing:
+            _print(self._request, told)
 
 
 def _print(request: Request, told: Mapping[str, Any]) -> None:
@@ -149,6 +180,8 @@ def _refusal(error: urllib.error.HTTPError) -> PeerRefused | NotFound:
 
 
 def _page(told: Mapping[str, Any]) -> RenderableType:
+    if "missing" in told:
+        return Text(told["missing"], style="yellow")
     if "streams" in told:
         return _streams(told["streams"]) if told["streams"] else Text("no stream is live")
     stream, viewers = told["stream"], told["viewers"]

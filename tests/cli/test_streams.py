@@ -6,6 +6,8 @@ import asyncio
 import json
 import signal
 import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -15,9 +17,9 @@ import pytest
 from relay.cli import streams
 from relay.cli.app import main
 from relay.cli.health import ask
-from relay.errors import PeerTimeout
+from relay.errors import NotFound, PeerError, PeerRefused, PeerTimeout
 from tests.live import publishing, watching
-from tests.network import ROOT, Network, ran
+from tests.network import ROOT, Network, eventually, ran
 from tests.protocols.trickle.test_tls import certificate, serving
 from tests.protocols.trickle.wire import serve
 
@@ -110,6 +112,63 @@ async def _watch(*at: str) -> None:
     process.send_signal(signal.SIGINT)
     _, errors = await asyncio.wait_for(process.communicate(), 20)
     assert (process.returncode, errors) == (0, b"")
+
+
+async def test_watching_goes_on_when_the_gateway_is_started_again(tmp_path: Path) -> None:
+    async with Network.running(tmp_path) as network, publishing(network.whip(NAME)):
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "relay", "streams", NAME, "--watch", "--json"),
+            *("--gateway", network.url),
+            cwd=ROOT,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        assert process.stdout is not None
+        async with asyncio.timeout(60):
+            before = json.loads(await process.stdout.readline())["stream"]["request_id"]
+            gateway = network.process("gateway")
+            assert gateway is not None
+            gateway.kill()
+            assert process.stderr is not None
+            assert await process.stderr.readline()  # no gateway, or none that knows the stream
+            await eventually(lambda: network.process("gateway") not in (None, gateway))
+            async with publishing_soon(network.whip(NAME)):
+                now = before
+                while now == before:
+                    now = json.loads(await process.stdout.readline())["stream"]["request_id"]
+        process.send_signal(signal.SIGINT)
+        await asyncio.wait_for(process.communicate(), 20)
+        assert process.returncode == 0
+
+
+@asynccontextmanager
+async def publishing_soon(url: str) -> AsyncIterator[None]:
+    """As soon as the gateway takes it."""
+    async with AsyncExitStack() as stack:
+        for _ in range(300):
+            try:
+                await stack.enter_async_context(publishing(url))
+                break
+            except PeerError:
+                await asyncio.sleep(0.1)
+        yield
+
+
+def test_a_refusal_ends_the_watching(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [PeerRefused("503: going away"), NotFound("no stream"), PeerRefused("401: no key")]
+
+    def get(request: streams.Request, path: str) -> Any:
+        if looks:
+            raise answers.pop(0)
+        looks.append(path)
+        return {"streams": []}
+
+    looks: list[str] = []
+    monkeypatch.setattr(streams, "_get", get)
+    monkeypatch.setattr(streams, "INTERVAL", 0.0)
+    with pytest.raises(PeerRefused, match="401"):
+        streams.run(streams.Request("http://a", watch=True))
+    assert answers == []
 
 
 @pytest.mark.parametrize(
