@@ -288,7 +288,9 @@ def streams(
     ] = "http://127.0.0.1:9935",
     token: Annotated[str | None, typer.Option(help="The publish key, where one is needed.")] = None,
     watch: Annotated[bool, typer.Option("--watch", help="Look again each second.")] = False,
-    whole: Annotated[bool, typer.Option("--all", help="All viewers, not the first 30.")] = False,
+    whole: Annotated[
+        bool, typer.Option("--all", help="With NAME: all viewers, not the first 30.")
+    ] = False,
     insecure: Annotated[bool, typer.Option("--insecure", help="Take any certificate.")] = False,
     as_json: JsonOption = False,
 ) -> None:

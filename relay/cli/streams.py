@@ -54,7 +54,7 @@ def run(request: Request) -> int:
     """Print once, or every second until Ctrl-C.
 
     Raises:
-        ConfigError: no http(s) address, or one in the place of a name.
+        ConfigError: no http(s) address, one in the place of a name, or all viewers of no stream.
         NotFound: no such stream.
         PeerRefused, PeerTimeout: the gateway does not tell. Of one that is watched and has told,
             a refusal only: it may be started again, and its publishers come back to it.
@@ -65,6 +65,8 @@ def run(request: Request) -> int:
             f"{request.name} is no stream's name; a gateway's address goes with "
             f"--gateway {address.likely(request.name)}"
         )
+    if request.whole and request.name is None:
+        raise ConfigError("--all shows all viewers of one stream: relay streams NAME --all")
     if not request.watch:
         _print(request, _look(request))
         return 0

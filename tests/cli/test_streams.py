@@ -179,11 +179,12 @@ def test_a_refusal_ends_the_watching(monkeypatch: pytest.MonkeyPatch) -> None:
         (("streams", "127.0.0.1:9935"), "--gateway http://127.0.0.1:9935"),
         (("streams", "--gateway", "ftp://127.0.0.1"), "no http:// or https:// address"),
         (("streams", "--gateway", "http://"), "no http:// or https:// address"),
+        (("streams", "--all"), "--all shows all viewers of one stream: relay streams NAME --all"),
         (("health", "127.0.0.1:9935/readyz"), "write http://127.0.0.1:9935/readyz"),
         (("health", "file:///etc/passwd"), "no http:// or https:// address"),
     ],
 )
-def test_a_wrong_address_is_a_wrong_use_and_the_right_one_is_named(
+def test_wrong_words_are_a_wrong_use_and_the_right_ones_are_named(
     words: tuple[str, ...],
     told: str,
     monkeypatch: pytest.MonkeyPatch,
