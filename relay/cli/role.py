@@ -80,7 +80,7 @@ def run(
     """Run a role to its end and return the exit code.
 
     Args:
-        line: to ``relay up``, when the role runs under it.
+        line: to ``relay up``, when the role runs under it: which tells why one did not start.
         on_ready: what a role that runs alone prints once it is ready, made of its addresses.
     """
     logs.configure(settings.log, name)
@@ -88,7 +88,11 @@ def run(
     descriptors.allow_all()
     records.read_by_record()
 
+    started = False
+
     def tell(message: Mapping[str, Any]) -> None:
+        nonlocal started
+        started = started or "ready" in message
         if line is not None:
             line.send(message)
         elif "ready" in message:
@@ -98,13 +102,11 @@ def run(
     try:
         uvloop.run(_live(name, make(settings), tell, line))
     except (RelayError, OSError) as error:
-        tell(
-            {
-                "failed": str(error) or repr(error),
-                "code": 2 if isinstance(error, ConfigError) else 1,
-            }
-        )
-        raise
+        code = 2 if isinstance(error, ConfigError) else 1
+        tell({"failed": str(error) or repr(error), "code": code})
+        if line is None or started:
+            raise
+        return code
     return 0
 
 

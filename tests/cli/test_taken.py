@@ -48,6 +48,16 @@ def test_a_taken_port_is_named_with_its_key(
     assert done.returncode == 1
 
 
+def test_a_whole_network_tells_it_once(taken: int, tmp_path: Path) -> None:
+    free = [f"--set={role}.port=0" for role in ("gateway.webrtc", "orchestrator", "worker")]
+    words = [*free, "--set=worker.slots=1", f"--set=orchestrator.data_dir={tmp_path}"]
+    done = relay("up", "--log-level", "error", f"--port={taken}", *words)
+    assert done.stderr == (
+        f"error: gateway could not start: TCP 127.0.0.1:{taken} is in use (gateway.port)\n"
+    )
+    assert done.returncode == 1
+
+
 def test_other_failures_pass_as_they_are(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError), listening("TCP", "a", 1, "k"):
         (tmp_path / "nothing").read_bytes()
