@@ -243,6 +243,12 @@ class ParameterSets:
         self._sps: dict[int, tuple[bytes, Sps]] = {}
         self._pps: dict[int, tuple[bytes, int]] = {}
 
+    @property
+    def front(self) -> tuple[bytes, int, int] | None:
+        """What a key frame begins with that lacks nothing and says nothing new, where one is
+        known: whole octets, and then one of which the bits of a mask have a value."""
+        return None if self._head is None else (self._head, *self._ends)
+
     def apply(self, annexb: bytes) -> tuple[bytes, Sps | None]:
         """The access unit with the parameter sets that its key frame lacks.
 

@@ -17,7 +17,7 @@ from relay.media.timeline import Timeline
 from relay.media.unit import AccessUnit, Codec
 from relay.protocols.webrtc.arrivals import Arrivals
 from relay.protocols.webrtc.ingest_sink import IngestSink, Nowhere
-from relay.protocols.webrtc.ingest_statistics import IngestStatistics, Rates
+from relay.protocols.webrtc.ingest_statistics import IngestStatistics
 from relay.protocols.webrtc.keyframe_requests import KeyframeRequests
 from relay.protocols.webrtc.native_lane import ARRIVALS, Lane, unit_of
 from relay.protocols.webrtc.negotiation import TRANSPORT_CC, TrackParameters
@@ -27,20 +27,15 @@ from relay.protocols.webrtc.peers import Peers
 from relay.protocols.webrtc.picture import Standing
 from relay.protocols.webrtc.receive import Picture, Run, VideoReceiver
 from relay.protocols.webrtc.receive_audio import AudioReceiver
+from relay.protocols.webrtc.receiver_reports import ReceiverReports
 from relay.protocols.webrtc.remb import ReceiverEstimate
-from relay.protocols.webrtc.rtcp import (
-    Nack,
-    ReceiverReport,
-    Remb,
-    SourceDescription,
-)
+from relay.protocols.webrtc.rtcp import Nack, Remb
 from relay.protocols.webrtc.rtp import RtpPacket, parse_rtp
 from relay.protocols.webrtc.sender_reports import Clock, SenderReports
 from relay.protocols.webrtc.session import Session
 
 __all__ = ["Ingest", "IngestSession", "IngestSink", "IngestStatistics"]
 
-REPORT_INTERVAL: Final = 1.0
 SETTLED, NEXT_CLOCK = 10.0, 2.5
 """Seconds in which each sender report is looked at, and after each one in which, from then on, the
 next may be passed over: clocks drift by some milliseconds a minute."""
@@ -98,21 +93,22 @@ class IngestSession(Session):
         # It takes our estimate, and has no feedback for one of its own.
         remb = peer.video is not None and "goog-remb" in peer.video.feedback
         self._estimate = ReceiverEstimate() if remb else None
+        video, audio = self._video, self._audio
+        self._reporting = ReceiverReports(self._ssrc, peer, video, audio, self._estimate)
         self._timeline = Timeline()
-        self._rates = Rates()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = inf
-        self._report_at = self._settled_at = inf
+        self._settled_at = inf
         self._last_arrival: float | None = None
         self._keyframe_at: float | None = None
         self._size: tuple[int, int] | None = None
         self._keyframes = KeyframeRequests(self._ssrc, peer.video)
-        self._name = SourceDescription(((self._ssrc, peer.id),)).serialise()
         self._clocks = SenderReports()
         self._malformed = 0
         self._lane: Lane | None = None
         peer.on_rtp = self._on_rtp
         peer.on_rtcp = self._on_rtcp
+        peer.on_route = self._route
 
     # -- what the owner calls
 
@@ -132,7 +128,7 @@ class IngestSession(Session):
         if self._lane is not None:
             self._lane.tell()
         tracks = self._tracks
-        bitrate, fps = self._rates.read(now, *self._came())
+        bitrate, fps = self._reporting.rates(now)
         return IngestStatistics(
             packets=sum(track.packets for track in tracks),
             lost=sum(track.lost for track in tracks),
@@ -152,7 +148,8 @@ class IngestSession(Session):
         super().state_changed(state)
         if state is PeerState.CONNECTED:
             now = time.monotonic()
-            self._report_at, self._settled_at = now + REPORT_INTERVAL, now + SETTLED
+            self._settled_at = now + SETTLED
+            self._reporting.begin(now)
             self._open_lane()
             self._arm(now)
         elif state is PeerState.CLOSED:
@@ -161,7 +158,7 @@ class IngestSession(Session):
                 self._timer = None
             if self._lane is not None:
                 self._lane.tell()
-                self._lane.count(self.peer.statistics)
+                self._reporting.count()
                 self._lane.close()
             sink, self._sink = self._sink, Nowhere()  # it may hold the session
             sink.closed(self.peer.close_reason)
@@ -182,14 +179,15 @@ class IngestSession(Session):
     def _packet(self, packet: RtpPacket, now: float) -> None:
         self._last_arrival = now
         audio, video = self._audio, self._video
-        wake_at = min(self._arrivals.due_at, self._report_at)
+        wake_at = inf
         if packet.payload_type == self._audio_type and audio is not None:
             if not audio.packets and self._lane is not None:
                 self._lane.tell()  # the first sound is placed beside the last picture
+                self._lane.take_reports()
             for sound in audio.feed(packet, now):
                 pts = self._timeline.audio(sound.timestamp, sound.arrival)
                 self._sink.unit(AccessUnit(Codec.OPUS, sound.payload, pts, sound.arrival))
-            wake_at = min(wake_at, audio.wake_at)
+            wake_at = audio.wake_at
         elif video is not None:
             if packet.ssrc != video.ssrc and video.ssrc is not None:  # see roaming.py
                 self.peer.heard_ssrc = video.ssrc.to_bytes(4, "big")
@@ -207,8 +205,8 @@ class IngestSession(Session):
                     self._go_on(video)
             if video.wake_at <= now:
                 self._poll_video(video, now)
-            wake_at = min(wake_at, video.wake_at)
-        if wake_at < self._timer_at:
+            wake_at = video.wake_at
+        if min(wake_at, self._arrivals.due_at, self._reporting.due_at) < self._timer_at:
             self._arm(now)
 
     # -- what the native part has done: native_lane.LaneOwner
@@ -219,9 +217,18 @@ class IngestSession(Session):
             return
         if self._estimate is not None or self._tap is not None:
             return  # our estimate of its path needs each packet by itself
-        self._lane = self._arrivals.lane = peer.native.lane(
+        self._lane = self._arrivals.lane = self._reporting.lane = peer.native.lane(
             peer.receiving, self._video_type, self._arrivals.extension, self, self._sink.unit
         )
+
+    def _route(self) -> None:
+        """What we send goes another way."""
+        lane = self._lane
+        if lane is not None:
+            lane.take_reports()
+            if lane.consent.path is not self.peer.ice.selected:
+                lane.consent.leave()
+            self._arm(time.monotonic())
 
     def opened(self, packet: bytes, now: float) -> None:
         assert self._lane is not None
@@ -252,7 +259,7 @@ class IngestSession(Session):
         """Judge no picture of the native part's while none needs it."""
         shown = self._timeline.shown
         if self._lane is not None and shown is not None and not video.waiting_for_keyframe:
-            self._lane.go_on(Standing(*shown, video.pace.state))
+            self._lane.go_on(Standing(*shown, video.pace.state, video.sets.front))
 
     def counted(self, run: Run) -> None:
         video, lane, standing = self._video, self._lane, run.standing
@@ -265,6 +272,9 @@ class IngestSession(Session):
             self._last_arrival = max(self._last_arrival or 0.0, standing.arrival)
             self._timeline.ran_on(standing.pts, standing.arrival)
             video.pace.state = standing.budget
+        if run.keyframe_at:
+            self._keyframe_at = run.keyframe_at
+            self._keyframes.came()
 
     def noted(self, now: float) -> None:
         if self._video is not None and self._video.ssrc is not None:
@@ -272,6 +282,9 @@ class IngestSession(Session):
 
     def told(self, feedback: tuple[int, int]) -> None:
         self._arrivals.told(*feedback)
+
+    def reported(self, highest: int, due: float) -> None:
+        self._reporting.taken(highest, due)
 
     def _tell_estimate(self, estimate: ReceiverEstimate, packet: RtpPacket, now: float) -> None:
         estimate.arrived(packet.timestamp, len(packet.payload), now)
@@ -310,6 +323,8 @@ class IngestSession(Session):
         video, audio = self._video, self._audio
         if video is not None and video.sender_report(clock.ssrc, clock.ntp, now):
             codec = Codec.H264
+            if self._lane is not None and video.reporting is not None:
+                self._lane.heard_clock(video.reporting[2])
         elif audio is not None and audio.sender_report(clock.ssrc, clock.ntp, now):
             codec = Codec.OPUS
         else:
@@ -330,29 +345,13 @@ class IngestSession(Session):
         if keyframe:
             self.request_keyframe()
 
-    def _send_report(self, now: float) -> None:
-        if self._lane is not None:
-            self._lane.tell()
-            self._lane.count(self.peer.statistics)
-        found = [track.report(now) for track in self._tracks]
-        if self._estimate is not None and found[0] is not None:
-            self._estimate.lost(found[0].fraction_lost / 256, now)
-        blocks = tuple([block for block in found if block is not None])
-        self.peer.send_rtcp(ReceiverReport(self._ssrc, blocks).serialise() + self._name)
-        self._rates.sample(now, *self._came())
-
-    def _came(self) -> tuple[int, int]:
-        """Octets and pictures."""
-        octets = sum([track.octets for track in self._tracks])
-        return octets, self._video.frames if self._video is not None else 0
-
     # -- the timer
 
     def _arm(self, now: float) -> None:
         """Be woken when the next thing is due."""
         if self.peer.state is PeerState.CLOSED:
             return
-        at = min(self._arrivals.due_at, self._report_at, self._keyframes.wake_at)
+        at = min(self._arrivals.due_at, self._reporting.due_at, self._keyframes.wake_at)
         if self._video is not None:
             at = min(at, self._video.wake_at)
         if self._audio is not None:
@@ -370,10 +369,11 @@ class IngestSession(Session):
         now = time.monotonic()
         if now >= self._arrivals.due_at:
             self._arrivals.tell()
-        if now >= self._report_at:
+        if now >= self._reporting.due_at:
             self.noted(now)  # the last ones, where nothing has come since
-            self._report_at = now + REPORT_INTERVAL
-            self._send_report(now)
+            self._reporting.tell(now)
+        if self._lane is not None and self._keyframes.wake_at < inf:
+            self._lane.tell()  # it may have come
         if now >= self._keyframes.wake_at and self._video is not None:
             request = self._keyframes.ask(self._video.ssrc, now)
             if request is not None:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Final
+
+RATES_OVER: Final = 0.95
+"""Seconds, at least, over which bits and pictures a second are told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +18,8 @@ class IngestStatistics:
         packets, lost: RTP, of both tracks; lost on the way, recovered or not.
         nacks: packets asked for again, each time counted.
         plis: key frames asked for.
-        bitrate: bits a second of payload, over the last second.
+        bitrate: bits a second of payload, over the last second or since the last look, if that is
+            longer ago; five seconds at most.
         fps: pictures a second, likewise.
         width, height: of the last key frame, None before.
         jitter_ms: of the video, or of the audio where there is no video.
@@ -38,7 +43,7 @@ class IngestStatistics:
 
 
 class Rates:
-    """Bits and pictures a second, over about the last second."""
+    """Bits and pictures a second since the last look, if that is a second ago; else as it was."""
 
     def __init__(self) -> None:
         self._at = time.monotonic()
@@ -46,13 +51,12 @@ class Rates:
         self._frames = 0
         self._last: tuple[int, float] | None = None
 
-    def sample(self, now: float, octets: int, frames: int) -> None:
-        self._last = self._since(now, octets, frames)
-        self._at, self._octets, self._frames = now, octets, frames
-
     def read(self, now: float, octets: int, frames: int) -> tuple[int, float]:
-        return self._since(now, octets, frames) if self._last is None else self._last
-
-    def _since(self, now: float, octets: int, frames: int) -> tuple[int, float]:
-        span = max(0.001, now - self._at)
-        return round((octets - self._octets) * 8 / span), (frames - self._frames) / span
+        span = now - self._at
+        if span < RATES_OVER and self._last is not None:
+            return self._last
+        found = round((octets - self._octets) * 8 / max(0.001, span))
+        rates = found, (frames - self._frames) / max(0.001, span)
+        if span >= RATES_OVER:
+            self._at, self._octets, self._frames, self._last = now, octets, frames, rates
+        return rates

@@ -41,7 +41,7 @@ class NativeConsent:
         consent = self._consent
         if consent is None:
             return
-        self._leave()
+        self.leave()
         if not self._lead(packed(path.address)):
             return
         consent.name_length = 0
@@ -76,10 +76,20 @@ class NativeConsent:
             receiver.ffi.addressof(consent), name, len(name), ours, len(ours), theirs, len(theirs)
         )
 
+    @property
+    def path(self) -> Path | None:
+        return self._path
+
     def ask(self, tie_breaker: int) -> None:
         """Checks of ours may leave natively."""
         if self._path is not None:
             self._path.hand_over(tie_breaker)
+
+    def ask_no_more(self) -> None:
+        """They leave from Python."""
+        path = self._path
+        if path is not None and path.take_back():
+            path.session.on_schedule(path.next_check)
 
     def count(self) -> int:
         """Checks that were answered since the last call."""
@@ -90,17 +100,19 @@ class NativeConsent:
         consent.checks = 0
         return answered
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """The peer is not there any more: all that comes goes to Python."""
         if self._path is not None:
             self._path.refresh()
-            self._path.take_back()
+            self.ask_no_more()
             self._path.native = None
             self._path = None
+            self._consent.name_length = 0
 
     def close(self) -> None:
         """A second call does nothing."""
         if self._consent is not None:
-            self._leave()
+            self.leave()
             self._consent = None
             self._lead = _nowhere  # whose way it was holds this
 

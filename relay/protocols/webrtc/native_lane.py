@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from relay.protocols.webrtc.datagrams import packed
 from relay.protocols.webrtc.dtls import NativeKeys
 from relay.protocols.webrtc.h264_payload import Assembled
+from relay.protocols.webrtc.native_consent import NativeConsent
 from relay.protocols.webrtc.path import Path
 from relay.protocols.webrtc.peer_state import PeerStatistics
 from relay.protocols.webrtc.picture import Run, Standing
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from relay.protocols.webrtc.native_receive import NativeReceiver
 
 _ARRIVAL: Final = struct.Struct("=dI4x")
+
+LATE: Final = 0.5
+"""Seconds after which a report has not left: it goes with a picture, and none has come."""
 
 # What an access unit holds (see ``Assembled``), and whether arrivals wait.
 PARAMETERS, PICTURE, KEYFRAME, STARTS, ARRIVALS = 1, 2, 4, 8, 16
@@ -40,6 +44,9 @@ class LaneOwner(Protocol):
     def told(self, feedback: tuple[int, int]) -> None:
         """Feedback goes on from there; see ``FeedbackBuilder.standing``."""
 
+    def reported(self, highest: int, due: float) -> None:
+        """Receiver reports go on from there; see ``Reception.reported``."""
+
 
 class _Nobody:
     """Whom a closed lane belongs to."""
@@ -57,6 +64,9 @@ class _Nobody:
         return
 
     def told(self, feedback: tuple[int, int]) -> None:
+        return
+
+    def reported(self, highest: int, due: float) -> None:
         return
 
 
@@ -77,6 +87,7 @@ class Lane:
     Attributes:
         path: where it comes from; it knows when that was last.
         ssrc: of its packets, 4 bytes.
+        consent: on the path that receiver reports of ours leave by.
     """
 
     def __init__(
@@ -99,6 +110,9 @@ class Lane:
         if made == receiver.ffi.NULL:
             raise MemoryError("no memory for a native stream")
         self._stream: Any = made
+        self._sending: NativeKeys | None = None  # held likewise; None: reports are the owner's
+        self._front: tuple[bytes, int, int] | None = None
+        self.consent = NativeConsent(receiver, made.consent, lambda raw: True)
 
     @property
     def active(self) -> bool:
@@ -110,6 +124,7 @@ class Lane:
         if stream is None or sequence is None or video.ssrc is None:
             return
         self._leave()
+        self.take_reports()
         self.path, self.ssrc = path, video.ssrc.to_bytes(4, "big")
         path.stream, stream.heard = stream, path.seen
         stream.jitter, (stream.measured, stream.measured_at) = video.measured
@@ -123,6 +138,10 @@ class Lane:
             stream.pts, stream.shown = standing.pts, standing.pts_timestamp
             stream.shown_at = standing.arrival
             stream.unit_tokens, stream.units_filled_at = standing.budget
+            if standing.front is not self._front:
+                self._front = standing.front
+                head, mask, value = standing.front or (b"", 0, 0)
+                self._receiver.lib.rx_know(stream, head, len(head), mask, value)
             stream.plain = 1
 
     def flush(self) -> None:
@@ -132,6 +151,7 @@ class Lane:
             return
         self._receiver.lib.rx_pause(stream)
         self.tell()
+        self.take_reports()
         whole = bytes(ffi.buffer(stream.bytes, stream.used)) if stream.packets else b""
         train = [
             (whole[packet.start : packet.start + packet.length], packet.arrival)
@@ -160,7 +180,10 @@ class Lane:
         if pictures:
             budget = (stream.unit_tokens, stream.units_filled_at)
             standing = Standing(stream.pts, stream.shown, stream.shown_at, budget)
-        self._owner.counted(Run(packets, octets, stream.jitter, measured, pictures, standing))
+        keyframe_at, stream.keyframe_at = stream.keyframe_at, 0.0
+        self._owner.counted(
+            Run(packets, octets, stream.jitter, measured, pictures, standing, keyframe_at)
+        )
 
     def noted(self, now: float) -> None:
         self._owner.noted(now)
@@ -203,6 +226,54 @@ class Lane:
             stream.tells = 0
             self._owner.told((stream.untold, stream.feedbacks))
 
+    # -- receiver reports, and the checks of ours that go along
+
+    def give_reports(
+        self,
+        reporting: tuple[int, int, tuple[int, float]],
+        sender: int,
+        name: bytes,
+        keys: NativeKeys,
+        now: float,
+    ) -> None:
+        """Have them leave natively from now on, as long as all is in order.
+
+        Args:
+            reporting: see ``Reception.reporting``.
+            sender: our SSRC.
+            name: the packet that goes with each.
+            keys: what seals them.
+        """
+        stream, receiver = self._stream, self._receiver
+        if stream is None or not stream.active:
+            return
+        told = stream.reporting
+        told.lost, told.highest = reporting[0] & 0xFFFFFFFF, reporting[1] & 0xFFFFFFFF
+        told.last_report, told.last_report_at = reporting[2]
+        told.sender = sender
+        srtp = receiver.ffi.cast("void *", keys.pointer)
+        self._sending = keys
+        receiver.lib.rx_report(stream, srtp, name, len(name), now)
+
+    def reports(self, now: float) -> bool:
+        """Whether they leave natively, and have done so when they should."""
+        stream = self._stream
+        return stream is not None and stream.reporting.due > now - LATE
+
+    def heard_clock(self, report: tuple[int, float]) -> None:
+        """The publisher's last sender report, for those of ours; see ``Reception.reporting``."""
+        if self._stream is not None:
+            self._stream.reporting.last_report, self._stream.reporting.last_report_at = report
+
+    def take_reports(self) -> None:
+        """Have the owner send them, until ``give_reports``."""
+        stream = self._stream
+        if stream is not None and self._sending is not None:
+            due, stream.reporting.due = stream.reporting.due, 0.0
+            self._sending = None
+            self.consent.ask_no_more()
+            self._owner.reported(stream.reporting.highest, due)
+
     def arrivals(self) -> list[tuple[float, int]]:
         """Arrival and transport-wide sequence number of each packet since the last call."""
         stream = self._stream
@@ -229,6 +300,7 @@ class Lane:
     def close(self) -> None:
         if self._stream is not None:
             self._leave()
+            self.consent.close()
             stream, self._stream = self._stream, None
             self._receiver.lib.rx_close(self._receiver.rx, stream)
             self._receiver.dropped(self._number)

@@ -17,7 +17,7 @@ from relay.protocols.webrtc import native_library
 from relay.protocols.webrtc.budget import BURST, RATE
 from relay.protocols.webrtc.datagrams import packed, unpacked
 from relay.protocols.webrtc.dtls import NativeKeys, protect_pointer
-from relay.protocols.webrtc.native_lane import ARRIVALS, Lane, LaneOwner
+from relay.protocols.webrtc.native_lane import ARRIVALS, KEYFRAME, Lane, LaneOwner
 from relay.protocols.webrtc.native_viewer import NativeViewer
 from relay.protocols.webrtc.reception import UNITS
 from relay.protocols.webrtc.stun import Address
@@ -48,8 +48,8 @@ class NativeReceiver:
 
     Args:
         fd: of the socket; it stays the caller's, and open until ``close``.
-        unprotect, unprotect_rtcp: addresses of functions like libsrtp's ``srtp_unprotect`` and
-            ``srtp_unprotect_rtcp``; those by default.
+        unprotect, unprotect_rtcp, protect_rtcp: addresses of functions like libsrtp's
+            ``srtp_unprotect``, ``srtp_unprotect_rtcp`` and ``srtp_protect_rtcp``; those by default.
 
     Raises:
         MemoryError.
@@ -61,15 +61,19 @@ class NativeReceiver:
         fd: int,
         unprotect: int | None = None,
         unprotect_rtcp: int | None = None,
+        protect_rtcp: int | None = None,
     ) -> None:
         self.ffi, self.lib = library
         self._fd = fd
         limits = self.ffi.new("struct rx_limits *", (RATE, BURST, UNITS))
-        rtp = protect_pointer("srtp_unprotect") if unprotect is None else unprotect
-        rtcp = protect_pointer("srtp_unprotect_rtcp") if unprotect_rtcp is None else unprotect_rtcp
         doors = self.ffi.new("struct rx_doors *")
-        doors.rtp = self.ffi.cast("rx_unprotect", rtp)
-        doors.rtcp = self.ffi.cast("rx_unprotect", rtcp)
+        for door, (name, pointer) in {
+            "rtp": ("srtp_unprotect", unprotect),
+            "rtcp": ("srtp_unprotect_rtcp", unprotect_rtcp),
+            "protect_rtcp": ("srtp_protect_rtcp", protect_rtcp),
+        }.items():
+            pointer = protect_pointer(name) if pointer is None else pointer
+            setattr(doors, door, self.ffi.cast("rx_unprotect", pointer))
         made = self.lib.rx_new(fd, doors[0], secrets.randbits(64), limits[0])
         if made == self.ffi.NULL:
             raise MemoryError("no memory for the native receiver")
@@ -157,7 +161,8 @@ class NativeReceiver:
             if kind == _PLAIN:
                 number, now = event.number, event.arrival
                 annexb, flags = ffi.buffer(event.data, event.length)[:], event.flags
-                self._shows[number](AccessUnit(_H264, annexb, event.pts, now))
+                keyframe = flags & KEYFRAME != 0
+                self._shows[number](AccessUnit(_H264, annexb, event.pts, now, keyframe))
                 if flags & ARRIVALS:
                     self._note(number, now)
                 if not flags & _MORE:

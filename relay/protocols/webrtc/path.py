@@ -34,6 +34,9 @@ seconds, an answer is late each time: a shorter wait would take none of them.
 """
 _HANDED_OVER: Final = 2 * CONSENT_INTERVAL
 """Seconds of a time-out below which Python asks: native code does it to the second."""
+BACK: Final = 1.5 * CONSENT_INTERVAL
+"""Seconds from an answer after which Python asks where native code should have: that does it
+after six at most, and a second in which it has its turn."""
 _UNSENT_RETRY: Final = 0.1
 _RETRY: Final = 1.0
 _LAST_RETRIES: Final = 0.5
@@ -125,7 +128,7 @@ class Path:
             return
         native.tie_breaker = tie_breaker
         native.ask_at, native.ask_every = self.next_check, CONSENT_INTERVAL
-        self.next_check = self.answered + timeout / 2
+        self.next_check = self.answered + BACK
 
     def take_back(self) -> bool:
         """Have no check of ours sent natively; whether any was."""
@@ -161,7 +164,7 @@ class Path:
             if native.tie_breaker and (native.ask_every or not native.asked):
                 if not native.ask_every:
                     native.ask_at, native.ask_every = self.next_check, CONSENT_INTERVAL
-                self.next_check = self.answered + timeout / 2  # it asks; this is to look at it
+                self.next_check = self.answered + BACK  # it asks; this is to look at it
         elif self.answered is not None:
             native.answered = self.answered
 

@@ -45,12 +45,14 @@ class Standing(NamedTuple):
         pts_timestamp: as in its packets, 32 bits.
         arrival: of it.
         budget: pictures that may yet be passed on, see ``budget.Budget.state``.
+        front: see ``ParameterSets.front``.
     """
 
     pts: int
     pts_timestamp: int
     arrival: float
     budget: tuple[float, float]
+    front: tuple[bytes, int, int] | None = None
 
 
 class Run(NamedTuple):
@@ -61,6 +63,7 @@ class Run(NamedTuple):
         jitter, measured: see ``reception.Reception``.
         pictures: those of the units that were passed on there.
         standing: after the last of them; None where there was none.
+        keyframe_at: arrival of the last key frame among them; 0: there was none.
     """
 
     packets: int
@@ -69,3 +72,4 @@ class Run(NamedTuple):
     measured: tuple[int, float]
     pictures: int = 0
     standing: Standing | None = None
+    keyframe_at: float = 0.0

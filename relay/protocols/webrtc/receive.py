@@ -63,6 +63,7 @@ class VideoReceiver(Received):
 
     Attributes:
         wake_at: when to call ``poll``.
+        sets: those of the stream that is received now.
         waiting_for_keyframe: nothing can be shown before the next one.
         packets, octets: all that came for it, retransmissions and probes included.
         frames, broken, undecodable: pictures passed on; dropped since parts of them were
@@ -92,7 +93,7 @@ class VideoReceiver(Received):
         self._rtx_ssrc: int | None = None
         self._retired: int | None = None
         self._nack = nack
-        self._sets = ParameterSets()
+        self.sets = ParameterSets()
         self._depacketizer = Depacketizer()
         self._repair = self._new_repair()
         self._held: dict[int, RtpPacket] = {}
@@ -229,7 +230,7 @@ class VideoReceiver(Received):
         self._rtx_ssrc = rtx_ssrc if declared in (None, packet.ssrc) else None
         self._reception = Reception(VIDEO_CLOCK, packet.sequence, packet.timestamp, now)
         self._repair = self._new_repair()
-        self._sets = ParameterSets()
+        self.sets = ParameterSets()
         earlier = EARLIER if lacks_front(packet.payload) else 0
         self._begin_at(packet.sequence - earlier, now + FIRST_KEYFRAME_WAIT)
         return True
@@ -275,7 +276,7 @@ class VideoReceiver(Received):
             gap = extended - self._top
             if gap > MAX_GAP or (gap and not self._repair.has_room(gap, now)):
                 if gap > RESTART_STEP:
-                    self._sets = ParameterSets()
+                    self.sets = ParameterSets()
                 self._begin_at(extended, now)
             elif extended > self._top:
                 self._repair.missed(self._top, extended, now)
@@ -369,7 +370,7 @@ class VideoReceiver(Received):
             return
         sps = None
         if keyframe or not picture:
-            annexb, sps = self._sets.apply(annexb)
+            annexb, sps = self.sets.apply(annexb)
         if not picture:
             return
         if not self.admits(now):

@@ -131,6 +131,19 @@ class Reception:
         self._last_timestamp = timestamp
         self._last_arrival = now
 
+    @property
+    def reporting(self) -> tuple[int, int, tuple[int, float]]:
+        """What reports go on from, while nothing is lost: packets lost, the highest sequence number
+        that was told last, the sender's last report."""
+        highest = self._base + self._prior_expected - 1
+        return self.lost, highest, (self._report_ntp, self._report_at)
+
+    def reported(self, highest: int) -> None:
+        """Reports that told of no loss went on elsewhere, up to that one, of 32 bits."""
+        told = (highest - (self._base + self._prior_expected - 1)) & 0xFFFFFFFF
+        self._prior_expected += told
+        self._prior_received += told
+
     def sender_report(self, ntp: int, now: float) -> None:
         """Remember the sender's last report, of which ours tells the age."""
         self._report_ntp = ntp >> 16 & 0xFFFFFFFF
@@ -185,6 +198,16 @@ class Received:
         if self._reception is None or self.ssrc is None:
             return None
         return self._reception.report(self.ssrc, now)
+
+    @property
+    def reporting(self) -> tuple[int, int, tuple[int, float]] | None:
+        """See ``Reception.reporting``; None before the first packet."""
+        return None if self._reception is None else self._reception.reporting
+
+    def reported(self, highest: int) -> None:
+        """See ``Reception.reported``."""
+        if self._reception is not None:
+            self._reception.reported(highest)
 
     @property
     def lost(self) -> int:

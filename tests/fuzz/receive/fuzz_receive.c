@@ -1,7 +1,8 @@
 /*
  * Coverage-guided fuzzing (libFuzzer) of native/receive.c and what it stands on: datagrams of three
  * publishers, two viewers, two of another process and a stranger, with what Python does between
- * them. SRTP is a stand-in that opens or refuses. The viewers' part is in viewers.h.
+ * them. SRTP is a stand-in that opens or refuses. The viewers' part is in viewers.h, what
+ * publishers are told in publishers.h.
  *
  * ``make fuzz`` builds it so. With REPLAY it is a program of its own for any compiler, which
  * runs the files that it is given, each as it is and changed at random some hundred times.
@@ -10,6 +11,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <sanitizer/asan_interface.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <time.h>
 
@@ -18,6 +20,8 @@ static int fake_recvmmsg(int fd, struct mmsghdr *headers, unsigned count, int fl
                          struct timespec *timeout);
 static ssize_t fake_sendmsg(int fd, const struct msghdr *header, int flags);
 static int fake_clock(clockid_t clock, struct timespec *told);
+static ssize_t fake_getrandom(void *buffer, size_t length, unsigned flags);
+#define getrandom fake_getrandom
 #define recvmmsg fake_recvmmsg
 #define sendmsg fake_sendmsg
 #define clock_gettime fake_clock
@@ -25,10 +29,14 @@ static int fake_clock(clockid_t clock, struct timespec *told);
 #include "../../../relay/protocols/webrtc/native/far.c"
 #include "../../../relay/protocols/webrtc/native/members.c"
 #include "../../../relay/protocols/webrtc/native/names.c"
+#include "../../../relay/protocols/webrtc/native/publishers.c"
+#undef INTERVAL
+#undef RECEIVER_REPORT
 #include "../../../relay/protocols/webrtc/native/receive.c"
 #include "../../../relay/protocols/webrtc/native/routes.c"
 #include "../../../relay/protocols/webrtc/native/units.c"
 #include "../../../relay/protocols/webrtc/native/waiting.c"
+#undef getrandom
 #undef recvmmsg
 #undef sendmsg
 #undef clock_gettime
@@ -69,6 +77,7 @@ static void check(int condition)
         __builtin_trap();
 }
 
+#include "publishers.h"
 #include "viewers.h"
 
 /* What the stream waits for, to get deeper. */
@@ -96,6 +105,9 @@ static size_t compose(uint8_t *data, size_t room, uint8_t *place, int *ends)
         *place = 4 + (first & 3);
         return compose_viewers(data, room, *place, first >> 2 & 3, shape, size);
     }
+    if ((first & 0xF0) == OF_A_PUBLISHER && stream != NULL)
+        return compose_stun(data, &stream->consent, shape,
+                            size > LARGEST_OF_THEM ? LARGEST_OF_THEM : size);
     if (shape & 0x80 && stream != NULL)
         at = begin_media(data, stream, shape);
     for (size_t end = at + size; at < end && at < room; at++)
@@ -205,6 +217,8 @@ static void on_yield(struct rx *rx, struct rx_stream *stream, volatile uint8_t *
         rx_close(rx, streams[number]);
         streams[number] = rx_open(rx, NULL, 96, 3, number);
         check(streams[number] != NULL);
+        gone += published[number].answered + published[number].reports;
+        begin_publisher(streams[number], number);
     }
 }
 
@@ -248,9 +262,13 @@ static void tell(struct rx_stream *stream, uint8_t act)
     check(told.received == count && told.newest == (uint16_t)(stream->untold - 1));
 }
 
-static void on_unit(struct rx_stream *stream)
+static void on_unit(const struct rx *rx, const struct rx_event *event)
 {
+    struct rx_stream *stream = event->stream;
     uint8_t act = take();
+
+    if ((act & 0x18) == 0x18)
+        rule_publisher(rx, event, take());
 
     if (act & 1)
         tell(stream, act >> 2);
@@ -284,7 +302,7 @@ static void deal(struct rx *rx)
                       (event.stream->joined > 0 && event.stream->packets == 0));
                 check(kind != RX_PLAIN || (event.stream->plain && event.stream->pictures > 0));
                 check(kind != RX_PLAIN || (event.flags & RX_MORE) || rx->at == rx->count);
-                on_unit(event.stream);
+                on_unit(rx, &event);
             }
         }
         check_routes(rx);
@@ -293,7 +311,7 @@ static void deal(struct rx *rx)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct rx_doors doors = {unprotect, unprotect_rtcp};
+    struct rx_doors doors = {unprotect, unprotect_rtcp, protect_rtcp};
     struct rx *rx = rx_new(-1, doors, 42, (struct rx_limits){100, 400, 20});
 
     now = 0;
@@ -303,6 +321,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         streams[at] = rx_open(rx, NULL, 96, at == 1 ? 0 : 3, at);
         check(streams[at] != NULL);
         resume(rx, streams[at], (uint8_t)at);
+        begin_publisher(streams[at], at);
     }
     begin_viewers(rx);
     while (left > 0) {

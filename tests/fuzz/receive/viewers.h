@@ -119,23 +119,23 @@ static size_t attribute(uint8_t *at, uint32_t kind, const void *value, uint32_t 
 }
 
 /* A request, or the response to a check of ours, as right as ``shape`` asks for. */
-static size_t compose_stun(uint8_t *data, const struct rx_viewer *viewer, uint8_t shape,
+static size_t compose_stun(uint8_t *data, const struct rx_consent *consent, uint8_t shape,
                            size_t size)
 {
     int response = shape & 1;
-    const struct rx_key *key = response ? &viewer->consent.theirs : &viewer->consent.ours;
+    const struct rx_key *key = response ? &consent->theirs : &consent->ours;
     size_t at = STUN_HEADER;
 
     put16(data, response ? STUN_SUCCESS : STUN_REQUEST);
     put32(data + 4, COOKIE);
     for (unsigned byte = 0; byte < STUN_TRANSACTION; byte++)
-        data[8 + byte] = shape & 2 ? viewer->consent.transaction[byte] : take();
+        data[8 + byte] = shape & 2 ? consent->transaction[byte] : take();
     if (shape & 4)
-        at += attribute(data + at, USERNAME, viewer->consent.name, viewer->consent.name_length);
+        at += attribute(data + at, USERNAME, consent->name, consent->name_length);
     if (shape & 0x80) {
         uint8_t priority[4];
 
-        put32(priority, viewer->consent.priority);
+        put32(priority, consent->priority);
         at += attribute(data + at, PRIORITY, priority, sizeof priority);
     }
     size &= ~(size_t)3;
@@ -207,7 +207,7 @@ static size_t compose_viewers(uint8_t *data, size_t room, uint8_t place, unsigne
     else if (form != 0 && size > LARGEST_OF_THEM)
         size = LARGEST_OF_THEM;
     if (form == 1)
-        return compose_stun(data, viewer, shape, size);
+        return compose_stun(data, &viewer->consent, shape, size);
     if (form == 2)
         return compose_report(data, viewer, shape, size);
     if (form == 3)
@@ -326,7 +326,7 @@ static void end_viewers(struct rx *rx)
 }
 
 /* A check of ours, if one is due. */
-static void ask(const struct rx *rx, struct rx_viewer *viewer, uint8_t what)
+static void ask_viewer(const struct rx *rx, struct rx_viewer *viewer, uint8_t what)
 {
     uint8_t request[STUN_LONGEST_REQUEST], transaction[STUN_TRANSACTION];
     struct stun_message message;
@@ -375,7 +375,7 @@ static void rule(struct rx *rx, uint8_t what)
         viewer->calm = what >> 4 & 1;
         viewer->consent.priority = what >> 5 & 1 ? 0 : 0x7E0000FFu;
         viewer->consent.answered = what >> 6 & 1;
-        ask(rx, viewer, what);
+        ask_viewer(rx, viewer, what);
         break;
     case 5:
         telling = !telling;
@@ -413,7 +413,13 @@ static void on_said(struct rx *rx, const struct rx_event *event)
 
 /* -- what must hold --------------------------------------------------------------------------- */
 
-/* Who is at the address that an answer goes to, and leaves from. */
+static const struct rx_route *route_of(unsigned who)
+{
+    return who < 2 ? &watchers[who].native->route : &streams[who - 2]->route;
+}
+
+/* Who is at the address that something goes to, and leaves from: a viewer, or behind them a
+ * publisher. */
 static unsigned whose(const struct msghdr *header)
 {
     const struct cmsghdr *control = CMSG_FIRSTHDR(header);
@@ -441,10 +447,9 @@ static unsigned whose(const struct msghdr *header)
         }
     }
     check(make_key(key, name, length) == 0);
-    while (who < 2 && (!watchers[who].native->route.routed ||
-                       memcmp(key, watchers[who].native->route.key, KEY) != 0))
+    while (who < 5 && (!route_of(who)->routed || memcmp(key, route_of(who)->key, KEY) != 0))
         who++;
-    check(who < 2);
+    check(who < 5);
     return who;
 }
 
@@ -478,22 +483,39 @@ static void check_handed(unsigned number, const struct msghdr *header)
     handed[number]++;
 }
 
-static ssize_t answer_sent(int fd, const struct msghdr *header)
+static ssize_t something_sent(int fd, const struct msghdr *header)
 {
     const uint8_t *data = header->msg_iov->iov_base;
     uint32_t length = (uint32_t)header->msg_iov->iov_len;
     unsigned who = whose(header);
-    const struct rx_viewer *viewer = watchers[who].native;
+    const struct rx_consent *consent =
+        who < 2 ? &watchers[who].native->consent : &streams[who - 2]->consent;
     struct stun_message message;
 
     check(fd == (ours->wrapped ? OUT_FD : -1));
-    check(header->msg_iovlen == 1 && length <= STUN_LONGEST_ANSWER);
-    check(stun_read(&message, data, length) == 0 && message.kind == STUN_SUCCESS);
-    check(stun_holds(&message, data, &viewer->consent.ours));
-    check(viewer->consent.answered > 0 && viewer->consent.name_length > 0);
-    check_mapped(data, viewer->route.key);
+    check(header->msg_iovlen == 1);
     answers++;
-    watchers[who].answered++;
+    if (data[0] > 3) {
+        check(who >= 2);
+        check_report(streams[who - 2], data, length);
+        published[who - 2].reports++;
+        return (ssize_t)length;
+    }
+    check(stun_read(&message, data, length) == 0);
+    check(consent->answered > 0 && consent->name_length > 0);
+    if (message.kind == STUN_REQUEST) {
+        check(who >= 2 && consent->ask_every > 0 && message.controlled);
+        check(length <= STUN_LONGEST_REQUEST && stun_holds(&message, data, &consent->theirs));
+        published[who - 2].reports++;
+        return (ssize_t)length;
+    }
+    check(length <= STUN_LONGEST_ANSWER && message.kind == STUN_SUCCESS);
+    check(stun_holds(&message, data, &consent->ours));
+    check_mapped(data, route_of(who)->key);
+    if (who < 2)
+        watchers[who].answered++;
+    else
+        published[who - 2].answered++;
     return (ssize_t)length;
 }
 
@@ -505,7 +527,7 @@ static ssize_t fake_sendmsg(int fd, const struct msghdr *header, int flags)
     if (fd >= FAR_FD)
         check_handed((unsigned)(fd - FAR_FD), header);
     else
-        length = answer_sent(fd, header);
+        length = something_sent(fd, header);
     errno = EAGAIN;
     return refuses ? -1 : length;
 }
@@ -550,6 +572,14 @@ static void check_viewers(const struct rx *rx)
     for (unsigned at = 0; at < 2; at++)
         check(fars[at] == NULL || (fars[at]->passed + fars[at]->dropped == handed[at] &&
                                    fars[at]->seen <= rx->now));
+    for (unsigned at = 0; at < 3; at++) {
+        const struct rx_consent *consent = &streams[at]->consent;
+
+        check(consent->checks == published[at].answered);
+        check((double)consent->checks <= 50.001 * (1 + rx->now - published[at].since));
+        check(consent->seen <= rx->now && consent->answers <= ANSWERS_A_SECOND);
+        answered += published[at].answered + published[at].reports;
+    }
     check(answered == answers && rx->counts.sent + rx->counts.unsent == answers);
     check_routes(rx);
 }

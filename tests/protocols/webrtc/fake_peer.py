@@ -10,7 +10,7 @@ from typing import cast
 from relay.media.unit import Codec
 from relay.protocols.webrtc.native_receive import NativeReceiver
 from relay.protocols.webrtc.negotiation import TrackParameters
-from relay.protocols.webrtc.path import Path
+from relay.protocols.webrtc.path import IceStatistics, Path
 from relay.protocols.webrtc.peer import Peer, PeerState
 from relay.protocols.webrtc.peer_state import PeerStatistics
 from relay.protocols.webrtc.peers import Peers
@@ -31,8 +31,14 @@ class FakePeer:
         self.audio = audio
         self.native: NativeReceiver | None = None  # as where it is not built
         self.hearing = None  # likewise
-        self.ice = SimpleNamespace(selected=None)
-        self.receiving = SimpleNamespace(pointer=0)
+        self.ice = SimpleNamespace(
+            selected=None,
+            controlling=False,
+            tie_breaker=7,
+            credentials=SimpleNamespace(several=False),
+            statistics=IceStatistics(),
+        )
+        self.receiving = self.sending = SimpleNamespace(pointer=0)
         self.heard: Path | None = None
         self.heard_ssrc = b""
         self.statistics = PeerStatistics()

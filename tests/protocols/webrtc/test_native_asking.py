@@ -11,6 +11,7 @@ import pytest
 from relay.protocols.webrtc import stun
 from relay.protocols.webrtc.egress import Egress
 from relay.protocols.webrtc.native_fanout import NativeTrack
+from relay.protocols.webrtc.path import BACK
 from relay.protocols.webrtc.peers import Peers
 from tests.protocols.webrtc.test_native_viewer import (
     Watched,
@@ -71,7 +72,7 @@ async def test_what_native_code_asks_is_what_python_would_and_is_answered(
             assert data == stun.build(kind, sent.transaction, attributes, key)
         assert came == []
         assert path.answered is not None  # and Python looks at it later only
-        assert path.next_check == path.answered + ice.consent_timeout / 2
+        assert path.next_check == path.answered + BACK
 
 
 async def test_no_check_leaves_before_its_time_nor_where_python_asks(

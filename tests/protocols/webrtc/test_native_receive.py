@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import random
 import select
 import sys
@@ -17,12 +18,13 @@ from typing import cast
 
 import pytest
 
-from relay.media.unit import VIDEO_CLOCK, AccessUnit
+from relay.media.unit import VIDEO_CLOCK, AccessUnit, Codec
 from relay.protocols.webrtc import native_library, native_receive
 from relay.protocols.webrtc.budget import BURST
 from relay.protocols.webrtc.congestion import TransportFeedback
 from relay.protocols.webrtc.h264_payload import MAX_UNITS
 from relay.protocols.webrtc.ingest import NEXT_CLOCK, IngestSession
+from relay.protocols.webrtc.native_lane import KEYFRAME
 from relay.protocols.webrtc.native_receive import NativeReceiver
 from relay.protocols.webrtc.negotiation import TRANSPORT_CC
 from relay.protocols.webrtc.peer import Peer
@@ -33,15 +35,15 @@ from tests.protocols.webrtc.fake_peer import FakePeer
 from tests.protocols.webrtc.inlet import Inlet, NativeInlet
 from tests.protocols.webrtc.live_publisher import Sink
 from tests.protocols.webrtc.outlet import parameters
-from tests.protocols.webrtc.source import SSRC, Sender
+from tests.protocols.webrtc.source import PPS, SPS, SSRC, START, Sender
 
 
 class Publisher:
-    def __init__(self, inlet: Inlet) -> None:
+    def __init__(self, inlet: Inlet, *, sound: bool) -> None:
         given = replace(
             parameters(), payload_type=96, rtx_payload_type=97, extensions={TRANSPORT_CC: 3}
         )
-        self.peer = FakePeer(given)
+        self.peer = FakePeer(given, parameters(Codec.OPUS) if sound else None)
         self._inlet = inlet
         inlet.admit(self.peer)
         self.sink = Sink()
@@ -59,10 +61,10 @@ class Publisher:
 class Both:
     """The same packets, both ways."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, sound: bool = False) -> None:
         self.inlet = NativeInlet()
-        self.native = Publisher(self.inlet)
-        self.pure = Publisher(Inlet())
+        self.native = Publisher(self.inlet, sound=sound)
+        self.pure = Publisher(Inlet(), sound=sound)
         self.now = 100.0
 
     def send(self, packets: list[bytes]) -> None:
@@ -70,8 +72,11 @@ class Both:
         for publisher in (self.native, self.pure):
             publisher.give(packets, self.now)
 
-    def same(self) -> None:
+    def same_pictures(self) -> None:
         assert self.native.told == self.pure.told
+
+    def same(self) -> None:
+        self.same_pictures()
         ours, theirs = (p.session.statistics() for p in (self.native, self.pure))
         assert replace(ours, keyframe_age=0, bitrate=0, fps=0) == replace(
             theirs, keyframe_age=0, bitrate=0, fps=0
@@ -160,12 +165,72 @@ async def test_only_pictures_that_could_be_wrong_are_judged(
     for index in range(60):
         both.send(numbered(sender.next(keyframe=index % 20 == 0), 50 * index))
     both.same()
-    assert judged == 2, "the first picture finds the stream, and is Python's alone"
+    assert judged == 0, "the first picture finds the stream, and is Python's alone"
     assert len(both.native.sink.units) == 60
     sender.timestamp += 20 * VIDEO_CLOCK  # another clock
     both.send(numbered(sender.next(), 3000))
-    assert judged == 3
+    assert judged == 1
     both.same()
+
+
+OTHER_SPS = bytes([*SPS[:3], SPS[3] + 1, *SPS[4:]])  # of the next level
+
+
+async def test_key_frames_that_say_something_new_are_judged(
+    both: Both, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, judged = both.native.session, 0
+    real = session.assembled
+
+    def assembled(annexb: bytes, flags: int, timestamp: int, now: float) -> None:
+        nonlocal judged
+        judged += flags & KEYFRAME != 0
+        real(annexb, flags, timestamp, now)
+
+    monkeypatch.setattr(session, "assembled", assembled)
+    sender, sent = Sender(), 0
+
+    def send(unit: bytes) -> None:
+        nonlocal sent
+        packets = sender.packets(unit)
+        both.send(numbered(packets, sent))
+        sent += len(packets)
+        both.same()
+
+    send(sender.unit(keyframe=True))
+    send(sender.unit(keyframe=True))
+    assert judged == 0
+    for wanted, unit in enumerate(
+        [
+            sender.unit(keyframe=True).replace(SPS, OTHER_SPS),
+            sender.unit(keyframe=True, sets=False),
+            sender.unit(keyframe=True).replace(b"\x65\x88\x84", b"\x65\x88\xb4"),  # of another PPS
+        ],
+        1,
+    ):
+        send(unit)
+        assert judged == wanted
+        send(sender.unit())
+    send(START + PPS)  # a set alone may change what the next key frame needs
+    send(sender.unit(keyframe=True))
+    assert judged == 4
+    send(sender.unit(keyframe=True))
+    assert judged == 4
+    assert [unit.keyframe for unit in both.native.sink.units].count(True) == 7
+
+
+async def test_a_wish_for_a_key_frame_ends_with_one_that_came_natively(both: Both) -> None:
+    sender = Sender()
+    both.send(numbered(sender.next(keyframe=True), 0))
+    session = both.native.session
+    session.request_keyframe()
+    session.request_keyframe()  # too soon after the first: it is kept
+    assert session._keyframes.wake_at < math.inf
+    both.send(numbered(sender.next(keyframe=True), 50))
+    session._wake()
+    assert session._keyframes.wake_at == math.inf
+    assert session._keyframes.sent == 1
+    assert session.statistics().keyframe_age is not None
 
 
 async def test_pictures_that_come_too_fast_are_dropped_alike(both: Both) -> None:
@@ -381,7 +446,7 @@ async def test_a_packet_that_is_forged_changes_nothing(both: Both) -> None:
     both.send(packets)
     both.same()
     assert len(both.native.sink.units) == 2
-    both.native.session._send_report(both.now)
+    both.native.session._reporting.tell(both.now)
     assert both.native.peer.statistics.refused == 1
 
 
@@ -418,7 +483,7 @@ async def test_more_packets_than_a_peer_may_send_are_dropped_unread(both: Both) 
     number = int(3 * BURST)
     both.native.give([packet] * number, both.now)
     assert both.inlet.opened - opened <= 2 * BURST + 50
-    both.native.session._send_report(both.now)
+    both.native.session._reporting.tell(both.now)
     assert both.native.peer.statistics.limited >= number - 2 * BURST - 50
 
 

@@ -1,4 +1,4 @@
-"""Viewers' checks, read natively, against Python's own reading of the same bytes."""
+"""Checks of peers, read natively, against Python's own reading of the same bytes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import binascii
 import random
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import cast
 
@@ -17,13 +17,14 @@ from hypothesis import strategies as st
 from relay.errors import ParseError
 from relay.protocols.webrtc import native_receive, stun
 from relay.protocols.webrtc.credentials import Credentials
-from relay.protocols.webrtc.datagrams import tell_ours
+from relay.protocols.webrtc.datagrams import packed, tell_ours
 from relay.protocols.webrtc.dtls import NativeKeys
 from relay.protocols.webrtc.ice import IceSession
+from relay.protocols.webrtc.native_consent import NativeConsent
+from relay.protocols.webrtc.native_lane import _Nobody
 from relay.protocols.webrtc.native_receive import NativeReceiver
 from relay.protocols.webrtc.native_viewer import NativeViewer
 from relay.protocols.webrtc.path import Path
-from relay.protocols.webrtc.peer_state import PeerStatistics
 from relay.protocols.webrtc.stun import Address, Message
 from relay.protocols.webrtc.udp import UdpStatistics
 
@@ -37,8 +38,27 @@ NATIVE = {stun.MAPPED_ADDRESS, stun.USERNAME, stun.XOR_MAPPED_ADDRESS, stun.PRIO
 FAMILIES = ["ipv4", "ipv6", "mapped"]
 
 
+def _viewer(receiver: NativeReceiver, address: Address) -> tuple[NativeConsent, Callable[[], None]]:
+    keys = cast("NativeKeys", SimpleNamespace(pointer=0))
+    viewer = NativeViewer(receiver, keys, 14, (1, 2), lambda *_: None)
+    return viewer.consent, viewer.close
+
+
+def _publisher(
+    receiver: NativeReceiver, address: Address
+) -> tuple[NativeConsent, Callable[[], None]]:
+    keys = cast("NativeKeys", SimpleNamespace(pointer=0))
+    lane = receiver.lane(keys, 96, None, _Nobody(), lambda unit: None)
+    raw = packed(address)
+    assert receiver.lib.rx_resume(receiver.rx, lane._stream, raw, len(raw), 7, 1) == 0
+    return lane.consent, lane.close
+
+
+WHO = {"viewer": _viewer, "publisher": _publisher}
+
+
 class Watching:
-    """A viewer at the end of a real socket, which native code hears.
+    """A viewer, or a publisher, at the end of a real socket, which native code hears.
 
     Attributes:
         raised: what Python was handed since ``say``.
@@ -50,6 +70,7 @@ class Watching:
         ours: Credentials | None = None,
         theirs: Credentials | None = None,
         controlling: bool = False,
+        who: str = "viewer",
     ) -> None:
         self._far = _bound("::1" if family == "ipv6" else "127.0.0.1")
         self._near = _bound({"ipv4": "127.0.0.1", "ipv6": "::1", "mapped": "::"}[family])
@@ -58,8 +79,7 @@ class Watching:
         found = native_receive._library()
         assert found is not None, "the native part was not built"
         self.receiver = NativeReceiver(found, self._near.fileno())
-        keys = cast("NativeKeys", SimpleNamespace(pointer=0))
-        self.viewer = NativeViewer(self.receiver, keys, 14, (1, 2), lambda *_: None)
+        self.consent, self._close = WHO[who](self.receiver, self.address)
         self.ended: list[bytes] = []
         session = cast(
             "IceSession",
@@ -81,8 +101,8 @@ class Watching:
         self.settle()
 
     def settle(self) -> None:
-        self.viewer.hear(self.path)
-        self.viewer.consent.settle(moving=False)
+        self.consent.hear(self.path)
+        self.consent.settle(moving=False)
 
     def say(self, data: bytes, after: float = 1.0, address: Address | None = None) -> bytes | None:
         """The answer; a viewer has waited ``after`` seconds."""
@@ -117,7 +137,7 @@ class Watching:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.viewer.close()
+        self._close()
         self.receiver.close()
         self._far.close()
         self._near.close()
@@ -132,15 +152,16 @@ def _bound(host: str) -> socket.socket:
     return made
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(scope="module", params=[(who, family) for who in WHO for family in FAMILIES])
 def everywhere(request: pytest.FixtureRequest) -> Iterator[Watching]:
-    with Watching(request.param) as made:
+    who, family = request.param
+    with Watching(family, who=who) as made:
         yield made
 
 
-@pytest.fixture
-def watching() -> Iterator[Watching]:
-    with Watching() as made:
+@pytest.fixture(params=WHO)
+def watching(request: pytest.FixtureRequest) -> Iterator[Watching]:
+    with Watching(who=request.param) as made:
         yield made
 
 
@@ -206,11 +227,11 @@ def expected(data: bytes, source: Address) -> bytes | None:
 
 def compare(watching: Watching, data: bytes) -> bool:
     """Whether it was answered."""
-    watching.viewer.count(PeerStatistics())
+    watching.consent.count()
     answer, wanted = watching.say(data), expected(data, watching.address)
     assert answer == wanted
     assert watching.raised == ([] if wanted is not None else [(data, watching.address)])
-    assert watching.viewer.count(PeerStatistics()) == (wanted is not None)
+    assert watching.consent.count() == (wanted is not None)
     return wanted is not None
 
 
@@ -394,7 +415,7 @@ def test_a_name_that_is_too_long_is_left_to_python(size: int, natively: bool) ->
     with Watching(theirs=Credentials(0, "u" * size, THEIR_PASSWORD)) as watching:
         name = f"{OURS}:{'u' * size}".encode()
         answer = watching.say(asked([(stun.USERNAME, name)]))
-        assert watching.viewer.consent.settled is natively
+        assert watching.consent.settled is natively
         assert (answer is not None, len(watching.raised)) == ((True, 0) if natively else (False, 1))
         for other in (name[:-1], name + b"u", name[:-1] + b"v", b""):
             assert watching.say(asked([(stun.USERNAME, other)])) is None

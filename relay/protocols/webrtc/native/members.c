@@ -45,8 +45,10 @@ void rx_close(struct rx *rx, struct rx_stream *stream)
 int rx_resume(struct rx *rx, struct rx_stream *stream, const uint8_t *address, uint32_t length,
               uint32_t ssrc, uint16_t next)
 {
-    if (lead(rx, &stream->route, address, length) != 0)
+    if (length > sizeof stream->address || lead(rx, &stream->route, address, length) != 0)
         return -1;
+    memcpy(stream->address, address, length);
+    stream->address_length = length;
     stream->ssrc = ssrc;
     stream->next = next;
     stream->packets = 0;
@@ -65,6 +67,19 @@ void rx_clear(struct rx_stream *stream)
 {
     stream->packets = 0;
     stream->used = 0;
+}
+
+int rx_know(struct rx_stream *stream, const uint8_t *head, uint32_t length, uint8_t mask,
+            uint8_t value)
+{
+    stream->head_length = 0;
+    if (length > sizeof stream->head)
+        return -1;
+    memcpy(stream->head, head, length);
+    stream->head_length = length;
+    stream->mask = mask;
+    stream->value = value;
+    return 0;
 }
 
 struct rx_viewer *rx_admit(struct rx *rx, void *srtp, uint32_t number)

@@ -31,12 +31,11 @@ static void put_control(struct msghdr *header, int level, int type, const void *
     header->msg_controllen = CMSG_SPACE(length);
 }
 
-void answer(struct rx *rx, const uint8_t *data, uint32_t length)
+int send_to(struct rx *rx, const uint8_t *name, uint32_t named, const uint8_t *data,
+            uint32_t length)
 {
-    uint8_t *name = rx->names[rx->at];
-    uint32_t named = name_length(rx, rx->at);
     struct iovec part = {(void *)data, length};
-    struct msghdr header = {.msg_name = name, .msg_iov = &part, .msg_iovlen = 1};
+    struct msghdr header = {.msg_name = (void *)name, .msg_iov = &part, .msg_iovlen = 1};
     union {
         char bytes[CMSG_SPACE(sizeof(struct in6_pktinfo))];
         struct cmsghdr align;
@@ -63,8 +62,10 @@ void answer(struct rx *rx, const uint8_t *data, uint32_t length)
             put_control(&header, IPPROTO_IPV6, IPV6_PKTINFO, &six, sizeof six);
         }
     }
-    if (sendmsg(rx->out, &header, MSG_DONTWAIT) < 0)
+    if (sendmsg(rx->out, &header, MSG_DONTWAIT) < 0) {
         rx->counts.unsent++;
-    else
-        rx->counts.sent++;
+        return -1;
+    }
+    rx->counts.sent++;
+    return 0;
 }

@@ -40,8 +40,9 @@ static inline uint32_t name_length(struct rx *rx, uint32_t at)
 /* Whether the socket says to which of our addresses a datagram came. */
 int tells(int fd);
 
-/* Answer the check that is looked at, from the address of ours that it came to. */
-void answer(struct rx *rx, const uint8_t *data, uint32_t length);
+/* Send one datagram to a name, from the address of ours in it; 0, or -1: it did not leave. */
+int send_to(struct rx *rx, const uint8_t *name, uint32_t named, const uint8_t *data,
+            uint32_t length);
 
 #pragma GCC visibility pop
 

@@ -107,7 +107,8 @@ static int show(Turn *turn, uint32_t number)
     pts = PyLong_FromLongLong(event->pts);
     arrival = PyFloat_FromDouble(event->arrival);
     if (annexb != NULL && pts != NULL && arrival != NULL)
-        unit = PyObject_CallFunctionObjArgs(turn->unit, turn->codec, annexb, pts, arrival, NULL);
+        unit = PyObject_CallFunctionObjArgs(turn->unit, turn->codec, annexb, pts, arrival,
+                                            event->flags & RX_KEYFRAME ? Py_True : Py_False, NULL);
     if (unit != NULL)
         done = PyObject_CallFunctionObjArgs(to, unit, NULL);
     Py_XDECREF(annexb);

@@ -17,6 +17,7 @@
 #include "consent.h"
 #include "far.h"
 #include "names.h"
+#include "publishers.h"
 #include "routes.h"
 #include "units.h"
 #include "viewers.h"
@@ -179,18 +180,30 @@ static int datagram(struct rx *rx, struct rx_event *event, uint32_t length)
     return RX_DATAGRAM;
 }
 
-/* Whether a picture is one of most: it follows one that is shown, in time, and is no key frame. */
+/* Whether a key frame brings what it needs, and nothing that is not known. */
+static int is_known(const struct rx_stream *stream, const struct rx_event *event)
+{
+    return stream->head_length > 0 && event->length > stream->head_length &&
+           memcmp(event->data, stream->head, stream->head_length) == 0 &&
+           (event->data[stream->head_length] & stream->mask) == stream->value;
+}
+
+/* Whether a picture is one of most: it follows one that is shown, in time, and is no key frame,
+ * or begins like the one before. */
 static int goes_on(const struct rx *rx, struct rx_stream *stream, struct rx_event *event)
 {
     uint32_t step = stream->timestamp - stream->shown;
+    int keyframe = (event->flags & RX_KEYFRAME) != 0;
 
-    if (!stream->plain || (event->flags & ~(uint32_t)(RX_STARTS | RX_ARRIVALS)) != RX_PICTURE ||
-        step > MAX_JUMP ||
+    if (!stream->plain || !(event->flags & RX_PICTURE) || step > MAX_JUMP ||
+        (keyframe ? !is_known(stream, event) : (event->flags & RX_PARAMETERS) != 0) ||
         !spend(&stream->unit_tokens, &stream->units_filled_at, rx->now, rx->limits.units,
               rx->limits.units))
         return 0;
     stream->shown = stream->timestamp;
     stream->shown_at = rx->now;
+    if (keyframe)
+        stream->keyframe_at = rx->now;
     event->pts = stream->pts += step;
     stream->pictures++;
     return 1;
@@ -256,6 +269,8 @@ static int media(struct rx *rx, struct rx_stream *stream, struct rx_event *event
         measure(stream);
     stream->packets = 0;
     stream->used = 0;
+    if (stream->reporting.due > 0 && rx->now >= stream->reporting.due)
+        attend(rx, stream);
     if (is_to_be_told(rx, stream))
         event->flags |= RX_ARRIVALS;
     if (!goes_on(rx, stream, event)) {
@@ -269,29 +284,43 @@ static int media(struct rx *rx, struct rx_stream *stream, struct rx_event *event
 
 /* -- the next thing to tell -------------------------------------------------------------------- */
 
-/* A datagram of a viewer; RX_IDLE when there is nothing to tell of it. */
+static struct rx_consent *consent_of(struct rx_route *route)
+{
+    return route->kind == STREAM ? &((struct rx_stream *)route)->consent
+                                 : &((struct rx_viewer *)route)->consent;
+}
+
+/* A check, or an answer to one of ours; RX_IDLE when there is nothing to tell of it. */
+static int stun(struct rx *rx, const struct rx_route *route, struct rx_consent *consent,
+                struct rx_event *event, uint32_t received)
+{
+    uint8_t reply[STUN_LONGEST_ANSWER];
+    uint32_t replied = 0;
+    const uint8_t *host;
+    uint32_t host_length = host_of(route->key, &host);
+
+    if (consent_check(consent, rx->datagrams[rx->at], received, host, host_length,
+                      route->key + 2, rx->now, reply, &replied) == CONSENT_PASS)
+        return datagram(rx, event, received);
+    if (replied > 0)
+        send_to(rx, rx->names[rx->at], name_length(rx, rx->at), reply, replied);
+    rx->at++;
+    return RX_IDLE;
+}
+
+/* RTCP of a viewer, or what else is no STUN, likewise. */
 static int viewer_said(struct rx *rx, struct rx_viewer *viewer, struct rx_event *event,
                        uint32_t received)
 {
-    uint8_t *data = rx->datagrams[rx->at], reply[STUN_LONGEST_ANSWER];
+    uint8_t *data = rx->datagrams[rx->at];
     int length = (int)received, told;
-    uint32_t replied = 0;
-    const uint8_t *host;
 
-    if (data[0] <= 3) {
-        uint32_t host_length = host_of(viewer->route.key, &host);
-
-        told = consent_check(&viewer->consent, data, received, host, host_length,
-                             viewer->route.key + 2, rx->now, reply, &replied);
-        if (replied > 0)
-            answer(rx, reply, replied);
-    } else if (data[1] < 192 || data[1] > 223) {
+    if (data[1] < 192 || data[1] > 223)
         told = VW_PASS;
-    } else if (within_budget(rx, &viewer->route)) {
+    else if (within_budget(rx, &viewer->route))
         told = vw_hear(viewer, rx->doors.rtcp, data, &length, rx->now);
-    } else {
+    else
         told = VW_DONE;
-    }
     if (told == VW_PASS)
         return datagram(rx, event, received);
     rx->at++;
@@ -323,9 +352,11 @@ static int next_event(struct rx *rx, struct rx_event *event)
             rx->at++;
             continue;
         }
-        if ((data[0] > 3 && data[0] < 128) || (route->kind == STREAM && data[0] <= 3))
+        if (data[0] > 3 && data[0] < 128)
             return datagram(rx, event, length);
-        if (route->kind == VIEWER) {
+        if (data[0] <= 3) {
+            told = stun(rx, route, consent_of(route), event, length);
+        } else if (route->kind == VIEWER) {
             told = viewer_said(rx, (struct rx_viewer *)route, event, length);
         } else {
             struct rx_stream *stream = (struct rx_stream *)route;

@@ -15,6 +15,7 @@ typedef int (*rx_unprotect)(void *context, void *packet, int *length);
 struct rx_doors {
     rx_unprotect rtp;
     rx_unprotect rtcp;
+    rx_unprotect protect_rtcp;  /* the same form */
 };
 
 /* What rx_next returns. */
@@ -90,6 +91,22 @@ struct rx_consent {
     uint64_t limited;           /* checks that were not: too many a second */
 };
 
+/* What a publisher is told of its stream once a second, while all is in order: a receiver report
+ * with the name behind it, and a check of ours where one is due. Python sets all but ``told``,
+ * and goes on from ``highest`` where it reports itself again. */
+struct rx_reporting {
+    double due;                 /* when the next one is; 0: Python reports */
+    void *srtp;                 /* srtp_t that seals them */
+    uint32_t sender;            /* our SSRC */
+    uint32_t lost;              /* packets, in all; none since */
+    uint32_t highest;           /* sequence number, extended, that was told last */
+    uint32_t last_report;       /* of theirs the middle of the NTP time; 0: none */
+    double last_report_at;
+    uint32_t name_length;
+    uint8_t name[64];           /* a whole packet: SDES with our CNAME */
+    uint64_t told;              /* reports that left */
+};
+
 /* One publisher's video. Python reads it; only native code writes it. */
 struct rx_stream {
     struct rx_route route;
@@ -117,7 +134,19 @@ struct rx_stream {
     double unit_tokens;         /* pictures that may yet be passed on, see reception.UNITS */
     double units_filled_at;
     uint64_t pictures;          /* passed on since Python last looked */
+    /* What a key frame begins with that lacks nothing and says nothing new: ``head``, and
+     * then an octet of which the bits in ``mask`` are ``value``. */
+    uint32_t head_length;       /* 0: each key frame is judged */
+    uint8_t head[512];
+    uint8_t mask;
+    uint8_t value;
+    double keyframe_at;         /* arrival of the last one passed on since Python last looked;
+                                   0: none */
     double heard;               /* arrival of the last packet that passed SRTP; 0: none */
+    struct rx_consent consent;
+    struct rx_reporting reporting;
+    uint32_t address_length;
+    uint8_t address[44];        /* where it is, as in an event */
     double look_at[2];          /* until then sender reports are not even opened: those about this
                                    stream, and those about another */
     uint8_t tells;              /* feedback about the log goes on from these two: */
@@ -246,6 +275,13 @@ int rx_resume(struct rx *rx, struct rx_stream *stream, const uint8_t *address, u
 /* Python has dealt with the train, or takes it now. */
 void rx_pause(struct rx_stream *stream);
 void rx_clear(struct rx_stream *stream);
+
+/* Key frames that begin so are not judged; 0, or -1: too long. */
+int rx_know(struct rx_stream *stream, const uint8_t *head, uint32_t length, uint8_t mask,
+            uint8_t value);
+/* Report natively, once a second from ``now`` on; 0, or -1: the name is too long. */
+int rx_report(struct rx_stream *stream, void *srtp, const uint8_t *name, uint32_t name_length,
+              double now);
 
 /* Write transport-wide feedback about all that is in the log, and empty it, where that is one run
  * of numbers without a hole, in order. Returns its length, or 0: Python is to look at the log. */
