@@ -27,12 +27,12 @@ from pydantic_settings import (
 )
 
 from relay.errors import ConfigError
+from relay.settings_file import check_file
 from relay.wrong_settings import (
     HTTP_URL,
     NODE_URL,
     PRICE,
     VERSION,
-    check_file,
     in_words,
     node_url,
     processes,
@@ -364,8 +364,8 @@ class Settings(BaseSettings):
         """Read the file (if any), the environment and the overrides.
 
         Raises:
-            ConfigError: a key that does not exist, a value of the wrong kind, or a
-                file that cannot be read. The message names each key.
+            ConfigError: a key that does not exist or stands in the file twice, a value of the
+                wrong kind, or a file that cannot be read. The message names each key.
         """
         if path is not None:
             try:

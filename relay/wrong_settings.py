@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
-from pathlib import Path
 from urllib.parse import urlsplit
 
-import yaml
 from pydantic import ValidationError
 
 from relay.wrong_values import said_of
@@ -19,9 +17,6 @@ VERSION = r"^(v?\d{1,9}(\.\d{1,9}){0,2}([-+].*)?)?$"
 PRICE = r"^\d{1,30}(\.\d{1,18}|/[1-9]\d{0,29})?$"
 
 MOST_PROCESSES = 64
-
-BOOLEAN = "tag:yaml.org,2002:bool"
-"""What YAML takes off, no and false for, without quotes."""
 
 SHAPES = {
     HTTP_URL: "an http:// or https:// address",
@@ -40,20 +35,21 @@ REPLACED = {
 def in_words(
     error: ValidationError, known_keys: Callable[[Sequence[str | int]], Sequence[str]]
 ) -> str:
-    """Every key that is wrong, each with the reason.
+    """Every value that is wrong in a line of its own, with the reason; a single one in one line.
 
     Args:
         known_keys: those of a section.
     """
-    unknown, wrong = [], []
+    unknown, wrong, missing, meant = [], [], [], set()
     for item in error.errors():
         key = ".".join(str(part) for part in item["loc"])
         if key in REPLACED:
             unknown.append(f"{key} (now {REPLACED[key]})")
-        elif item["type"] == "extra_forbidden":
-            there = _elsewhere(str(item["loc"][-1]), known_keys)
-            hint = there or did_you_mean(key, known_keys(item["loc"][:-1]))
-            unknown.append(key + hint)
+        elif item["type"] in ("extra_forbidden", "invalid_key"):
+            found = _elsewhere(str(item["loc"][-1]), known_keys)
+            found = found or likeliest(key, known_keys(item["loc"][:-1]))
+            meant.add(found)
+            unknown.append(key + _hint(found))
         elif item["type"] == "string_pattern_mismatch":
             pattern = item["ctx"]["pattern"]
             given = _without_user(str(item["input"]))
@@ -62,19 +58,21 @@ def in_words(
             given = str(item["input"])
             entry = given if given.isprintable() and " " not in given else "a, b"
             wrong.append(f"{key}: {given!r} is no list; write [{entry}]")
+        elif item["type"] == "missing":
+            missing.append((key, said_of(item)))
         else:
             wrong.append(said_of(item))
-    sentences = []
+    lines = []
     if unknown:
         keys = ", ".join(unknown)
-        sentences.append(f"unknown keys: {keys} (relay up --print-config shows every key)")
-    if wrong:
-        sentences.append("wrong settings:\n  " + "\n  ".join(wrong))
-    return "; ".join(sentences)
+        lines.append(f"unknown keys: {keys} (relay up --print-config shows every key)")
+    # Where a key is misspelt, the right one is missing: that is told already.
+    lines += [*wrong, *(words for key, words in missing if key not in meant)]
+    return lines[0] if len(lines) == 1 else "\n  ".join(["wrong settings:", *lines])
 
 
 def _elsewhere(name: str, known_keys: Callable[[Sequence[str | int]], Sequence[str]]) -> str:
-    """ " (did you mean ...?)" with the one key, of any section, that has this name; or nothing."""
+    """The one key, of any section, that has this name; or nothing."""
     found: list[str] = []
     sections: list[tuple[str, ...]] = [()]
     while sections:
@@ -84,39 +82,7 @@ def _elsewhere(name: str, known_keys: Callable[[Sequence[str | int]], Sequence[s
             sections.append(parts)
             if parts[-1] == name:
                 found.append(key)
-    return f" (did you mean {found[0]}?)" if len(found) == 1 else ""
-
-
-def check_file(path: Path) -> None:
-    """What the reader of settings would not refuse, or in words of its own.
-
-    Raises:
-        ValueError: no such file, or it is no YAML with sections of settings, or it turns the
-            check of certificates off in other words than that.
-    """
-    if not path.is_file():
-        raise ValueError(f"no such configuration file: {path}")
-    try:
-        text = path.read_text("utf-8")
-        document = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is not YAML: {error}") from error
-    if not isinstance(document, dict | None):
-        raise ValueError(f"{path} does not hold sections of settings")
-    for section, value in _entries(yaml.compose(text)):
-        for key, given in _entries(value):
-            word = getattr(given, "value", "")
-            if key == "node_tls" and given.tag == BOOLEAN and word != "off":
-                raise ValueError(f"{section}.{key}: {word!r} is neither pin, ca nor off")
-
-
-def _entries(node: yaml.Node | None) -> list[tuple[str, yaml.Node]]:
-    """The keys and values of a mapping as they stand in the file."""
-    if not isinstance(node, yaml.MappingNode):
-        return []
-    return [(str(key.value), value) for key, value in node.value]
+    return found[0] if len(found) == 1 else ""
 
 
 def _without_user(address: str) -> str:
@@ -158,5 +124,13 @@ def processes(value: object) -> object:
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:
     """ " (did you mean ...?)", or nothing when nothing is like it."""
-    found = get_close_matches(word, known, 1)
-    return f" (did you mean {found[0]}?)" if found else ""
+    return _hint(likeliest(word, known))
+
+
+def likeliest(word: str, known: Sequence[str]) -> str:
+    """What is most like it, or nothing."""
+    return next(iter(get_close_matches(word, known, 1)), "")
+
+
+def _hint(meant: str) -> str:
+    return f" (did you mean {meant}?)" if meant else ""

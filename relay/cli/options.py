@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from relay.cli.printed import MASK
 from relay.config import Gateway, Settings, is_loopback
 from relay.errors import ConfigError
+from relay.settings_file import twice
 from relay.wrong_settings import did_you_mean
 
 PREFIX = "RELAY_"
@@ -40,8 +41,10 @@ def load(
             raise ConfigError(f"--set takes section.key=value, not {assignment!r}")
         try:
             value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError) as error:
             raise ConfigError(f"--set {key}: the value is not YAML") from error
+        for words in twice(yaml.compose(text), f"{key}."):
+            raise ConfigError(f"--set {words}")
         # YAML takes "no" and "off" for booleans; a key that takes words is to see the word.
         _assign(overrides, key, text.strip() if isinstance(value, bool) else value)
     for key, value in (flags or {}).items():

@@ -140,13 +140,55 @@ def test_a_file_that_is_not_yaml_is_refused(tmp_path: Path) -> None:
         (b"- 1", "sections"),
         (b"hello", "sections"),
         (b"gateway: 5", "gateway"),
+        (b"1: 2", "1 is no section of settings"),
+        (b"gateway: {port: !!int x}", "not YAML: invalid literal"),
+        (b"log:\n  level: @a", "not YAML: line 2, column 10: while scanning .* character '@'"),
+        (b"gateway: [", "not YAML: line 1, column 11: .*, expected the node content"),
     ],
 )
 def test_a_file_of_anything_else_is_named(tmp_path: Path, data: bytes, words: str) -> None:
     file = tmp_path / "relay.yaml"
     file.write_bytes(data)
-    with pytest.raises(ConfigError, match=words):
+    with pytest.raises(ConfigError, match=words) as caught:
         load(file, [])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("gateway:\n  port: 1\n  host: a\n  port: 2\n", "gateway.port .* in lines 2 and 4"),
+        ("log: {}\nworker: {}\nlog: {}\n", "log stands there twice: in lines 1 and 3"),
+        ("worker: {slots: 1, 'slots': 2}\n", "worker.slots stands there twice: in line 1"),
+        (
+            "worker:\n  pipelines:\n  - model_id: a\n    entry: b\n    entry: c\n",
+            "worker.pipelines.0.entry .* in lines 4 and 5",
+        ),
+    ],
+)
+def test_a_key_that_stands_twice_is_named_with_its_lines(
+    tmp_path: Path, text: str, words: str
+) -> None:
+    file = tmp_path / "relay.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=words) as caught:
+        load(file, [])
+    assert str(file) in str(caught.value)
+
+
+def test_nor_does_a_key_stand_twice_in_a_value() -> None:
+    with pytest.raises(ConfigError, match=r"--set worker\.pipelines\.0\.entry stands there twice"):
+        load(None, ["worker.pipelines=[{model_id: a, entry: b, entry: c}]"])
+
+
+def test_aliases_and_merges_are_no_second_time(tmp_path: Path) -> None:
+    file = tmp_path / "relay.yaml"
+    file.write_text(
+        "worker:\n  pipelines:\n  - &a {model_id: a, entry: b:C}\n"
+        "  - {<<: *a, model_id: d, settings: {b: &b {c: 1}, d: *b}}\n"
+        "  - {<<: *a, <<: *a, model_id: e}\n"
+    )
+    assert [each.model_id for each in load(file, []).worker.pipelines] == ["a", "d", "e"]
 
 
 def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:

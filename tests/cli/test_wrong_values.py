@@ -10,6 +10,8 @@ import pytest
 from relay.config import Settings, known_keys
 from relay.errors import ConfigError
 
+ALL = "(relay up --print-config shows every key)"
+
 
 def keys(section: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     for key in known_keys(section):
@@ -47,14 +49,38 @@ def told(key: tuple[str, ...], value: Any) -> list[str]:
     ],
 )
 def test_a_wrong_value_is_told_with_what_is_wrong(key: str, value: Any, words: str) -> None:
-    head, line = told(tuple(key.split(".")), value)
-    assert head == "wrong settings:"
+    (line,) = told(tuple(key.split(".")), value)
     where, _, what = line.strip().partition(": ")
     assert where.startswith(key)
     assert what == words
 
 
-@pytest.mark.parametrize("value", [-1, 1e99, "\n", "x", {"a": 1}, [{}], None, True, float("nan")])
+def test_several_wrong_values_are_a_line_each() -> None:
+    with pytest.raises(ConfigError) as caught:
+        Settings.load(
+            gateway={"prot": 1, "port": "x", "kafka": {"servers": 1}}, worker={"slots": 0}
+        )
+    assert str(caught.value).splitlines() == [
+        "wrong settings:",
+        f"  unknown keys: gateway.prot (did you mean gateway.port?) {ALL}",
+        "  gateway.port: 'x' is no whole number",
+        "  gateway.kafka.servers: '1' is no list; write [1]",
+        "  worker.slots: 0 is below 1",
+        "  gateway.kafka.topic: it is missing",
+    ]
+
+
+def test_a_misspelt_key_is_told_once() -> None:
+    """Not also that the right one is missing."""
+    (line,) = told(("gateway", "webrtc", "ice_servers"), [{"urls": "stun:a"}])
+    assert "gateway.webrtc.ice_servers.0.urls (did you mean gateway.webrtc.ice_servers.0.url?)" in (
+        line
+    )
+
+
+@pytest.mark.parametrize(
+    "value", [-1, 1e99, "\n", "x", {"a": 1}, {1: 2}, [{}], None, True, float("nan")]
+)
 def test_nothing_of_the_library_is_told_of_any_setting(value: Any) -> None:
     found = [*keys()]
     assert len(found) > 60
@@ -62,4 +88,5 @@ def test_nothing_of_the_library_is_told_of_any_setting(value: Any) -> None:
         for line in told(key, value):
             assert "Input should" not in line, line
             assert "pydantic" not in line, line
+            assert "Keys should" not in line, line
             assert len(line) < 300, line
