@@ -30,6 +30,8 @@ from relay.worker.file import FileSource
 NOT_OFFERED: Final = "not_offered"
 CONSENT: Final = 6.0
 """Seconds without a sign of life from the gateway until it is given up."""
+LOOK: Final = 0.5
+"""Seconds between two looks at whether one that says nothing is there at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +183,7 @@ async def _serve(
     """
     place = Place.of(request.to)
     ended = asyncio.create_task(client.wait_closed())
-    mine: set[asyncio.Task[Any]] = {ended}
+    mine: set[asyncio.Task[Any]] = {ended, asyncio.create_task(_look_after(client))}
     if place is not None:
         looked = look(place, heard, heard.tell_unoffered, token=request.token, ssl=ssl)
         mine.add(asyncio.create_task(looked))
@@ -199,6 +201,13 @@ async def _serve(
         return word or ended.result()
     finally:
         await _cancelled(mine)
+
+
+async def _look_after(client: WhipClient) -> None:
+    """Have it end as soon as it is sure that the gateway is gone, not only when it is likely."""
+    while True:
+        await asyncio.sleep(LOOK)
+        await client.check()
 
 
 async def _come_back(

@@ -14,6 +14,7 @@ from relay.cli import clip, lookout, persistence, publish
 from relay.config import Gateway
 from relay.errors import ConfigError, PeerError
 from relay.gateway.node import GatewayNode
+from relay.protocols.webrtc import client
 from relay.worker.file import FileSource, write_file
 from tests.gateway.desk import NAME, gateway
 from tests.gateway.seller import MODEL, Seller
@@ -121,6 +122,23 @@ async def test_it_goes_on_for_a_while_without_its_gateway_and_says_each_step(
     assert "the connection is lost: " in said
     assert said.count("trying again in 0.1 s\n") == 1
     assert said.count("trying again in 0.2 s\n") >= 2
+
+
+async def test_a_gateway_whose_port_is_closed_is_not_waited_for(
+    clip_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(persistence, "TRIED_FOR", 0.5)
+    monkeypatch.setattr(publish, "CONSENT", 60.0)
+    monkeypatch.setattr(client, "SILENT", -1.0)
+    async with gateway() as desk:
+        request = publish.Request(clip_file, desk.whip, None, loop=True)
+        publishing = asyncio.create_task(publish.publish(request, FileSource(clip_file)))
+        await eventually(lambda: any(s.input and s.input.bytes for s in desk.node.streams()))
+        await asyncio.sleep(2 * publish.LOOK)
+        assert not publishing.done()  # it is asked, and knows the session
+        await desk.server.stop()
+        with pytest.raises(PeerError, match="the connection is lost: the server is gone; tried"):
+            await asyncio.wait_for(publishing, 20)
 
 
 async def test_a_file_that_ends_without_its_gateway_is_an_error(

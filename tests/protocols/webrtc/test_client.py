@@ -13,6 +13,7 @@ from relay.config import WebRtc
 from relay.errors import PeerError, PeerRefused, PeerTimeout, RelayError
 from relay.media.unit import AccessUnit, Codec
 from relay.protocols.webrtc import client as client_module
+from relay.protocols.webrtc import resource
 from relay.protocols.webrtc.client import WhepClient, WhipClient
 from relay.protocols.webrtc.egress import Egress
 from relay.protocols.webrtc.h264_payload import packetize
@@ -250,6 +251,27 @@ async def test_a_silent_session_ends_where_the_server_is_gone(
     assert not await whep.check()
     await whep.close()
     await server.egress.close("out", "over")
+
+
+async def test_a_silent_session_goes_on_where_the_server_does_not_answer_in_time(
+    either: Peers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over = asyncio.Event()
+
+    async def late(_: web.Request) -> web.StreamResponse:
+        await over.wait()
+        return web.Response()
+
+    monkeypatch.setattr(resource, "GOODBYE", 0.1)
+    server = Relay(either)
+    routes = [web.post("/whip", server.whip), web.get("/session/{id}", late)]
+    async with serving([*routes, web.delete("/session/{id}", server.delete)]) as base:
+        whip = await WhipClient.connect(f"{base}/whip", settings=LOOPBACK)
+        monkeypatch.setattr(client_module, "SILENT", -1.0)
+        assert not await whip.check()
+        assert whip.peer.state is PeerState.CONNECTED
+        over.set()
+        await whip.close()
 
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
