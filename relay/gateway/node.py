@@ -21,7 +21,7 @@ from relay.gateway.path import Path
 from relay.gateway.places import check_name
 from relay.gateway.publisher import Wish
 from relay.gateway.sellers import Sellers
-from relay.gateway.sessions import Sessions
+from relay.gateway.sessions import ENDED_BY_OPERATOR, Sessions
 from relay.gateway.smoke import SmokeTests
 from relay.gateway.status import ModelOffer, ProcessStatus, StreamStatus, ViewerStatus
 from relay.gateway.viewers import process_status, short, viewer_of, viewer_status
@@ -317,6 +317,10 @@ class GatewayNode:
             if error.code != "session_ended":
                 raise
             raise Gone(str(error), code=error.code) from error
+
+    async def end_viewer(self, viewer_id: str) -> None:
+        """End a viewer by its id as ``viewers`` shows it; raises NotFound."""
+        await self._sessions.viewer(viewer_id).close(ENDED_BY_OPERATOR)
 
     def processes(self) -> list[ProcessStatus]:
         """Those that serve viewers, this one first."""

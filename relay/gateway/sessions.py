@@ -7,6 +7,7 @@ from typing import Final
 
 from relay.errors import NotFound
 from relay.gateway.path import Path
+from relay.gateway.viewers import short
 from relay.protocols.webrtc.ingest import IngestSession
 from relay.protocols.webrtc.processes.session import ViewerSession
 
@@ -15,6 +16,7 @@ ENDINGS_KEPT: Final = 4096
 one process serves, which takes all of its viewers along."""
 
 ENDED_BY_VIEWER: Final = "ended by the viewer"
+ENDED_BY_OPERATOR: Final = "ended by the operator"
 
 
 class Endings(dict[str, str]):
@@ -67,6 +69,14 @@ class Sessions:
         if not isinstance(session, IngestSession):
             self._over[session_id] = ENDED_BY_VIEWER
         return session
+
+    def viewer(self, shown: str) -> ViewerSession:
+        """The viewer of an id as lists show it, or of a secret; raises NotFound."""
+        for key, (session, _) in self._known.items():
+            is_viewer = not isinstance(session, IngestSession)
+            if shown in (short(key), key) and is_viewer and not session.is_closed:
+                return session
+        raise NotFound(f"no viewer “{shown}”", code="viewer_not_found")
 
     def sweep(self) -> None:
         """Let go of those that ended, and keep why."""

@@ -161,6 +161,12 @@ class FakeNode:
             raise NotFound("this session is no viewer's", code="viewer_not_found")
         return self.watching[0]
 
+    async def end_viewer(self, viewer_id: str) -> None:
+        found = [given for given in self.watching if given.id == viewer_id]
+        if not found:
+            raise NotFound("no such viewer", code="viewer_not_found")
+        self.watching.remove(found[0])
+
     def processes(self) -> list[ProcessStatus]:
         return [
             ProcessStatus(0, 100, "ready", 40, 0.4321, 0, 0),

@@ -101,6 +101,27 @@ async def test_strangers_do_not_read_the_list_and_a_viewer_reads_its_own(
     assert (status, told["id"]) == (200, "viewer-0")
 
 
+async def test_a_viewer_is_ended_by_the_id_of_the_list(make_site: MakeSite) -> None:
+    site = await make_site(publish_key="secret", host="0.0.0.0")
+    site.node.watching = [viewer(0), viewer(1)]
+    answer, _ = await site.call("DELETE", "/v1/viewers/viewer-1")
+    assert answer.status == 401
+    key = "Bearer secret"
+    answer, body = await site.call("DELETE", "/v1/viewers/viewer-2", Authorization=key)
+    assert (answer.status, json.loads(body)["code"]) == (404, "viewer_not_found")
+    answer, body = await site.call("DELETE", "/v1/viewers/viewer-1", Authorization=key)
+    assert (answer.status, body) == (204, b"")
+    assert site.node.watching == [viewer(0)]
+
+
+async def test_no_other_sites_page_ends_a_viewer(site: Site) -> None:
+    site.node.watching = [viewer(0)]
+    foreign = "https://elsewhere.example"
+    answer, _ = await site.call("DELETE", "/v1/viewers/viewer-0", Origin=foreign)
+    assert answer.status == 403
+    assert site.node.watching == [viewer(0)]
+
+
 async def test_the_processes_that_serve_viewers_are_told(site: Site) -> None:
     status, told = await get(site, "/v1/processes")
     assert status == 200

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 from aiohttp import web
@@ -36,6 +37,12 @@ class Viewers:
     async def show(self, request: web.Request) -> web.Response:
         """One, for whoever knows its session's secret: the viewer itself."""
         return answer(ViewerView.of(await self._node.viewer(request.match_info["id"])))
+
+    async def end(self, request: web.Request) -> web.Response:
+        """End one, for whoever sees the list."""
+        auth.require_key(request, self._node.settings)
+        await asyncio.shield(self._node.end_viewer(request.match_info["id"]))
+        return web.Response(status=204)
 
     async def processes(self, request: web.Request) -> web.Response:
         auth.require_details(request, self._node.settings)
@@ -72,6 +79,23 @@ class Viewers:
                 "Of the last few thousand that ended, it tells why (410).",
                 parameters=(Parameter("id", "The session's secret.", "path", required=True),),
                 problems=(404, 410),
+            ),
+            Route(
+                "DELETE",
+                "/v1/viewers/{id}",
+                self.end,
+                "endViewer",
+                "End a viewer",
+                "streams",
+                {204: Answer("It has ended.")},
+                "Its session's address tells it so. Nothing keeps it from a new offer.",
+                parameters=(
+                    Parameter(
+                        "id", "As a stream's list has it, or its secret.", "path", required=True
+                    ),
+                ),
+                problems=(401, 403, 404),
+                keyed=True,
             ),
             Route(
                 "GET",
