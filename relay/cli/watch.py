@@ -110,7 +110,7 @@ class _Lines:
         self._request = request
         self._last: dict[int, Glance] = {}
         self._second = 0
-        self._told = (0, 0, False)
+        self._told = (0, 0, 0, False)
 
     def take(self, seen: Glance, process: int = 0) -> None:
         """The last one of each process makes a line, whenever the first one says something."""
@@ -120,14 +120,16 @@ class _Lines:
         glances = self._last.values()
         self._second += 1
         joined, lost = sum(g.joined for g in glances), sum(g.lost for g in glances)
-        still = sum(g.still for g in glances)
-        news = (joined, lost, still > 0)
+        still, again = sum(g.still for g in glances), sum(g.returned for g in glances)
+        news = (joined, lost, again, still > 0)
         due = self._second <= OFTEN or self._second % 5 == 0 or news != self._told
         if self._request.as_json or not due:
             return
+        again -= self._told[2]
         self._told = news
         rate, bitrate = sum(g.rate for g in glances), sum(g.bitrate for g in glances)
-        words = [f"{still} see nothing new"] if still else []
+        words = [f"{again} joined again"] if again > 0 else []
+        words += [f"{still} see nothing new"] if still else []
         words += [g.why for g in glances if g.why][:1]
         more = f" ({'; '.join(words)})" if words else ""
         print(

@@ -187,6 +187,7 @@ class Glance:
         joined, lost: viewers that are connected, and that are not any more, or never were.
         rate, bitrate: pictures and bits a second.
         still: of those connected, who has seen nothing new for STILL.
+        returned: of those connected, who had lost the connection before.
         why: what most of the lost ones say.
     """
 
@@ -195,6 +196,7 @@ class Glance:
     rate: float
     bitrate: float
     still: int = 0
+    returned: int = 0
     why: str = ""
 
 
@@ -207,6 +209,7 @@ def glance(before: Sequence[Seen], after: Sequence[Seen], seconds: float) -> Gla
         rate=told.rate,
         bitrate=told.bitrate,
         still=sum(seen.quiet >= STILL for seen in there),
+        returned=told.returned,
         why=told.reasons.most_common(1)[0][0] if told.reasons else "",
     )
 
