@@ -24,6 +24,7 @@ TESTS = [
     f"tests/protocols/webrtc/test_{name}.py"
     for name in (
         "native_fanout",
+        "native_again",
         "our_addresses",
         "native_payload",
         "fanout",

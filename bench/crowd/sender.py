@@ -35,7 +35,8 @@ from relay.protocols.webrtc.dtls import protect_pointer
 from relay.protocols.webrtc.egress import Egress, EgressSession
 from relay.protocols.webrtc.fanout import OutgoingTrack
 from relay.protocols.webrtc.h264_payload import packetize
-from relay.protocols.webrtc.native_fanout import NativeSender, NativeSendLog
+from relay.protocols.webrtc.native_fanout import NativeSender
+from relay.protocols.webrtc.native_track import NativeSendLog
 from relay.protocols.webrtc.peer import PeerState
 from relay.protocols.webrtc.peers import Peers
 from relay.protocols.webrtc.sendlog import OVERHEAD, REMEMBERED

@@ -23,7 +23,7 @@ from relay.protocols.webrtc.credentials import Generations
 from relay.protocols.webrtc.dtls import Dtls
 from relay.protocols.webrtc.egress_session import EgressSession
 from relay.protocols.webrtc.ice import IceSession
-from relay.protocols.webrtc.native_fanout import NativeTrack
+from relay.protocols.webrtc.native_track import NativeTrack
 from relay.protocols.webrtc.peer import Peer, PeerState
 from relay.protocols.webrtc.udp import UdpPort
 from tests.conformance.test_wrong import changing, other_status, served

@@ -12,7 +12,8 @@ from relay.errors import ParseError
 from relay.protocols.webrtc.dtls import SrtpError
 from relay.protocols.webrtc.fanout import OutgoingTrack, log_identifier
 from relay.protocols.webrtc.link import Link
-from relay.protocols.webrtc.native_fanout import NativeSender, NativeSendLog, NativeTrack
+from relay.protocols.webrtc.native_fanout import NativeSender
+from relay.protocols.webrtc.native_track import NativeSendLog, NativeTrack
 from relay.protocols.webrtc.native_viewer import NativeViewer
 from relay.protocols.webrtc.negotiation import TrackParameters
 from relay.protocols.webrtc.path import is_stream
@@ -103,6 +104,7 @@ class EgressSession(Session):
             peer.hearing = NativeViewer(
                 peer.native, keys, trailer, (video, audio), peer.on_rtcp, known
             )
+            peer.hearing.send_again(tracks)
         if peer.hearing is not None:
             peer.hearing.hear(path)
             self.attend()
@@ -117,7 +119,7 @@ class EgressSession(Session):
             track = next(iter(self.viewer.tracks), None)
             if isinstance(track, NativeTrack):
                 hearing.ask_with(track, ice.tie_breaker)
-            self._expect()
+            self._expect(time.monotonic())
 
     def ask(self, now: float) -> None:
         """A check of ours that left natively was not answered: ask, and again, from here."""
@@ -130,10 +132,11 @@ class EgressSession(Session):
         if self.peer.hearing is not None:
             for at, block in self.peer.hearing.reports():
                 self.viewer.note_report(block, at)
+            self.viewer.note_resent(self.peer.hearing.sent_again())
 
-    def _expect(self) -> None:
+    def _expect(self, now: float) -> None:
         if self.peer.hearing is not None:
-            self.peer.hearing.expect(self.viewer.link)
+            self.peer.hearing.expect(self.viewer.link, self.viewer.may_resend(now))
 
     @property
     def streamed(self) -> bool:
@@ -189,7 +192,7 @@ class EgressSession(Session):
         self._take_reports()  # they came before it
         if self.may_say(now):
             self._take_rtcp(data, now)
-        self._expect()
+        self._expect(now)
 
     def _take_rtcp(self, data: bytes, now: float) -> None:
         viewer = self.viewer

@@ -13,28 +13,22 @@ from functools import cache
 from typing import Any, Final
 
 from relay.protocols.webrtc import native_library
-from relay.protocols.webrtc.datagrams import ours, sockaddr
-from relay.protocols.webrtc.dtls import SrtpError, protect_pointer
+from relay.protocols.webrtc.dtls import protect_pointer
 from relay.protocols.webrtc.fanout import (
     MAX_PAYLOAD,
-    MID_PACKETS,
     FanOut,
     OutgoingTrack,
     send_each,
 )
+from relay.protocols.webrtc.native_track import NativeSendLog, NativeSentFrames, NativeTrack
 from relay.protocols.webrtc.negotiation import TrackParameters
-from relay.protocols.webrtc.path import is_stream
 from relay.protocols.webrtc.payloads import Payloads
-from relay.protocols.webrtc.sendlog import OVERHEAD, REMEMBERED, SendLog
 
 _TOGETHER: Final = 16
 """Tracks that lie side by side."""
 
 _RANDOM: Final = 14
 """Bytes of a check of ours; as fanout.h has it."""
-
-MAX_NAME: Final = 32
-"""Bytes of the CNAME of a track."""
 
 
 @cache
@@ -116,13 +110,36 @@ class NativeSender:
             raise MemoryError("no memory for a log of what is sent")
         return self.ffi.gc(made, self._lib.fan_log_free)
 
+    def new_history(self) -> Any:
+        """
+        Raises: MemoryError.
+        """
+        made = self._lib.fan_history_new(self._out, self._counts)
+        if made == self.ffi.NULL:
+            raise MemoryError("no memory for what is sent")
+        return self.ffi.gc(made, self._lib.fan_history_free)
+
+    def follow(self, track: Any, history: Any) -> None:
+        """From now on that track is sent all that goes into ``history``; None: none of it."""
+        self._lib.fan_follow(track, self.ffi.NULL if history is None else history)
+
     def fan_out(self) -> NativeFanOut:
         return NativeFanOut(self)
 
     def send(
-        self, tracks: Any, count: int, payloads: Sequence[bytes], timestamp: int, *, marker: bool
+        self,
+        tracks: Any,
+        count: int,
+        payloads: Sequence[bytes],
+        timestamp: int,
+        *,
+        marker: bool,
+        history: Any,
     ) -> int:
         """One frame to ``count`` tracks of the array; returns on how many SRTP failed.
+
+        Args:
+            history: where it is kept, a ``struct fan_history`` or NULL.
 
         Raises:
             ValueError: a payload of more than MAX_PAYLOAD bytes.
@@ -133,9 +150,10 @@ class NativeSender:
             if max(map(len, payloads)) > MAX_PAYLOAD:
                 raise ValueError(f"a payload of more than {MAX_PAYLOAD} bytes")
             data, lengths = b"".join(payloads), array("H", map(len, payloads)).tobytes()
-        out, packets, counts = self._out, len(lengths) // 2, self._counts
-        ticks = timestamp & 0xFFFFFFFF
-        failed: int = self._send(out, tracks, count, data, lengths, packets, ticks, marker, counts)
+        packets, ticks, counts = len(lengths) // 2, timestamp & 0xFFFFFFFF, self._counts
+        failed: int = self._send(
+            self._out, tracks, count, data, lengths, packets, ticks, marker, history, counts
+        )
         return failed
 
     def tell(self) -> None:
@@ -174,155 +192,12 @@ class NativeSender:
         return [late[at] for at in range(found)]
 
 
-class NativeSendLog(SendLog):
-    """A log that the native part writes; what Python sends is written here likewise."""
-
-    __slots__ = ("_cast", "native")
-
-    def __init__(self, identifier: int, sender: NativeSender) -> None:
-        super().__init__(identifier)
-        self.native = sender.new_log()
-        self._cast = sender.ffi.cast
-        assert len(self.native.sent) == REMEMBERED
-
-    @property
-    def pointer(self) -> int:
-        """Its address, for other native code; good as long as this object is there."""
-        return int(self._cast("uintptr_t", self.native))
-
-    @property
-    def next(self) -> int:
-        return int(self.native.next) & 0xFFFF
-
-    def take(self, payload: int) -> int:
-        native = self.native
-        number = int(native.next)
-        native.next = number + 1
-        native.octets += payload + OVERHEAD
-        native.sent[number % REMEMBERED] = (self._clock(), native.octets)
-        return number & 0xFFFF
-
-    def find(self, number: int) -> tuple[float, int] | None:
-        native = self.native
-        count = int(native.next)
-        back = (count - 1 - number) & 0xFFFF
-        if back >= min(count, REMEMBERED):
-            return None
-        sent = native.sent[(count - 1 - back) % REMEMBERED]
-        return sent.at, sent.octets
-
-
-class NativeTrack(OutgoingTrack):
-    """A track whose numbers the native part keeps."""
-
-    __slots__ = ("_array", "_keys", "_owner", "_sender", "native")
-
-    def __init__(
-        self,
-        parameters: TrackParameters,
-        outlet: Any,
-        sender: NativeSender,
-        name: bytes = b"",
-        log: NativeSendLog | None = None,
-    ) -> None:
-        self._sender = sender
-        self._keys: Any = None
-        self.native, self._owner = sender.new_track()
-        self._array = sender.ffi.new("struct fan_track *[]", [self.native])
-        super().__init__(parameters, outlet, log)
-        native = self.native
-        native.ssrc, native.payload_type = self.ssrc, self.payload_type
-        native.offset = self.offset
-        native.clock_rate = self.clock_rate
-        if len(name) > MAX_NAME:
-            raise ValueError(f"a name of more than {MAX_NAME} bytes")
-        native.name_length = len(name)
-        native.name[0 : len(name)] = name
-        native.log = sender.ffi.NULL if log is None else log.native
-        native.extension_packets = MID_PACKETS
-        if self.extension:
-            native.extension_length = len(self.extension)
-            native.extension[0 : len(self.extension)] = self.extension
-
-    # The class above keeps these as its own attributes.
-
-    @property
-    def sequence(self) -> int:
-        return int(self.native.sequence)
-
-    @sequence.setter
-    def sequence(self, value: int) -> None:
-        self.native.sequence = value
-
-    @property
-    def offset(self) -> int:
-        return int(self.native.offset)
-
-    @offset.setter
-    def offset(self, value: int) -> None:
-        self.native.offset = value
-
-    @property
-    def timestamp(self) -> int:
-        return int(self.native.timestamp)
-
-    @timestamp.setter
-    def timestamp(self, value: int) -> None:
-        self.native.timestamp = value & 0xFFFFFFFF
-
-    @property
-    def packets(self) -> int:
-        return int(self.native.packets)
-
-    @packets.setter
-    def packets(self, value: int) -> None:
-        self.native.packets = value
-
-    @property
-    def octets(self) -> int:
-        return int(self.native.octets)
-
-    @octets.setter
-    def octets(self, value: int) -> None:
-        self.native.octets = value
-
-    def hear(self, consent: int) -> None:
-        """Checks of ours, of the ``struct rx_consent`` at that address, go along; 0: no more."""
-        self.native.consent = self._sender.ffi.cast("void *", consent)
-
-    def route(self, keys: Any, address: tuple[Any, ...] | None) -> None:
-        """
-        Args:
-            keys: what ``Srtp.sending`` is, held as long as the native part may use it.
-            address: as the port names it; None: nowhere.
-        """
-        ffi, native = self._sender.ffi, self.native
-        streamed = keys is not None and address is not None and is_stream(address)
-        (self._sender.streamed.add if streamed else self._sender.streamed.discard)(self)
-        if keys is None or address is None or streamed:
-            native.srtp = ffi.NULL
-            self._keys = None
-            return
-        raw, own = sockaddr(address), ours(address)
-        native.address[0 : len(raw)] = raw
-        native.address_length = len(raw)
-        native.ours[0 : len(own)] = own
-        native.ours_length = len(own)
-        self._keys = keys
-        native.srtp = ffi.cast("void *", keys.pointer)
-
-    def send(self, payloads: Sequence[bytes], timestamp: int, *, marker: bool) -> None:
-        if self in self._sender.streamed:
-            super().send(payloads, timestamp, marker=marker)
-        elif self._sender.send(self._array, 1, payloads, timestamp, marker=marker):
-            raise SrtpError(f"srtp_protect: status {self.native.status}")
-
-
 class NativeFanOut(FanOut):
     """One call a frame."""
 
     def __init__(self, sender: NativeSender) -> None:
         super().__init__()
+        self.sent = self._sent = NativeSentFrames(sender)
         self._sender = sender
         self._array = sender.ffi.new("struct fan_track *[]", 1)
         self._members: frozenset[OutgoingTrack] = frozenset()
@@ -339,7 +214,11 @@ class NativeFanOut(FanOut):
     ) -> list[OutgoingTrack]:
         sender, tracks = self._sender, self._tracks
         failed: list[OutgoingTrack] = []
-        if tracks and sender.send(self._array, len(tracks), payloads, timestamp, marker=marker):
+        if tracks and sender.send(
+            *(self._array, len(tracks), payloads, timestamp),
+            marker=marker,
+            history=self._sent.native,
+        ):
             failed += [
                 track for track in tracks if isinstance(track, NativeTrack) and track.native.status
             ]

@@ -1,15 +1,17 @@
 """The native part of hearing a viewer: reports (``native/viewers.c``), and consent.
 
 As long as all is well nothing of it comes to Python: reports that tell of no loss are kept until
-they are looked at.
+they are looked at, and packets that are asked for again are sent again, as many as are allowed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from relay.protocols.webrtc.fanout import OutgoingTrack
 from relay.protocols.webrtc.native_consent import NativeConsent
+from relay.protocols.webrtc.native_track import NativeSendLog, NativeTrack
 from relay.protocols.webrtc.path import Path
 from relay.protocols.webrtc.peer_state import PeerStatistics
 from relay.protocols.webrtc.rtcp import ReportBlock
@@ -17,7 +19,6 @@ from relay.protocols.webrtc.rtcp import ReportBlock
 if TYPE_CHECKING:
     from relay.protocols.webrtc.dtls import NativeKeys
     from relay.protocols.webrtc.link import Link
-    from relay.protocols.webrtc.native_fanout import NativeSendLog, NativeTrack
     from relay.protocols.webrtc.native_receive import NativeReceiver
 
 _HEAD: Final = 8
@@ -63,6 +64,8 @@ class NativeViewer:
             raise MemoryError("no memory for a native viewer")
         self._viewer: Any = made
         self.consent = NativeConsent(receiver, made.consent, self._lead)
+        self._allowed = 0
+        self._sending: list[NativeTrack] = []  # held as long as it is heard
         self._track: NativeTrack | None = None  # whose checks of ours go along with
         made.ssrcs = ssrcs
         self._reports = [(ssrc, made.reports[at]) for at, ssrc in enumerate(ssrcs)]
@@ -88,9 +91,31 @@ class NativeViewer:
             track.hear(self.consent.address)
         self.consent.ask(tie_breaker)
 
-    def expect(self, link: Link) -> None:
-        """What is said until the next call is of that link: what may wait depends on it."""
+    def send_again(self, tracks: Sequence[OutgoingTrack | None]) -> None:
+        """Packets of these may be sent again natively: tracks of the ``ssrcs``."""
+        if self._viewer is None:
+            return
+        for place, track in enumerate(tracks):
+            if isinstance(track, NativeTrack):
+                self._viewer.tracks[place] = self._receiver.ffi.cast("void *", track.pointer)
+                self._sending.append(track)
+
+    def sent_again(self) -> int:
+        """Packets that were, since the last call: all that was asked for there."""
+        if self._viewer is None:
+            return 0
+        left = int(self._viewer.again)
+        sent, self._allowed = self._allowed - left, left
+        return sent
+
+    def expect(self, link: Link, again: int) -> None:
+        """What is said until the next call is of that link: what may wait depends on it.
+
+        Args:
+            again: packets that may be sent again until then; ``sent_again`` was asked before.
+        """
         if self._viewer is not None:
+            self._viewer.again = self._allowed = again
             self._viewer.calm = link.calm
             self._viewer.look_at = link.look_at if self._log is None else link.well_until
 

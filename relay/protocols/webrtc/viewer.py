@@ -308,9 +308,7 @@ class Viewer:
         )
         if track is None:
             return
-        self._tokens += (now - self._filled_at) * _RESEND_RATE
-        self._tokens = min(self._tokens, _RESEND_BURST)
-        self._filled_at = now
+        self.may_resend(now)
         counters = self.counters
         counters.nacked += len(nack.sequences)
         if track is self.video and self._machine.state is ViewerState.PAUSED:
@@ -325,6 +323,19 @@ class Viewer:
                 counters.too_old += 1
             else:
                 again.append(packet)
+
+    def may_resend(self, now: float) -> int:
+        """Packets that may be sent again at once."""
+        if now > self._filled_at:
+            self._tokens += (now - self._filled_at) * _RESEND_RATE
+            self._tokens = min(self._tokens, _RESEND_BURST)
+            self._filled_at = now
+        return max(0, int(self._tokens))
+
+    def note_resent(self, count: int) -> None:
+        """So many were asked for and sent again natively, of those that may be."""
+        self._tokens -= count
+        self.counters.nacked += count
 
     def note_report(self, block: ReportBlock, now: float) -> None:
         """One block of a receiver report; ``weigh`` is to be called after it."""

@@ -43,9 +43,19 @@ static ssize_t fake_getrandom(void *buffer, size_t length, unsigned flags);
 #include "../../../relay/protocols/webrtc/native/consent.c"
 #include "../../../relay/protocols/webrtc/native/stun.c"
 #include "../../../relay/protocols/webrtc/native/viewers.c"
+#undef HEADER
 #define take feedback_take
 #include "../../../relay/protocols/webrtc/native/feedback.c"
 #undef take
+#undef HEADER
+#define HEADER 12 /* as packets.h has it */
+static int fake_sendmmsg(int fd, struct mmsghdr *headers, unsigned count, int flags);
+#define sendmmsg fake_sendmmsg
+#define put_control put_control_again
+#include "../../../relay/protocols/webrtc/native/messages.c"
+#undef put_control
+#undef sendmmsg
+#include "../../../relay/protocols/webrtc/native/again.c"
 #include "../../../relay/protocols/webrtc/native/arrivals.c"
 
 static const uint8_t *input;

@@ -26,6 +26,10 @@ static int telling;             /* names have the address of ours behind them */
 static struct rx_far *fars[2];
 static uint64_t handed[2];
 static struct fan_log sent;     /* what one of them was sent */
+static struct fan_track tracks[2]; /* of that one */
+static struct fan_history *history;
+static uint64_t again, allowed; /* packets that were sent again, and that could be */
+static uint64_t failures;       /* of SRTP meanwhile */
 
 /* -- places: 0 to 3 of the publishers and the stranger, 4 to 7 of viewers --------------------- */
 
@@ -159,11 +163,32 @@ static size_t compose_stun(uint8_t *data, const struct rx_consent *consent, uint
     return at;
 }
 
+/* For packets of a track of its own, or another; the newest of them are kept. */
+static size_t compose_nack(uint8_t *data, const struct rx_viewer *viewer, uint8_t shape)
+{
+    size_t at = 12, number = shape & 3;
+
+    data[0] = 0x81, data[1] = TRANSPORT_FEEDBACK;
+    put16(data + 2, (uint32_t)(NACK_HEAD / 4 + number - (take() < 0xF8)));
+    put32(data + 4, 7);
+    put32(data + 8, viewer->ssrcs[shape & 1]);
+    for (; number > 0; number--, at += 4) {
+        put16(data + at, tracks[shape & 1].sequence - (uint32_t)(2 * take()));
+        put16(data + at + 2, shape & 0x10 ? take() : 0);
+    }
+    return at;
+}
+
 static size_t compose_report(uint8_t *data, const struct rx_viewer *viewer, uint8_t shape,
                              size_t size)
 {
     size_t at = 12;
 
+    if (shape & 0x20) {
+        at = compose_nack(data, viewer, shape);
+        memset(data + at, 0, SEAL);
+        return at + SEAL;
+    }
     data[0] = 0x81, data[1] = RECEIVER_REPORT;
     put16(data + 2, LONE_REPORT / 4 - 1);
     put32(data + 4, 7);
@@ -174,6 +199,11 @@ static size_t compose_report(uint8_t *data, const struct rx_viewer *viewer, uint
         data[at++] = 0; /* nothing lost */
     for (size_t end = 12 + size; at < end; at++)
         data[at] = take();
+    if (shape & 0x40 && at == LONE_REPORT + SEAL) {
+        at = LONE_REPORT + compose_nack(data + LONE_REPORT, viewer, shape);
+        memset(data + at, 0, SEAL);
+        at += SEAL;
+    }
     return at;
 }
 
@@ -252,6 +282,15 @@ static void hear(struct rx *rx, struct rx_viewer *viewer, uint8_t place)
     check(rx_hear(rx, viewer, name, name_of(name, place, telling)) == 0);
 }
 
+static void allow(struct rx_viewer *viewer, uint32_t number)
+{
+    if (viewer->number == 0)
+        for (unsigned at = 0; at < RX_TRACKS; at++)
+            viewer->tracks[at] = &tracks[at];
+    viewer->again = number;
+    allowed += number;
+}
+
 static void admit(struct rx *rx, unsigned at)
 {
     struct rx_viewer *viewer = rx_admit(rx, NULL, at);
@@ -269,6 +308,7 @@ static void admit(struct rx *rx, unsigned at)
     viewer->calm = 1;
     viewer->log = at == 0 ? &sent : NULL;
     viewer->look_at = 1;
+    allow(viewer, 20);
 }
 
 static void dismiss(struct rx *rx, unsigned at)
@@ -304,8 +344,58 @@ static void rule_far(struct rx *rx, uint8_t what)
     handed[number] = 0;
 }
 
+static int protect(void *context, void *packet, int *length)
+{
+    const uint8_t *data = packet;
+
+    check(context == &sent && *length >= HEADER && data[0] >> 6 == 2);
+    *length += 16;
+    memset((uint8_t *)packet + *length - 16, 0x77, 16);
+    failures += data[3] == 0xEE; /* the keys are used up */
+    return data[3] == 0xEE;
+}
+
+/* What the first of them was sent: packets of all sizes, of which the last ones are kept. */
+static void begin_tracks(void)
+{
+    static const uint8_t bytes[FAN_MAX_PAYLOAD];
+    static struct fan_counts counts;
+    struct fan_out *out = fan_new(OUT_FD, protect, protect);
+    uint16_t lengths[3] = {1, FAN_MAX_PAYLOAD, 0};
+
+    check(out != NULL && (history = fan_history_new(out, &counts)) != NULL);
+    for (unsigned at = 0; at < 2; at++) {
+        struct fan_track *track = &tracks[at];
+
+        *track = (struct fan_track){.srtp = &sent, .address_length = sizeof(struct sockaddr_in)};
+        track->log = at == 0 ? &sent : NULL;
+        track->rtx_ssrc = at == 0 ? 5 : 0;
+        fan_follow(track, history);
+        track->sequence = 65300;
+    }
+    for (unsigned number = 0; number < 300; number++) {
+        uint8_t both[FAN_MAX_PAYLOAD + 200] = {0};
+
+        lengths[0] = (uint16_t)(number % 200);
+        fan_keep(history, &(struct fan_frame){number & 1 ? both : bytes, lengths,
+                                              1 + (number & 1), number, 1});
+        for (unsigned at = 0; at < 2; at++)
+            tracks[at].sequence += (uint16_t)(1 + (number & 1));
+    }
+}
+
+static void end_tracks(void)
+{
+    struct fan_out *out = history->out;
+
+    fan_history_free(history);
+    fan_free(out);
+}
+
 static void begin_viewers(struct rx *rx)
 {
+    again = allowed = failures = 0;
+    begin_tracks();
     ours = rx;
     answers = gone = 0;
     refuses = telling = 0;
@@ -323,6 +413,7 @@ static void end_viewers(struct rx *rx)
         dismiss(rx, at);
     for (unsigned at = 0; at < 2; at++)
         displace(rx, at);
+    end_tracks();
 }
 
 /* A check of ours, if one is due. */
@@ -407,6 +498,8 @@ static void on_said(struct rx *rx, const struct rx_event *event)
     for (unsigned at = 0; at < RX_TRACKS; at++)
         if (act & 0x40)
             viewer->reports[at].count = 0;
+    if (act & 0x20)
+        allow(viewer, act & 31);
     if (act & 0x80)
         rule(rx, take());
 }
@@ -532,6 +625,21 @@ static ssize_t fake_sendmsg(int fd, const struct msghdr *header, int flags)
     return refuses ? -1 : length;
 }
 
+static int fake_sendmmsg(int fd, struct mmsghdr *headers, unsigned count, int flags)
+{
+    check(fd == OUT_FD && flags == 0 && count > 0);
+    for (unsigned at = 0; at < count; at++) {
+        const struct iovec *part = headers[at].msg_hdr.msg_iov;
+        const uint8_t *data = part->iov_base;
+
+        check(headers[at].msg_hdr.msg_iovlen == 1 && part->iov_len <= FAN_MAX_PAYLOAD + 64);
+        check(part->iov_len > HEADER + 16 && data[part->iov_len - 1] == 0x77);
+    }
+    again += count;
+    errno = EAGAIN;
+    return refuses ? -1 : (int)count;
+}
+
 static uint32_t check_route(const struct rx *rx, const struct rx_route *route)
 {
     uint32_t where;
@@ -558,6 +666,8 @@ static void check_viewers(const struct rx *rx)
 {
     uint64_t answered = gone;
 
+    check(again <= allowed + MOST_ASKED * failures);
+    check(watchers[0].native->again <= allowed);
     for (unsigned at = 0; at < 2; at++) {
         const struct watcher *watcher = &watchers[at];
         const struct rx_viewer *viewer = watcher->native;

@@ -10,7 +10,7 @@ import pytest
 
 from relay.protocols.webrtc import stun
 from relay.protocols.webrtc.egress import Egress
-from relay.protocols.webrtc.native_fanout import NativeTrack
+from relay.protocols.webrtc.native_track import NativeTrack
 from relay.protocols.webrtc.path import BACK
 from relay.protocols.webrtc.peers import Peers
 from tests.protocols.webrtc.test_native_viewer import (

@@ -19,6 +19,7 @@ from relay.protocols.webrtc import native_fanout, native_library
 from relay.protocols.webrtc.dtls import SrtpError
 from relay.protocols.webrtc.fanout import MAX_PAYLOAD
 from relay.protocols.webrtc.h264_payload import Packetizer, packetize
+from relay.protocols.webrtc.native_track import MAX_NAME
 from relay.protocols.webrtc.payloads import Payloads
 from relay.protocols.webrtc.rtcp import SenderReport, SourceDescription, parse_compound
 from tests.protocols.webrtc.outlet import (
@@ -309,7 +310,7 @@ def test_sender_reports_of_a_viewer_share_a_datagram_with_its_names(
             place.socket.recv(2048)
 
 
-@given(st.text("abc", max_size=native_fanout.MAX_NAME), st.floats(-1e6, 1e6))
+@given(st.text("abc", max_size=MAX_NAME), st.floats(-1e6, 1e6))
 def test_a_report_is_what_pure_python_reports(name: str, line: float) -> None:
     backend = NativeBackend()
     outlet = SocketOutlet()
@@ -333,7 +334,7 @@ def test_a_report_is_what_pure_python_reports(name: str, line: float) -> None:
 
 def test_a_name_that_does_not_fit_is_refused(backend: NativeBackend) -> None:
     with pytest.raises(ValueError, match="name"):
-        backend.sender.track(parameters(), FakeOutlet(), "n" * (native_fanout.MAX_NAME + 1))
+        backend.sender.track(parameters(), FakeOutlet(), "n" * (MAX_NAME + 1))
 
 
 def test_a_cut_picture_leaves_as_its_payloads_would(backend: NativeBackend) -> None:

@@ -9,6 +9,7 @@
 #define _GNU_SOURCE
 #include "fanout.h"
 
+#include "again.h"
 #include "bytes.h"
 #include "messages.h"
 #include "packets.h"
@@ -21,23 +22,6 @@
 size_t fan_track_size(void)
 {
     return sizeof(struct fan_track);
-}
-
-/* Write the extension; returns its length. Only the first packets carry the whole of it. */
-static size_t write_extension(struct fan_track *track, uint8_t *at, size_t length, double now,
-                              int whole)
-{
-    size_t size = whole ? track->extension_length : NUMBER_ONLY;
-
-    memcpy(at, track->extension, size);
-    if (track->log != NULL) {
-        if (!whole) {
-            put16(at + 2, NUMBER_ONLY / 4 - 1);
-            at[7] = 0;
-        }
-        put16(at + 5, take_number(track->log, length, now));
-    }
-    return size;
 }
 
 /* Write one packet at ``at``; returns its length when protected, 0 when that failed. */
@@ -120,7 +104,7 @@ static void fetch_ahead(struct fan_track *const *tracks, size_t count, size_t in
     const struct fan_log *log;
 
     if (index + 3 < count)
-        for (size_t at = 0; at < sizeof **tracks; at += LINE)
+        for (size_t at = 0; at < offsetof(struct fan_track, clock_rate); at += LINE)
             __builtin_prefetch((const char *)tracks[index + 3] + at, 1);
     if (index + 2 < count) {
         __builtin_prefetch(tracks[index + 2]->srtp);
@@ -132,31 +116,27 @@ static void fetch_ahead(struct fan_track *const *tracks, size_t count, size_t in
                                           FAN_REMEMBERED], 1);
 }
 
-size_t fan_send(struct fan_out *out, struct fan_track *const *tracks, size_t count,
-                const struct fan_frame *frame, struct fan_counts *counts)
+size_t fan_payloads(struct fan_out *out, struct fan_track *const *tracks, size_t count,
+                    const uint8_t *payloads, const void *lengths, size_t packets,
+                    uint32_t timestamp, int32_t marker, struct fan_history *history,
+                    struct fan_counts *counts)
 {
+    const struct fan_frame frame = {payloads, lengths, packets, timestamp, marker};
     size_t failed = 0;
 
-    for (size_t index = 0; index < frame->packets; index++)
-        if (frame->lengths[index] > FAN_MAX_PAYLOAD)
+    for (size_t index = 0; index < packets; index++)
+        if (frame.lengths[index] > FAN_MAX_PAYLOAD)
             return count;
     for (size_t index = 0; index < count; index++) {
         struct fan_track *track = tracks[index];
 
         fetch_ahead(tracks, count, index);
         track->status = 0;
-        if (track->srtp != NULL && send_track(out, track, frame, counts) != 0)
+        if (track->srtp != NULL && send_track(out, track, &frame, counts) != 0)
             failed++;
     }
     fan_flush(out, counts);
+    if (history != NULL)
+        fan_keep(history, &frame);
     return failed;
-}
-
-size_t fan_payloads(struct fan_out *out, struct fan_track *const *tracks, size_t count,
-                    const uint8_t *payloads, const void *lengths, size_t packets,
-                    uint32_t timestamp, int32_t marker, struct fan_counts *counts)
-{
-    struct fan_frame frame = {payloads, lengths, packets, timestamp, marker};
-
-    return fan_send(out, tracks, count, &frame, counts);
 }

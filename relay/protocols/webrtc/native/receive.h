@@ -185,6 +185,8 @@ struct rx_viewer {
     double look_at;             /* until then transport-wide feedback goes no further: where the
                                    log is known while it says that all is well, else at all */
     double open_at;             /* until then such feedback is not even opened */
+    void *tracks[2];            /* struct fan_track, of these ssrcs; NULL: Python sends again */
+    uint32_t again;             /* packets that may be sent again natively, until Python looks */
     uint8_t calm;               /* reports without a loss are kept */
     uint64_t opened;            /* packets that passed SRTP */
     uint64_t refused;           /* packets that did not */
