@@ -149,6 +149,18 @@ async def test_packets_in_order_reach_python_as_access_units_only(both: Both) ->
     assert len(came) == sent - 65_400
 
 
+async def test_a_unit_made_natively_is_as_one_that_python_makes(both: Both) -> None:
+    sender = Sender()
+    for index in range(4):
+        both.send(numbered(sender.next(keyframe=index % 2 == 0), 50 * index))
+    for unit in both.native.sink.units:
+        same = AccessUnit(Codec.H264, unit.payload, unit.pts, unit.arrival, unit.keyframe)
+        assert unit == same
+        assert repr(unit) == repr(same)
+        assert unit.is_video
+        assert gc.is_tracked(unit) == gc.is_tracked(same)
+
+
 async def test_only_pictures_that_could_be_wrong_are_judged(
     both: Both, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,12 +6,15 @@
  */
 
 #define PY_SSIZE_T_CLEAN
-#define Py_LIMITED_API 0x030B0000
 #include <Python.h>
+#include <structmember.h>
 
 #include "receive.h"
 
+#include <string.h>
 #include <time.h>
+
+#define SLOTS 6                /* of an access unit */
 
 typedef int (*waking)(struct rx *rx, double now, struct rx_event *event);
 typedef int (*following)(struct rx *rx, struct rx_event *event);
@@ -23,7 +26,9 @@ typedef struct {
     waking wake;
     following next;
     PyObject *shows;            /* number of a stream: who takes its pictures */
-    PyObject *unit;             /* what makes an access unit */
+    PyTypeObject *unit;         /* of an access unit */
+    Py_ssize_t slots[SLOTS];    /* where in one its attributes are, in the order of NAMES; the
+                                 * first is 0 where that is not known */
     PyObject *codec;
     PyObject *deal;             /* takes everything else, from this event on */
     PyObject *note;             /* is told that arrivals wait */
@@ -88,13 +93,68 @@ static int now_of(const Turn *turn, double *now)
     return PyErr_Occurred() ? -1 : 0;
 }
 
+/* As AccessUnit.__init__ has them. A frame of Python's for it would be a third of what a picture
+ * costs here. */
+static const char *const NAMES[SLOTS] = {"codec", "payload", "pts", "arrival", "keyframe",
+                                         "is_video"};
+
+/* Where the attributes are, if the type has just these slots and no more. */
+static void find_slots(Turn *turn)
+{
+    Py_ssize_t found[SLOTS];
+
+    turn->slots[0] = 0;
+    if (turn->unit->tp_basicsize != (Py_ssize_t)(sizeof(PyObject) + SLOTS * sizeof(PyObject *)) ||
+        turn->unit->tp_itemsize != 0 || turn->unit->tp_dictoffset != 0)
+        return;
+    for (unsigned at = 0; at < SLOTS; at++) {
+        PyObject *slot = PyObject_GetAttrString((PyObject *)turn->unit, NAMES[at]);
+        int fits = slot != NULL && Py_TYPE(slot) == &PyMemberDescr_Type &&
+                   ((PyMemberDescrObject *)slot)->d_member->type == T_OBJECT_EX;
+
+        if (fits)
+            found[at] = ((PyMemberDescrObject *)slot)->d_member->offset;
+        Py_XDECREF(slot);
+        PyErr_Clear();
+        if (!fits)
+            return;
+    }
+    memcpy(turn->slots, found, sizeof found);
+}
+
+/* The access unit of the event; NULL with an exception. */
+static PyObject *make_unit(const Turn *turn, const struct rx_event *event)
+{
+    PyObject *keyframe = event->flags & RX_KEYFRAME ? Py_True : Py_False, *unit = NULL;
+    PyObject *values[SLOTS] = {
+        Py_NewRef(turn->codec),
+        PyBytes_FromStringAndSize((const char *)event->data, (Py_ssize_t)event->length),
+        PyLong_FromLongLong(event->pts),
+        PyFloat_FromDouble(event->arrival),
+        Py_NewRef(keyframe),
+        Py_NewRef(Py_True),
+    };
+
+    if (values[1] != NULL && values[2] != NULL && values[3] != NULL) {
+        if (turn->slots[0] == 0)
+            unit = PyObject_CallFunctionObjArgs((PyObject *)turn->unit, values[0], values[1],
+                                                values[2], values[3], values[4], NULL);
+        else if ((unit = turn->unit->tp_alloc(turn->unit, 0)) != NULL)
+            for (unsigned at = 0; at < SLOTS; at++)
+                *(PyObject **)((char *)unit + turn->slots[at]) = Py_NewRef(values[at]);
+    }
+    for (unsigned at = 0; at < SLOTS; at++)
+        Py_XDECREF(values[at]);
+    return unit;
+}
+
 /* Hand the picture of the event on; 0, or -1 with an exception. */
 static int show(Turn *turn, uint32_t number)
 {
     const struct rx_event *event = turn->event;
     PyObject *key = PyLong_FromUnsignedLong(number);
     PyObject *to = key == NULL ? NULL : PyDict_GetItemWithError(turn->shows, key);
-    PyObject *annexb, *pts, *arrival, *unit = NULL, *done = NULL;
+    PyObject *unit, *done;
 
     Py_XDECREF(key);
     if (to == NULL) {
@@ -103,17 +163,8 @@ static int show(Turn *turn, uint32_t number)
         return -1;
     }
     Py_INCREF(to); /* its picture may end it */
-    annexb = PyBytes_FromStringAndSize((const char *)event->data, (Py_ssize_t)event->length);
-    pts = PyLong_FromLongLong(event->pts);
-    arrival = PyFloat_FromDouble(event->arrival);
-    if (annexb != NULL && pts != NULL && arrival != NULL)
-        unit = PyObject_CallFunctionObjArgs(turn->unit, turn->codec, annexb, pts, arrival,
-                                            event->flags & RX_KEYFRAME ? Py_True : Py_False, NULL);
-    if (unit != NULL)
-        done = PyObject_CallFunctionObjArgs(to, unit, NULL);
-    Py_XDECREF(annexb);
-    Py_XDECREF(pts);
-    Py_XDECREF(arrival);
+    unit = make_unit(turn, event);
+    done = unit == NULL ? NULL : PyObject_CallOneArg(to, unit);
     Py_XDECREF(unit);
     Py_XDECREF(done);
     Py_DECREF(to);
@@ -165,12 +216,13 @@ static PyMethodDef read_method = {"read", turn_read, METH_NOARGS, NULL};
 static PyObject *make_reader(PyObject *Py_UNUSED(module), PyObject *args)
 {
     unsigned long long rx, event, wake, next;
-    PyObject *shows, *unit, *codec, *deal, *note, *clock, *read;
+    PyObject *shows, *codec, *deal, *note, *clock, *read;
+    PyTypeObject *unit;
     allocfunc allocate = (allocfunc)PyType_GetSlot(turn_type, Py_tp_alloc);
     Turn *turn;
 
-    if (!PyArg_ParseTuple(args, "KKKKOOOOOO", &rx, &event, &wake, &next, &shows, &unit, &codec,
-                          &deal, &note, &clock))
+    if (!PyArg_ParseTuple(args, "KKKKOO!OOOO", &rx, &event, &wake, &next, &shows, &PyType_Type,
+                          &unit, &codec, &deal, &note, &clock))
         return NULL;
     turn = (Turn *)allocate(turn_type, 0);
     if (turn == NULL)
@@ -180,7 +232,8 @@ static PyObject *make_reader(PyObject *Py_UNUSED(module), PyObject *args)
     turn->wake = (waking)(uintptr_t)wake;
     turn->next = (following)(uintptr_t)next;
     turn->shows = Py_NewRef(shows);
-    turn->unit = Py_NewRef(unit);
+    turn->unit = (PyTypeObject *)Py_NewRef(unit);
+    find_slots(turn);
     turn->codec = Py_NewRef(codec);
     turn->deal = Py_NewRef(deal);
     turn->note = Py_NewRef(note);

@@ -134,21 +134,7 @@ struct rx_stream {
     double unit_tokens;         /* pictures that may yet be passed on, see reception.UNITS */
     double units_filled_at;
     uint64_t pictures;          /* passed on since Python last looked */
-    /* What a key frame begins with that lacks nothing and says nothing new: ``head``, and
-     * then an octet of which the bits in ``mask`` are ``value``. */
-    uint32_t head_length;       /* 0: each key frame is judged */
-    uint8_t head[512];
-    uint8_t mask;
-    uint8_t value;
-    double keyframe_at;         /* arrival of the last one passed on since Python last looked;
-                                   0: none */
     double heard;               /* arrival of the last packet that passed SRTP; 0: none */
-    struct rx_consent consent;
-    struct rx_reporting reporting;
-    uint32_t address_length;
-    uint8_t address[44];        /* where it is, as in an event */
-    double look_at[2];          /* until then sender reports are not even opened: those about this
-                                   stream, and those about another */
     uint8_t tells;              /* feedback about the log goes on from these two: */
     uint8_t feedbacks;          /* number of the next one */
     uint16_t untold;            /* transport-wide number that is to be told next */
@@ -159,6 +145,21 @@ struct rx_stream {
     uint32_t packet_room;
     struct rx_packet *train;
     uint32_t arrivals;
+    /* What most pictures do not touch. */
+    /* What a key frame begins with that lacks nothing and says nothing new: ``head``, and
+     * then an octet of which the bits in ``mask`` are ``value``. */
+    uint32_t head_length;       /* 0: each key frame is judged */
+    uint8_t head[512];
+    uint8_t mask;
+    uint8_t value;
+    double keyframe_at;         /* arrival of the last one passed on since Python last looked;
+                                   0: none */
+    struct rx_consent consent;
+    struct rx_reporting reporting;
+    uint32_t address_length;
+    uint8_t address[44];        /* where it is, as in an event */
+    double look_at[2];          /* until then sender reports are not even opened: those about this
+                                   stream, and those about another */
     struct rx_arrival log[256];
 };
 
