@@ -42,6 +42,8 @@ MAX_PES: Final = 4 << 20
 
 _CLOCK_BITS: Final = 33
 _CLOCK_MASK: Final = (1 << _CLOCK_BITS) - 1
+_NEAR: Final = 1 << (_CLOCK_BITS - 1)
+"""A timestamp so near to the one before it has not run over."""
 _PCR_LEAD: Final = 9000
 """The PCR is 100 ms before the PTS, as stock nodes have it."""
 
@@ -305,7 +307,12 @@ class Demuxer:
         # The PES went by whole: its last packet's counter, and its first packet.
         stream.counter, stream.first = state.counter, data[at : at + PACKET]
         stream.ended_by_padding = False
-        pts = self._clock.unwrap(state.pts)
+        clock, pts = self._clock, state.pts
+        last = clock.last
+        if last is not None and -_NEAR <= pts - last < _NEAR:
+            clock.last = pts  # most times, and a call less
+        else:
+            pts = clock.unwrap(pts)
         units.append(AccessUnit(stream.codec, found, pts, arrival, state.keyframe != 0))
         end: int = at + state.taken
         return end

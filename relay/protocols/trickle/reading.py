@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable
 import aiohttp
 
 from relay.errors import PeerError, TooLarge
-from relay.protocols.trickle.straight import straight, taken
+from relay.protocols.trickle.straight import straight, taken, throw_away
 
 log = logging.getLogger(__name__)
 
@@ -88,28 +88,20 @@ class SegmentReader:
         self, content: aiohttp.StreamReader, taker: Callable[[bytes], None]
     ) -> None:
         """The same without a switch of tasks for each piece."""
-        failure: Exception | None = None
-
-        def take(data: bytes) -> None:
-            nonlocal failure
-            if self._over:
-                return
-            try:
-                taker(data)
-            except Exception as error:  # noqa: BLE001 - raised below: the socket is no place to
-                failure = error
-                self.close()
-
+        failed: list[Exception] = []
         try:
             if (error := content.exception()) is not None:
                 raise error
-            with straight(content, take):
+            with straight(content, taker, failed):
                 await content.wait_eof()
         except (aiohttp.ClientError, OSError) as cut:
+            if failed:
+                raise
             log.debug("trickle segment cut off: %s", cut)
             self.close()
-        if failure is not None:
-            raise failure
+        finally:
+            if failed:
+                self.close()
 
     async def read(self, limit: int) -> bytes:
         """The whole segment.
@@ -137,6 +129,7 @@ class SegmentReader:
         """Leave the rest."""
         if not self._over:
             self._over = self.truncated = True
+            throw_away(self._response.content)
             self._response.close()
 
     async def _more(self) -> bytes:

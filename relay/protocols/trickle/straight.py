@@ -14,8 +14,11 @@ from typing import Any, ClassVar, Final
 
 from aiohttp import StreamReader
 
-_TAKERS: Final[dict[int, Callable[[bytes], None]]] = {}
-"""By the identity of a body; an entry lives as long as its ``straight`` block."""
+Taker = Callable[[bytes], None]
+
+_TAKERS: Final[dict[int, tuple[Taker, list[Exception]]]] = {}
+"""By the identity of a body, with what they raised; an entry lives as long as its ``straight``
+block."""
 
 
 class _Straight(StreamReader):
@@ -28,7 +31,13 @@ class _Straight(StreamReader):
             count = len(data)
             self.total_bytes += count
             self._cursor += count
-            _TAKERS[id(self)](data)
+            taker, failed = _TAKERS[id(self)]
+            try:
+                taker(data)
+            except Exception as error:  # noqa: BLE001 - for whoever waits: the socket is no place
+                failed.append(error)
+                throw_away(self)
+                self.set_exception(error)
         return False
 
     # Nothing, and not even a call of Python's, of which there would be two a piece.
@@ -41,10 +50,27 @@ def taken(body: StreamReader) -> bool:
     return type(body) is StreamReader and not body._buffer
 
 
+def throw_away(body: StreamReader) -> None:
+    """From here on nothing of ``body`` goes to its taker, if it has one."""
+    if id(body) in _TAKERS:
+        _TAKERS[id(body)] = (_nobody, [])
+
+
+def _nobody(_data: bytes) -> None:
+    pass
+
+
 @contextmanager
-def straight(body: StreamReader, taker: Callable[[bytes], None]) -> Iterator[None]:
-    """Within the block each piece of ``body`` goes to ``taker``, which must not raise."""
-    _TAKERS[id(body)] = taker
+def straight(
+    body: StreamReader, taker: Taker, failed: list[Exception] | None = None
+) -> Iterator[None]:
+    """Within the block each piece of ``body`` goes to ``taker``.
+
+    Args:
+        failed: gets what ``taker`` raises; to wait for the body raises it too, and the rest is
+            thrown away.
+    """
+    _TAKERS[id(body)] = (taker, [] if failed is None else failed)
     body.__class__ = _Straight
     try:
         yield

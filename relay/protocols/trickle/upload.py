@@ -82,6 +82,7 @@ class SegmentWriter:
         self._on_change_of = on_change
         self._transport: asyncio.WriteTransport | None = None
         self._open = True  # as the state says: asked with each picture
+        self._most = 0  # bytes that may wait at most: what waited when it was asked, and since
         self._queue: list[bytes] = []
         self._queued = 0
         self._loop = loop = asyncio.get_running_loop()
@@ -123,15 +124,18 @@ class SegmentWriter:
             return True  # a chunk of nothing would be the end
         chunk = b"%x\r\n%b\r\n" % (len(data), data)
         size = len(chunk)
-        held = self._queued if transport is None else transport.get_write_buffer_size()
-        if held + size > self._max_buffer:
+        self._most += size
+        if self._most > self._max_buffer and not self._has_room(size):
             self._too_slow()
             return False
-        if self._backlog is not None:
+        backlog = self._backlog
+        if backlog is not None:
             now = self._loop.time()
             if now >= self._next_look and self._look(now):
                 return False
-            self._backlog.wrote(size, count, now)
+            # As its ``wrote`` does it.
+            backlog.total += size
+            backlog.writes.append((backlog.total, now, count))
         if transport is None:
             self._queue.append(chunk)
             self._queued += size
@@ -194,6 +198,13 @@ class SegmentWriter:
     async def body_done(self) -> None:
         """Wait until the last byte has been written; for ever when the segment is lost."""
         await asyncio.shield(self._body_done)
+
+    def _has_room(self, size: int) -> bool:
+        """Whether ``size`` more may wait, by what really does."""
+        transport = self._transport
+        held = self._queued if transport is None else transport.get_write_buffer_size()
+        self._most = held + size
+        return self._most <= self._max_buffer
 
     def _look(self, now: float) -> bool:
         """Whether a byte has waited too long, which loses the segment."""

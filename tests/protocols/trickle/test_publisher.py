@@ -203,6 +203,21 @@ async def test_a_peer_that_takes_nothing_loses_the_segment(
         await publisher.close(delete=False)
 
 
+async def test_what_has_left_does_not_count_as_waiting(session: aiohttp.ClientSession) -> None:
+    async with serve() as site:
+        site.server.create("ch", "video/MP2T")
+        publisher = TricklePublisher(session, site.base + "ch", max_buffer=100_000)
+        await publisher.open()
+        segment = publisher.begin()
+        await segment.wait_connected()
+        for _ in range(50):
+            assert segment.write(bytes(30_000))
+            await asyncio.sleep(0.005)
+        segment.end()
+        await segment.wait_answered()
+        await publisher.close()
+
+
 def test_bytes_that_wait_for_a_connection_are_bounded() -> None:
     async def scenario() -> None:
         lost: list[SegmentWriter] = []
