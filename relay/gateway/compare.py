@@ -113,11 +113,15 @@ class Comparison:
     Args:
         oldest: timestamp of the first picture that the session was given, 90 kHz. Output from
             before it is on a clock of its own, and how old it is cannot be known.
+
+    Attributes:
+        passed: where units may be put too, with whether they came back; each takes its payload
+            and ``EACH`` bytes of ``room``, and below 0 ``look`` is to be called.
     """
 
     def __init__(self, oldest: int | None = None) -> None:
-        self._passed: list[tuple[AccessUnit, bool]] = []
-        self._room = TOGETHER
+        self.passed: list[tuple[AccessUnit, bool]] = []
+        self.room = TOGETHER
         self._late_since: float | None = None
         self._oldest = oldest
         self._own_clock = False
@@ -132,33 +136,33 @@ class Comparison:
         self._past: deque[Second] = deque(maxlen=WINDOW)
 
     def sent(self, unit: AccessUnit) -> None:
-        self._passed.append((unit, False))
-        self._room -= EACH + len(unit.payload)
-        if self._room < 0:
-            self._look()
+        self.passed.append((unit, False))
+        self.room -= EACH + len(unit.payload)
+        if self.room < 0:
+            self.look()
 
     def back(self, unit: AccessUnit) -> None:
         """A unit of output, with the timestamp that the worker gave it."""
-        self._passed.append((unit, True))
-        self._room -= EACH + len(unit.payload)
-        if self._room < 0:
-            self._look()
+        self.passed.append((unit, True))
+        self.room -= EACH + len(unit.payload)
+        if self.room < 0:
+            self.look()
 
     @property
     def late_since(self) -> float | None:
         """Since when the output is too old and comes no nearer, else None."""
-        self._look()
+        self.look()
         return self._late_since
 
-    def _look(self) -> None:
+    def look(self) -> None:
         """At what has passed."""
-        for unit, is_back in self._passed:
+        for unit, is_back in self.passed:
             if is_back:
                 self._back(unit)
             else:
                 self._sent(unit)
-        self._passed.clear()
-        self._room = TOGETHER
+        self.passed.clear()
+        self.room = TOGETHER
 
     def _sent(self, unit: AccessUnit) -> None:
         if unit.is_video:
@@ -203,13 +207,13 @@ class Comparison:
 
     def stray(self, now: float) -> None:
         """A picture came whose time is so far off that it was not shown."""
-        self._look()
+        self.look()
         if self._began is not None:
             self._turn(now)
             self._now.back.strays += 1
 
     def warnings(self, now: float) -> tuple[Caution, ...]:
-        self._look()
+        self.look()
         if self._began is None:
             return ()
         self._turn(now)

@@ -210,7 +210,10 @@ class Path:
             return
         if unit.is_video:
             self._last_pts = unit.pts
-            self._meter.add(len(unit.payload), unit.arrival)
+            meter, now = self._meter, unit.arrival
+            meter.untold.append((now, len(unit.payload)))  # as its ``add`` does it
+            if now >= meter.tell_at:
+                meter.look(now)
             if self._live is None:
                 self._go_live(publisher)
         self._stream.publish(unit)

@@ -70,7 +70,11 @@ class Publisher:
     def unit(self, unit: AccessUnit) -> None:
         if self._base is None:
             self._base = self.path.clock(unit.arrival) - unit.pts
-        self.path.unit(self, unit.at(unit.pts + self._base))
+        if self._base:
+            # As ``unit.at`` does it, in a call less.
+            pts = unit.pts + self._base
+            unit = AccessUnit(unit.codec, unit.payload, pts, unit.arrival, unit.keyframe)
+        self.path.unit(self, unit)
 
     def closed(self, reason: str) -> None:
         self.path.publisher_gone(self, reason)

@@ -24,21 +24,26 @@ class Meter:
             it costs more than all else here.
     """
 
-    __slots__ = ("_bytes", "_frames", "_samples", "_tell_at", "_total", "_untold")
+    __slots__ = ("_bytes", "_frames", "_samples", "_total", "tell_at", "untold")
 
     def __init__(self, path: str) -> None:
         self._bytes = metrics.MEDIA_BYTES.labels(path)
         self._frames = metrics.MEDIA_FRAMES.labels(path)
-        self._untold: list[tuple[float, int]] = []
-        self._tell_at = 0.0
+        self.untold: list[tuple[float, int]] = []
+        """Where they may be put too, with the time: at ``tell_at`` ``look`` is to be called."""
+        self.tell_at = 0.0
         self._total = 0
         self._samples: deque[tuple[float, int]] = deque(maxlen=MAX_SAMPLES)
 
     def add(self, octets: int, now: float) -> None:
-        self._untold.append((now, octets))
-        if now >= self._tell_at:
-            self._tell_at = now + TELL
-            self._forget(now)
+        self.untold.append((now, octets))
+        if now >= self.tell_at:
+            self.look(now)
+
+    def look(self, now: float) -> None:
+        """What is due at ``tell_at``."""
+        self.tell_at = now + TELL
+        self._forget(now)
 
     @property
     def total(self) -> int:
@@ -48,12 +53,12 @@ class Meter:
 
     def tell(self) -> None:
         """Bring the counters of the process up to date: to be called at the end."""
-        octets = sum(size for _, size in self._untold)
+        octets = sum([size for _, size in self.untold])
         self._total += octets
         self._bytes.inc(octets)
-        self._frames.inc(len(self._untold))
-        self._samples += self._untold
-        self._untold.clear()
+        self._frames.inc(len(self.untold))
+        self._samples += self.untold
+        self.untold.clear()
 
     def fps(self, now: float) -> float:
         self._forget(now)

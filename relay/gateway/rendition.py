@@ -12,7 +12,7 @@ import logging
 from collections import OrderedDict, deque
 from typing import Final
 
-from relay.gateway.compare import Comparison
+from relay.gateway.compare import EACH, Comparison
 from relay.gateway.rates import TOGETHER, Delays, Meter
 from relay.gateway.status import Output
 from relay.media.h264 import ParameterSets, Sps
@@ -117,7 +117,11 @@ class Rendition:
         """One unit of the publisher, on the path's clock."""
         if self._closed:
             return
-        self.compare.sent(unit)
+        compare = self.compare
+        compare.passed.append((unit, False))  # as its ``sent`` does it
+        compare.room -= EACH + len(unit.payload)
+        if compare.room < 0:
+            compare.look()
         if unit.is_video:
             self._newest_input = unit.pts
             self._arrivals[unit.pts] = unit.arrival
@@ -149,7 +153,12 @@ class Rendition:
             self.compare.stray(unit.arrival)
             return False
         placed = unit if pts == unit.pts else unit.at(pts)
-        self.compare.back(placed if not self._offset else unit.at(lift(unit.pts, newest)))
+        compare = self.compare
+        own = placed if not self._offset else unit.at(lift(unit.pts, newest))
+        compare.passed.append((own, True))  # as its ``back`` does it
+        compare.room -= EACH + len(own.payload)
+        if compare.room < 0:
+            compare.look()
         if not unit.is_video:
             return self._output_audio(placed)
         if not self._send_video(placed):
@@ -206,7 +215,10 @@ class Rendition:
             self._needs_keyframe = False
         self._last_video = unit.pts
         self.last_output = unit.arrival
-        self._meter.add(len(payload), unit.arrival)
+        meter, now = self._meter, unit.arrival
+        meter.untold.append((now, len(payload)))  # as its ``add`` does it
+        if now >= meter.tell_at:
+            meter.look(now)
         self._egress.frame(
             self._name,
             _H264,

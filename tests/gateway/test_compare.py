@@ -278,6 +278,6 @@ def test_what_passes_without_being_looked_at_is_bounded() -> None:
     for number in range(3000):
         comparison.sent(AccessUnit(Codec.OPUS, b"", number, number / 1000))
         comparison.back(AccessUnit(Codec.H264, bytes(number), number, number / 1000))
-        assert len(comparison._passed) * compare.EACH <= compare.TOGETHER
-        octets = sum(len(unit.payload) for unit, _ in comparison._passed)
+        assert len(comparison.passed) * compare.EACH <= compare.TOGETHER
+        octets = sum(len(unit.payload) for unit, _ in comparison.passed)
         assert octets <= compare.TOGETHER
