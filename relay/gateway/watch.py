@@ -17,9 +17,9 @@ TICK: Final = 0.05
 """Seconds between two looks at a session at least. A stall is called one two looks early, so
 that it is known within its bound and not just after it."""
 
-LONGEST: Final = 0.5
-"""The same at most; in between it is looked at when something may be due. Each look wakes the
-process, and there is one for each stream."""
+LONGEST: Final = 1.0
+"""The same at most, and no longer than output may be missing; in between it is looked at when
+something may be due. Each look wakes the process, and there is one for each stream."""
 
 
 class Watch:
@@ -56,6 +56,7 @@ class Watch:
         # A stall is called one a little early, for what the looking takes.
         output_timeout = self._settings.output_timeout - 2 * TICK
         start_timeout = self._settings.start_timeout
+        longest = min(LONGEST, output_timeout)
         pause, last = TICK, time.monotonic()
         while True:
             await asyncio.sleep(pause)
@@ -74,7 +75,7 @@ class Watch:
             if judgement.verdict is not Verdict.GO_ON:
                 return Ending(judgement.code, judgement.words)
             wait = due(seen, output_timeout=output_timeout, start_timeout=start_timeout) - now
-            pause = min(max(wait, TICK), LONGEST)
+            pause = max(min(wait, longest), TICK)
 
     def _tell(self, starved: float) -> None:
         if starved > KEYFRAME_WARNING:
