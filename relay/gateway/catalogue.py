@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 
 MAX_SCHEMAS: Final = 64
 """Schemas asked of one seller in one round: it may name any number of models."""
+SCHEMA_AGE: Final = 60.0
+"""Seconds after which a schema is fetched again though its version is the same as it was."""
 SCHEMAS_AT_ONCE: Final = 50
 """Sellers that are asked for their schemas at the same time."""
 
@@ -38,26 +41,43 @@ class Catalogue:
         self._gate = asyncio.Semaphore(SCHEMAS_AT_ONCE)
         self.offers: dict[str, list[Offer]] = {}
         self.schemas: dict[tuple[str, str], RunnerSchema] = {}
+        self._fetched: dict[tuple[str, str], tuple[str, float]] = {}
 
     async def refresh_schemas(self) -> None:
-        """Fetch the schemas of everything that is offered; forget those of what is not."""
+        """Fetch the schemas of everything that is offered; forget those of what is not.
+
+        One that is known is fetched again when another version is offered, none is told, or
+        ``SCHEMA_AGE`` is over.
+        """
         wanted = {
-            (offer.url, offer.transcoder, offer.model)
+            (offer.url, offer.transcoder, offer.model): offer.version
             for offers in self.offers.values()
             for offer in offers
         }
         told = {key[1:] for key in wanted}
         self.schemas = {key: value for key, value in self.schemas.items() if key in told}
-        models: dict[tuple[str, str], list[str]] = {}
-        for url, transcoder, model in sorted(wanted):
-            models.setdefault((url, transcoder), []).append(model)
+        now = time.monotonic()
+        fetched = self._fetched
+        self._fetched = {key: value for key, value in fetched.items() if key in self.schemas}
+        models: dict[tuple[str, str], list[tuple[str, str]]] = {}
+        for (url, transcoder, model), version in sorted(wanted.items()):
+            known, when = self._fetched.get((transcoder, model), ("", 0.0))
+            if version and version == known and now - when < SCHEMA_AGE:
+                continue
+            models.setdefault((url, transcoder), []).append((model, version))
         await asyncio.gather(*(self._load_schemas(*key, named) for key, named in models.items()))
 
-    async def _load_schemas(self, url: str, transcoder: str, models: Sequence[str]) -> None:
+    async def _load_schemas(
+        self, url: str, transcoder: str, models: Sequence[tuple[str, str]]
+    ) -> None:
         guard = partial(self._trust.meeting, by=url)
         async with self._gate:
-            for model in models[:MAX_SCHEMAS]:
-                if not await self.load_schema(transcoder, model, guard):
+            for model, version in models[:MAX_SCHEMAS]:
+                before = self.schemas.get((transcoder, model))
+                answered = await self.load_schema(transcoder, model, guard)
+                if self.schemas.get((transcoder, model)) is not before:
+                    self._fetched[transcoder, model] = (version, time.monotonic())
+                if not answered:
                     return
 
     async def load_schema(self, transcoder: str, model: str, guard: Callable[[str], Guard]) -> bool:

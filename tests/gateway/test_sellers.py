@@ -178,6 +178,38 @@ async def test_a_seller_with_any_number_of_models_is_not_asked_for_all_their_sch
         assert seller.schema_asked == 8
 
 
+async def test_a_schema_is_fetched_again_when_its_version_may_be_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with Seller().running() as seller, knowing(seller) as sellers:
+        seller.runner_version = "1"
+
+        async def fetched() -> bool:
+            before = seller.schema_asked
+            await sellers.refresh()
+            return seller.schema_asked > before
+
+        assert await fetched()
+        assert await fetched(), "it was told none"
+        seller.schema = {"type": "object", "title": "old"}
+        assert await fetched()
+        seller.schema = {"type": "object", "title": "new"}
+        assert not await fetched()
+        seller.runner_version = "2"
+        assert await fetched()
+        told = sellers.schema(None, MODEL)
+        assert told is not None
+        assert told.schema["title"] == "new"
+        assert not await fetched()
+        seller.runner_version = ""
+        assert await fetched()
+        assert await fetched(), "a version that is not told says nothing"
+        seller.runner_version = "3"
+        assert await fetched()
+        monkeypatch.setattr(catalogue, "SCHEMA_AGE", 0.0)
+        assert await fetched()
+
+
 # --- what a live stream does with the answers ----------------------------------------------
 
 
