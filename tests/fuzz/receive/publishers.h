@@ -59,6 +59,8 @@ static void rule_publisher(const struct rx *rx, const struct rx_event *event, ui
         stream->reporting.highest = take() << 9;
         break;
     case 1:
+        stream->tells = what & 8;
+        stream->untold = (uint16_t)(stream->arrivals > 0 ? stream->log[0].sequence : take());
         stream->consent.ask_every = what & 4 ? 5 : 0;
         stream->consent.ask_at = 0;
         break;
@@ -82,4 +84,13 @@ static void check_report(const struct rx_stream *stream, const uint8_t *data, ui
     check(get32(data + 4) == reporting->sender && get32(data + 8) == stream->ssrc);
     check((uint16_t)get32(data + 16) == (uint16_t)(stream->next - 1));
     check(get32(data + 16) == reporting->highest);
+}
+
+static void check_feedback(const struct rx_stream *stream, const uint8_t *data, uint32_t length)
+{
+    struct feedback told;
+
+    check(stream->tells && stream->arrivals == 0 && length > 14 && length <= RX_FEEDBACK + 14);
+    check(feedback_read(&told, data, length - 14) == 0 && told.received == told.told);
+    check(told.newest == (uint16_t)(stream->untold - 1));
 }

@@ -590,7 +590,10 @@ static ssize_t something_sent(int fd, const struct msghdr *header)
     answers++;
     if (data[0] > 3) {
         check(who >= 2);
-        check_report(streams[who - 2], data, length);
+        if (data[1] == TRANSPORT_FEEDBACK)
+            check_feedback(streams[who - 2], data, length);
+        else
+            check_report(streams[who - 2], data, length);
         published[who - 2].reports++;
         return (ssize_t)length;
     }

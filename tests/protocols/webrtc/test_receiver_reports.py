@@ -14,11 +14,16 @@ from relay.protocols.webrtc import stun
 from relay.protocols.webrtc.ice import IceSession
 from relay.protocols.webrtc.peers import Peers
 from relay.protocols.webrtc.receiver_reports import ATTENDED, REPORT_INTERVAL
-from relay.protocols.webrtc.rtcp import ReceiverReport, SenderReport, parse_compound
+from relay.protocols.webrtc.rtcp import (
+    TRANSPORT_FEEDBACK,
+    ReceiverReport,
+    SenderReport,
+    parse_compound,
+)
 from relay.protocols.webrtc.rtp import RtpPacket
 from tests.protocols.webrtc.live_publisher import publishing
 from tests.protocols.webrtc.source import SSRC, Sender
-from tests.protocols.webrtc.test_native_receive import Both, numbered
+from tests.protocols.webrtc.test_native_receive import Both, numbered, told_by
 from tests.protocols.webrtc.test_peer_moves import until
 from tests.protocols.webrtc.test_rebind import filming, found
 
@@ -44,7 +49,11 @@ class Reported:
             publisher.session._reporting.tell(self.both.now)
 
     def natively(self) -> list[bytes]:
-        return self.both.inlet.told(self.both.native.peer)
+        """Receiver reports since the last call."""
+        peer = self.both.native.peer
+        came = self.both.inlet.told(peer)
+        peer.rtcp += came
+        return [data for data in came if data[1] == 201]
 
     def by_python(self) -> bytes:
         """What it reports at this moment; the native path is not asked."""
@@ -77,8 +86,30 @@ async def test_one_a_second_leaves_that_says_what_python_would(reported: Reporte
             compared += 1
     assert 5 <= compared <= 200 / 30 + 1
     reports = [data for data in both.native.peer.rtcp[before:] if data[1] == 201]
-    assert reports == [], "Python sent none beside them"
+    assert len(reports) == compared, "Python sent none beside them"
     both.same_pictures()
+
+
+async def test_transport_feedback_leaves_natively_likewise(
+    reported: Reported, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both, sent = reported.both, 0
+
+    def by_python(data: bytes) -> None:
+        nonlocal sent
+        sent += data[1] == TRANSPORT_FEEDBACK
+        both.native.peer.rtcp.append(data)
+
+    for _ in range(5):  # until it is known from where it goes on
+        reported.send()
+    monkeypatch.setattr(both.native.session._arrivals, "_send", by_python)
+    for _ in range(60):
+        reported.send()
+        reported.natively()
+    assert sent == 0
+    (came, _), (wanted, _) = told_by(both.native), told_by(both.pure)
+    assert came == wanted
+    assert len(came) == reported.sent
 
 
 async def test_where_something_is_lost_python_goes_on_and_nothing_is_told_twice(

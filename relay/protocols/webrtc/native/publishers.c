@@ -39,18 +39,35 @@ static uint32_t write_report(struct rx_stream *stream, double now, uint8_t *out)
     return REPORT + reporting->name_length;
 }
 
+/* Seal a packet of so many bytes, SRTCP_ROOM behind them, and send it. */
+static void say(struct rx *rx, struct rx_stream *stream, uint8_t *packet, uint32_t size)
+{
+    int length = (int)size;
+
+    if (rx->doors.protect_rtcp(stream->reporting.srtp, packet, &length) != 0 || length <= 0)
+        stream->reporting.due = 0; /* Python says what is wrong */
+    else
+        send_to(rx, stream->address, stream->address_length, packet, (uint32_t)length);
+}
+
 static void report(struct rx *rx, struct rx_stream *stream)
 {
-    struct rx_reporting *reporting = &stream->reporting;
-    _Alignas(8) uint8_t packet[REPORT + sizeof reporting->name + SRTCP_ROOM];
-    int length = (int)write_report(stream, rx->now, packet);
+    _Alignas(8) uint8_t packet[REPORT + sizeof stream->reporting.name + SRTCP_ROOM];
 
-    if (rx->doors.protect_rtcp(reporting->srtp, packet, &length) != 0 || length <= 0) {
-        reporting->due = 0; /* Python says what is wrong */
-        return;
-    }
-    send_to(rx, stream->address, stream->address_length, packet, (uint32_t)length);
-    reporting->told++;
+    say(rx, stream, packet, write_report(stream, rx->now, packet));
+}
+
+int tell_arrivals(struct rx *rx, struct rx_stream *stream)
+{
+    _Alignas(8) uint8_t packet[RX_FEEDBACK + SRTCP_ROOM];
+    uint32_t length;
+
+    if (!(stream->reporting.due > 0))
+        return 0;
+    length = rx_feedback(stream, stream->reporting.sender, packet);
+    if (length > 0)
+        say(rx, stream, packet, length);
+    return length > 0;
 }
 
 static void ask(struct rx *rx, struct rx_stream *stream)

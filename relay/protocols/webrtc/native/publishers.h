@@ -9,6 +9,9 @@
 /* Whatever is due is sent; to be called where ``reporting.due`` has come. */
 void attend(struct rx *rx, struct rx_stream *stream);
 
+/* Transport-wide feedback about what waits: whether it was written. */
+int tell_arrivals(struct rx *rx, struct rx_stream *stream);
+
 #pragma GCC visibility pop
 
 #endif

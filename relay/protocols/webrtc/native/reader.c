@@ -93,8 +93,8 @@ static int now_of(const Turn *turn, double *now)
     return PyErr_Occurred() ? -1 : 0;
 }
 
-/* As AccessUnit.__init__ has them. A frame of Python's for it would be a third of what a picture
- * costs here. */
+/* As AccessUnit.__init__ has them: calling that takes about half of what handing a picture on
+ * does. */
 static const char *const NAMES[SLOTS] = {"codec", "payload", "pts", "arrival", "keyframe",
                                          "is_video"};
 

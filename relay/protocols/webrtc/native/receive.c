@@ -254,7 +254,8 @@ static int media(struct rx *rx, struct rx_stream *stream, struct rx_event *event
 
         arrival->at = rx->now;
         arrival->sequence = (uint32_t)header.transport;
-        if (stream->arrivals == TELL_AT || rx->now - stream->log[0].at > TELL_AFTER)
+        if ((stream->arrivals == TELL_AT || rx->now - stream->log[0].at > TELL_AFTER) &&
+            !tell_arrivals(rx, stream))
             told = RX_NOTED;
     }
     event->stream = stream;
@@ -271,7 +272,7 @@ static int media(struct rx *rx, struct rx_stream *stream, struct rx_event *event
     stream->used = 0;
     if (stream->reporting.due > 0 && rx->now >= stream->reporting.due)
         attend(rx, stream);
-    if (is_to_be_told(rx, stream))
+    if (is_to_be_told(rx, stream) && !tell_arrivals(rx, stream))
         event->flags |= RX_ARRIVALS;
     if (!goes_on(rx, stream, event)) {
         stream->plain = 0; /* until Python has judged it */

@@ -92,8 +92,8 @@ struct rx_consent {
 };
 
 /* What a publisher is told of its stream once a second, while all is in order: a receiver report
- * with the name behind it, and a check of ours where one is due. Python sets all but ``told``,
- * and goes on from ``highest`` where it reports itself again. */
+ * with the name behind it, and a check of ours where one is due; and in between transport-wide
+ * feedback. Python goes on from ``highest`` where it reports itself again. */
 struct rx_reporting {
     double due;                 /* when the next one is; 0: Python reports */
     void *srtp;                 /* srtp_t that seals them */
@@ -104,7 +104,6 @@ struct rx_reporting {
     double last_report_at;
     uint32_t name_length;
     uint8_t name[64];           /* a whole packet: SDES with our CNAME */
-    uint64_t told;              /* reports that left */
 };
 
 /* One publisher's video. Python reads it; only native code writes it. */
