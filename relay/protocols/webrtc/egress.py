@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import Final
 
 from relay.errors import NotFound
@@ -19,11 +20,13 @@ from relay.protocols.webrtc.native_fanout import NativeSender
 from relay.protocols.webrtc.payloads import Payloads
 from relay.protocols.webrtc.peers import Peers
 from relay.protocols.webrtc.rendition import Rendition
+from relay.protocols.webrtc.session import GRAIN
 from relay.protocols.webrtc.viewer import CATCH_UP_STEP, Frame
 
 __all__ = ["Egress", "EgressSession", "ViewerStatistics"]
 
 _TICK: Final = 0.1
+"""Seconds between two looks at what is due beside pictures, at least."""
 _H264: Final = Codec.H264
 
 
@@ -198,10 +201,14 @@ class Egress:
         self._wake_again(any(known.busy for known in self._renditions.values()))
 
     def _wake_again(self, busy: bool) -> None:
-        if not busy and not any(known.sessions for known in self._renditions.values()):
+        loop, now = asyncio.get_running_loop(), time.monotonic()
+        at = now + CATCH_UP_STEP if busy else inf
+        watched = [known.due_at for known in self._renditions.values() if known.sessions]
+        # Whoever is due in between is served with the others.
+        at = min(at, max(min(watched, default=inf) + GRAIN, self._next_tick))
+        if at == inf:
             return
-        loop = asyncio.get_running_loop()
-        when = loop.time() + (CATCH_UP_STEP if busy else _TICK)
+        when = loop.time() + max(0.0, at - now)
         if self._timer is not None:
             if self._timer_at <= when:
                 return

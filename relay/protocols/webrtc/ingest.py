@@ -10,7 +10,6 @@ import asyncio
 import time
 from collections.abc import Callable
 from math import inf
-from typing import Final
 
 from relay.errors import ParseError
 from relay.media.timeline import Timeline
@@ -32,16 +31,13 @@ from relay.protocols.webrtc.remb import ReceiverEstimate
 from relay.protocols.webrtc.rtcp import Nack, Remb
 from relay.protocols.webrtc.rtp import RtpPacket, parse_rtp
 from relay.protocols.webrtc.sender_reports import Clock, SenderReports
-from relay.protocols.webrtc.session import Session
+from relay.protocols.webrtc.session import GRAIN, Session
 
 __all__ = ["Ingest", "IngestSession", "IngestSink", "IngestStatistics"]
 
 SETTLED, NEXT_CLOCK = 10.0, 2.5
 """Seconds in which each sender report is looked at, and after each one in which, from then on, the
 next may be passed over: clocks drift by some milliseconds a minute."""
-GRAIN: Final = 0.001
-"""Seconds; uvloop's timers count in whole ones of it, and may come that much early. Who is
-woken early waits for nothing, in turn after turn, until the moment has come."""
 
 
 class Ingest:

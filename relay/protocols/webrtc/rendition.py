@@ -98,6 +98,7 @@ class Rendition:
         """A viewer's link is too small: it gets the sound only, until ``tick`` finds more."""
         self._paused.append(session)
         self._sort()
+        self.wake()
 
     def _sort(self) -> None:
         """Who is sent what, in lists that the sending loop need not think about."""
@@ -198,9 +199,14 @@ class Rendition:
         if done:
             self._refresh()
 
+    @property
+    def due_at(self) -> float:
+        """When ``tick`` is to be called next; -inf: soon."""
+        return -inf if self._paused or self._waiting else self._reporting.due_at
+
     def tick(self, now: float, wall: float) -> None:
         """Sender reports; and sound for whom no picture comes."""
-        if self._reporting.due(now):
+        if self._reporting.due_at <= now:
             line = self.clock.at(wall)
             if line is not None:
                 self._reporting.send(line, now, ntp_time(wall))

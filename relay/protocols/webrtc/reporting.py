@@ -80,8 +80,12 @@ class Reporting:
         self._new.clear()
         self._turns.clear()
 
-    def due(self, now: float) -> bool:
-        return bool(self._new) or (bool(self._turns) and self._turns[0].due <= now)
+    @property
+    def due_at(self) -> float:
+        """When there is somebody to send to; -inf: now, inf: nobody."""
+        if self._new:
+            return -inf
+        return self._turns[0].due if self._turns else inf
 
     def send(self, line: float, now: float, ntp: int) -> None:
         """Send those that are due.

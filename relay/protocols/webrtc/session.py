@@ -23,6 +23,10 @@ from relay.protocols.webrtc.description import ICE_OPTIONS
 from relay.protocols.webrtc.peer import Peer, PeerState
 from relay.protocols.webrtc.sdpfrag import Fragment
 
+GRAIN: Final = 0.001
+"""Seconds; uvloop's timers count in whole ones of it, and may come that much early. Who is
+woken early waits for nothing, in turn after turn, until the moment has come."""
+
 _PATCHES_A_SECOND: Final = 20.0
 _PATCH_BURST: Final = 60.0
 _RESTART_COST: Final = 10.0

@@ -341,6 +341,20 @@ async def test_sender_reports_tell_both_tracks_by_one_clock(show: Show) -> None:
     assert ticks / 90_000 == pytest.approx(samples / 48_000, abs=1e-3)
 
 
+async def test_nobody_is_looked_after_before_a_report_is_due(show: Show) -> None:
+    def wait() -> float:
+        return show.egress._timer_at - asyncio.get_running_loop().time()
+
+    show.picture(keyframe=True)
+    peer = await show.join()
+    await until(lambda: wait() > 0.5)
+    assert [packet for packet in peer.control if isinstance(packet, SenderReport)]
+    (rendition,) = show.egress._renditions.values()
+    (session,) = rendition.sessions.values()
+    rendition.pause(session)
+    assert wait() < 0.2, "it is asked soon whether its link is good again"
+
+
 async def test_no_report_for_a_track_that_has_sent_nothing(show: Show) -> None:
     peer = await show.join()
     show.sound()

@@ -34,7 +34,7 @@ def joined(reporting: Reporting) -> FakeSession:
 def run(reporting: Reporting, first: int, last: int) -> None:
     """Ten ticks a second; reports name the number of their tick."""
     for tick in range(first, last):
-        if reporting.due(tick / 10):
+        if reporting.due_at <= tick / 10:
             reporting.send(0.0, tick / 10, tick << 16)
 
 
@@ -76,7 +76,7 @@ def test_who_has_left_is_not_reported_to_even_before_the_first_time() -> None:
     run(reporting, 10, 20)
     assert (len(one.sent), len(gone.sent), len(never.sent)) == (2, 1, 0)
     reporting.clear()
-    assert not reporting.due(100.0)
+    assert reporting.due_at > 100.0
 
 
 def test_what_was_kept_natively_is_looked_at_now_and_then() -> None:
