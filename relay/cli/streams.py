@@ -187,7 +187,8 @@ def _page(told: Mapping[str, Any]) -> RenderableType:
     if "streams" in told:
         return _streams(told["streams"]) if told["streams"] else Text("no stream is live")
     stream, viewers = told["stream"], told["viewers"]
-    more = stream["viewers"] - len(viewers)
+    # They are asked for after the stream, and may have left meanwhile.
+    more = stream["viewers"] - len(viewers) if len(viewers) >= SHOWN else 0
     parts: list[RenderableType] = [_streams([stream]), *_facts(stream)]
     if viewers:
         parts.append(_viewers(viewers))

@@ -61,15 +61,30 @@ def _viewer(number: int) -> dict[str, Any]:
     return {**who, **figures, **shares}
 
 
+def _stream(viewers: int) -> dict[str, Any]:
+    stream: dict[str, Any] = {"name": NAME, "state": "waiting", "reason_code": "no_publisher"}
+    stream |= {"reason": "nobody publishes it", "viewers": viewers, "swaps": 0, "model": ""}
+    return stream | {"input": None, "output": None, "serving": None, "warnings": []}
+
+
+def test_viewers_that_have_left_meanwhile_are_no_more_to_show(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def get(request: streams.Request, path: str) -> Any:
+        return {"viewers": [], "next": None} if "viewers" in path else _stream(2)
+
+    monkeypatch.setattr(streams, "_get", get)
+    streams.run(streams.Request("http://a", NAME))
+    assert "--all" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("whole", [False, True])
 def test_a_crowd_is_shown_in_part_or_whole(
     whole: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Page by page, each viewer with the process that serves it."""
     crowd = [_viewer(number) for number in range(2345)]
-    stream: dict[str, Any] = {"name": NAME, "state": "waiting", "reason_code": "no_publisher"}
-    stream |= {"reason": "nobody publishes it", "viewers": len(crowd), "swaps": 0, "model": ""}
-    stream |= {"input": None, "output": None, "serving": None, "warnings": []}
+    stream = _stream(len(crowd))
 
     def get(request: streams.Request, path: str) -> Any:
         if "viewers" not in path:
