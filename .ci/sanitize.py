@@ -32,6 +32,7 @@ TESTS = [
         "egress",
         "native_receive",
         "native_arrivals",
+        "receiver_reports",
         "ingest",
         "native_stun",
         "native_viewer",
