@@ -26,9 +26,9 @@ static int may_answer(struct rx_consent *consent, double now)
     return 1;
 }
 
-int consent_check(struct rx_consent *consent, const uint8_t *data, uint32_t length, const uint8_t *host,
-             uint32_t host_length, const uint8_t *port, double now, uint8_t *answer,
-             uint32_t *answer_length)
+int consent_check(struct rx_consent *consent, const uint8_t *data, uint32_t length,
+                  const uint8_t *host, uint32_t host_length, const uint8_t *port, double now,
+                  uint8_t *answer, uint32_t *answer_length)
 {
     struct stun_message message;
 
@@ -66,8 +66,8 @@ int consent_check(struct rx_consent *consent, const uint8_t *data, uint32_t leng
     return CONSENT_DONE;
 }
 
-int consent_ask(struct rx_consent *consent, const uint8_t *transaction, double now, uint8_t *request,
-           uint32_t *length)
+int consent_ask(struct rx_consent *consent, const uint8_t *transaction, double now,
+                uint8_t *request, uint32_t *length)
 {
     if (!(consent->ask_every > 0) || consent->answered == 0 || consent->name_length == 0 ||
         consent->name_length > STUN_LONGEST_NAME || now < consent->ask_at)
@@ -82,7 +82,8 @@ int consent_ask(struct rx_consent *consent, const uint8_t *transaction, double n
     return CONSENT_ASK;
 }
 
-void consent_asked(struct rx_consent *consent, const uint8_t *transaction, double now, uint16_t share)
+void consent_asked(struct rx_consent *consent, const uint8_t *transaction, double now,
+                   uint16_t share)
 {
     memcpy(consent->transaction, transaction, STUN_TRANSACTION);
     consent->asked = 1;
