@@ -71,7 +71,7 @@ void fan_keep(struct fan_history *history, const struct fan_frame *frame)
 
         free(kept->block);
         kept->block = last ? block : NULL;
-        kept->payload = block + size;
+        kept->payload = block != NULL ? block + size : NULL;
         kept->timestamp = frame->timestamp;
         kept->length = block != NULL ? frame->lengths[index] : 0;
         kept->marker = last && frame->marker;
