@@ -39,6 +39,8 @@ from relay.rpc.trust import UNTRUSTED, JobTrust
 log = logging.getLogger(__name__)
 
 KEEPALIVE: Final = 10.0
+MEDIA_FIRST: Final = 0.05
+"""Seconds that input and output have to connect, before the channels that no picture waits for."""
 MAX_CONTROLS: Final = 64
 CLOSE_TIMEOUT: Final = 5.0
 SLOW_READER: Final = "the orchestrator reads too slowly"
@@ -143,8 +145,8 @@ class OrchestratorSession:
     # --- towards the orchestrator ---------------------------------------------
 
     async def open(self) -> None:
-        """Connect input and control, so that nothing waits when media comes."""
-        await asyncio.gather(self._input.open(), self._control.open())
+        """Connect the input, so that nothing waits when media comes."""
+        await self._input.open()
 
     def feed(self, unit: AccessUnit, now: float) -> None:
         segmenter, is_video = self._segmenter, unit.is_video
@@ -309,6 +311,7 @@ class OrchestratorSession:
                 self._sink.output_left()
 
     async def _read_events(self) -> None:
+        await asyncio.sleep(MEDIA_FIRST)
         async for segment in self._events:
             try:
                 event = Event.parse(await segment.read(MAX_EVENT))
@@ -327,6 +330,8 @@ class OrchestratorSession:
             self._sink.event(event)
 
     async def _send_controls(self) -> None:
+        await asyncio.sleep(MEDIA_FIRST)
+        await self._control.open()
         while True:
             try:
                 async with asyncio.timeout(KEEPALIVE):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -126,7 +126,7 @@ class Job:
                 events = self._publisher(self._start.events_url, "application/json")
             self._outbox = Outbox(events)
             self._output = Output(self._out, self._transform.request_keyframe)
-            await self._media.begin(self._transform, self._sent)
+            self._media.begin(self._transform, self._sent)
             try:
                 end = await self._work()
             finally:
@@ -139,19 +139,15 @@ class Job:
         return end
 
     async def _work(self) -> JobEnd:
-        works: list[Coroutine[Any, Any, None]] = [
-            self._outbox.run(),
-            self._read_input(),
-            self._tell_status(),
-            self._watch(),
-            self._apply_changes(),
-            self._connect(),
-        ]
-        if self._start.control_url:
-            works.append(self._read_control())
         self._outbox.put(self._status.trace("runner_receive_stream_request", time.monotonic()))
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(work) for work in works]
+            connecting = group.create_task(self._connect())
+            works = [self._read_input, self._watch, self._apply_changes]
+            later = [self._outbox.run, self._tell_status]
+            if self._start.control_url:
+                later.append(self._read_control)
+            tasks = [connecting, *(group.create_task(work()) for work in works)]
+            tasks += [group.create_task(self._after(connecting, work)) for work in later]
             end = await self._ended
             if end.failed:
                 event = Event.error(self._pipeline.model_id, end.reason, time=_milliseconds())
@@ -169,6 +165,13 @@ class Job:
             await self._out.open()
         except RelayError as error:
             self._channel_failed("output", error)
+
+    async def _after(
+        self, connecting: asyncio.Task[None], work: Callable[[], Coroutine[Any, Any, None]]
+    ) -> None:
+        """Work that calls the orchestrator too, and that no picture waits for."""
+        await asyncio.wait((connecting,))
+        await work()
 
     async def _read_input(self) -> None:
         subscriber = self._subscriber(self._start.subscribe_url, CURRENT, max_behind=MAX_AGE)

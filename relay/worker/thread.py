@@ -75,15 +75,15 @@ class MediaThread:
         self.ring.call(command)
         return await done
 
-    async def begin(self, transform: Transform, on_unit: Callable[[AccessUnit], None]) -> None:
-        """From now on frames go through ``transform``; what it makes is given to
+    def begin(self, transform: Transform, on_unit: Callable[[AccessUnit], None]) -> None:
+        """Frames that come from now on go through ``transform``; what it makes is given to
         ``on_unit``, in the loop."""
 
         def command() -> None:
             self._transform, self._on_unit = transform, on_unit
 
         self.ring.clear()
-        await self.call(command)
+        self.ring.call(command)
 
     async def end(self) -> None:
         """When this returns, all frames of the job have gone through, and it is forgotten."""

@@ -103,6 +103,20 @@ async def test_output_that_began_before_it_was_read_is_not_lost() -> None:
         await running
 
 
+async def test_pictures_do_not_wait_for_the_channels_without_any(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "MEDIA_FIRST", 60.0)
+    sink = Sink()
+    async with Seller(echo).running() as seller, opened(seller, sink) as (one, job):
+        running = asyncio.create_task(one.run())
+        one.feed(picture(0, key=True), time.monotonic())
+        await eventually(lambda: sink.units)
+        assert seller.trickle.activity(job.name("events")).readers == 0
+        one.end(Ending("done", ""))
+        await running
+
+
 async def test_before_a_key_frame_nothing_is_sent_and_nothing_owed() -> None:
     sink = Sink()
     async with Seller(silent).running() as seller, opened(seller, sink) as (one, job):

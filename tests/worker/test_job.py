@@ -331,6 +331,31 @@ async def test_a_deleted_output_channel_ends_the_job() -> None:
         assert (await it.end()).reason == "the output channel was closed"
 
 
+async def test_what_pictures_need_is_connected_first() -> None:
+    came: list[str] = []
+
+    async def note(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        line = await reader.readline()
+        came.append(b" ".join(line.split()[:2]).decode())
+        await reader.read()  # no answer: until the job ends
+        writer.close()
+
+    async with await asyncio.start_server(note, "127.0.0.1", 0) as server:
+        base = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        media = MediaThread(asyncio.get_running_loop(), lambda error: None)
+        pipeline = LoadedPipeline(Entry("model", PASSTHROUGH, {}))
+        start = RunnerStart(f"{base}/in", f"{base}/out", f"{base}/control", f"{base}/events")
+        job = Job(start, pipeline, media, SETTINGS, Trust().job(ANYWHERE))
+        running = asyncio.create_task(job.run())
+        await until(lambda: {"GET /control/0", "POST /events/0"} <= set(came), str(came))
+        assert came.index("POST /out/0") < min(
+            map(came.index, ("GET /control/0", "POST /events/0"))
+        )
+        job.end("the test is over")
+        await asyncio.wait_for(running, BOUND)
+        media.close()
+
+
 async def test_channels_that_cannot_be_reached_fail_the_job() -> None:
     def died(error: BaseException) -> None:
         raise AssertionError("the media thread died") from error

@@ -65,7 +65,7 @@ async def test_an_error_that_nobody_foresaw_ends_the_thread_and_is_told(
 
 async def test_the_frames_of_a_job_have_gone_through_when_it_has_ended() -> None:
     media, out = thread(), list[AccessUnit]()
-    await media.begin(transform(media), out.append)
+    media.begin(transform(media), out.append)
     media.ring.put(clip.video(frames=1)[0])
     await media.end()
     assert len(out) == 1
@@ -88,7 +88,7 @@ async def test_it_tells_since_when_it_is_busy() -> None:
 
 async def test_two_frames_that_come_at_once_are_both_shown_by_an_idle_thread() -> None:
     media, out = thread(), list[AccessUnit]()
-    await media.begin(transform(media), out.append)
+    media.begin(transform(media), out.append)
     frames = clip.video(frames=40)
     for first in range(0, 40, 2):  # now and then the thread has not begun to wait yet
         await asyncio.sleep(0.01)
@@ -107,7 +107,7 @@ async def test_two_frames_that_come_at_once_are_both_shown_by_an_idle_thread() -
 
 async def test_a_thread_that_was_busy_shows_the_newest_frame_only() -> None:
     media, out, gate = thread(), list[AccessUnit](), threading.Event()
-    await media.begin(transform(media), out.append)
+    media.begin(transform(media), out.append)
     busy = asyncio.create_task(media.call(gate.wait))
     await until(lambda: media.busy_since is not None)
     for unit in clip.video(frames=2):
