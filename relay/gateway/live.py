@@ -22,6 +22,7 @@ from relay.gateway.dispatcher import retry_delay
 from relay.gateway.drops import Drops
 from relay.gateway.publisher import Wish
 from relay.gateway.rendition import Rendition
+from relay.gateway.search import Search
 from relay.gateway.sellers import BAD_REQUEST, BLAMELESS, Sellers, Started, words
 from relay.gateway.session import Ending, OrchestratorSession
 from relay.gateway.status import Caution, Serving, StreamState
@@ -29,6 +30,7 @@ from relay.gateway.teller import Teller
 from relay.gateway.told import Told
 from relay.gateway.trial import TAKEN_BACK, Trial
 from relay.gateway.watch import Watch
+from relay.market.selector import Choice
 from relay.media.stream import Stream
 from relay.media.unit import AccessUnit
 from relay.rpc.events import Event
@@ -63,6 +65,7 @@ class Live:
     Args:
         wish: what to run, at first, and whose job it is.
         audio: the publisher sends Opus.
+        search: who could serve it, asked already.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class Live:
         wish: Wish,
         teller: Teller,
         audio: bool,
+        search: Search | None = None,
     ) -> None:
         self._host = host
         self._sellers = sellers
@@ -86,6 +90,7 @@ class Live:
         self._wish = wish
         self._teller = teller
         self._audio = audio
+        self._search = search
         self.model = wish.model
         self._trial = Trial(wish.params)
         self.swaps = 0
@@ -222,9 +227,7 @@ class Live:
     async def _start(self) -> Started | None:
         """A job at the best orchestrator that takes it, or None when nobody does."""
         try:
-            choices = await self._sellers.choices(
-                self.model, self._refused, only=self._wish.orchestrator
-            )
+            choices = await self._choices()
         except Unavailable as error:
             self._teller.nobody()
             self._not_found(error.code, words(error), error.details)
@@ -255,6 +258,12 @@ class Live:
         if refusal is not None:
             self._not_found(refusal.code, words(refusal))
         return None
+
+    async def _choices(self) -> list[Choice]:
+        search, self._search = self._search, None
+        if search is not None and search.new:
+            return await search.found()
+        return await self._sellers.choices(self.model, self._refused, only=self._wish.orchestrator)
 
     def _not_found(self, code: str, text: str, details: str = "") -> None:
         """Nobody serves the stream now: for a moment that is part of finding somebody."""

@@ -144,6 +144,7 @@ class Path:
         self._leave_publisher()
         self._publisher = publisher
         publisher.teller.arrived()
+        publisher.search = self._sellers.search(wish.model, only=wish.orchestrator)
         self._stream = Stream()
         self.moved(S.CONNECTING)
         metrics.STREAM_STARTS.inc()
@@ -184,6 +185,7 @@ class Path:
         """Stop the live job of the publisher that was here."""
         if self._publisher is not None:
             metrics.STREAM_ENDS.inc()
+            self._publisher.leave()
         self._publisher = None
         self._live = None
         self.lonely_since = time.monotonic()
@@ -234,6 +236,7 @@ class Path:
             wish=replace(publisher.wish, params=publisher.params),
             teller=publisher.teller,
             audio=publisher.session.has_audio,
+            search=publisher.search,
         )
         self._task = asyncio.create_task(self._live.run(), name=f"live {self.name}")
         self._task.add_done_callback(self._live_ended)

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from relay.gateway.journal import Subject, Tell
 from relay.gateway.rates import Meter
+from relay.gateway.search import Search
 from relay.gateway.status import Input
 from relay.gateway.teller import Teller
 from relay.media.unit import AccessUnit
@@ -64,6 +65,7 @@ class Publisher:
         )
         self.started = time.time()
         self.session: IngestSession | None = None
+        self.search: Search | None = None
         self.came = time.monotonic()
         self._base: int | None = None
 
@@ -75,6 +77,11 @@ class Publisher:
             pts = unit.pts + self._base
             unit = AccessUnit(unit.codec, unit.payload, pts, unit.arrival, unit.keyframe)
         self.path.unit(self, unit)
+
+    def leave(self) -> None:
+        """It is this path's publisher no more."""
+        if self.search is not None:
+            self.search.close()
 
     def closed(self, reason: str) -> None:
         self.path.publisher_gone(self, reason)

@@ -21,6 +21,7 @@ from relay.gateway.finder import Found as Round
 from relay.gateway.journal import Found, Tell, discovered, silent
 from relay.gateway.offers import models_of, offer_of, price_of, prices_of
 from relay.gateway.reasons import asked, named, why_not
+from relay.gateway.search import Search
 from relay.gateway.status import ModelOffer
 from relay.market.offer import Offer
 from relay.market.price import Prices, leaps, parse_price
@@ -43,6 +44,8 @@ MAX_PRICED: Final = 64
 """Models of one seller whose listed prices are watched: it may name any number of them."""
 FULL_FOR: Final = 2.0
 """Seconds that one which took no job though it had offered comes last at first."""
+SEARCHES: Final = 8
+"""Rounds of questions at once for publishers that have not shown a picture yet."""
 BROKEN: Final = "model_broken"
 BAD_REQUEST: Final = "orchestrator_bad_request"
 TOKEN: Final = "orchestrator_token"
@@ -84,6 +87,7 @@ class Sellers:
         self._catalogue = Catalogue(http, self._trust)
         self._census = Census()
         self._infos: dict[str, OrchestratorInfo] = {}
+        self._searches: set[Search] = set()
         self.heard = False
         """Somebody answered at least once."""
 
@@ -190,6 +194,16 @@ class Sellers:
         """
         key = (model, frozenset(refused), only)
         return await self._rounds.run(key, lambda: self._choices(model, refused, only))
+
+    def search(self, model: str, *, only: str = "") -> Search | None:
+        """Ask already now, for a stream that is about to begin.
+
+        Returns:
+            None when nobody has offered ``model``, or enough searches are under way.
+        """
+        if not self.offers(model) or len(self._searches) >= SEARCHES:
+            return None
+        return Search(self.choices(model, only=only), self._searches)
 
     async def _choices(self, model: str, refused: Collection[str], only: str) -> list[Choice]:
         now = time.monotonic()

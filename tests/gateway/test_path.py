@@ -261,7 +261,7 @@ async def test_a_name_is_free_at_once_though_its_last_job_takes_time_to_end() ->
 async def test_a_job_that_breaks_is_a_failure_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     async with Seller().running() as seller, gateway(seller) as desk:
 
-        def broken(*_: object) -> None:
+        async def broken(*_: object, **__: object) -> None:
             raise ZeroDivisionError
 
         monkeypatch.setattr(desk.node.sellers, "choices", broken)
