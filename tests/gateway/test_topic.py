@@ -25,7 +25,6 @@ TOPIC = "network_events"
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(courier, "MAX_WAIT", 0.05)
     monkeypatch.setattr(courier, "PAUSE", 0.02)
-    monkeypatch.setattr(event_topic, "TIMEOUT", 1.0)
 
 
 def counted(result: str) -> float:
@@ -77,7 +76,10 @@ async def test_a_stream_is_told_to_a_topic_in_order() -> None:
     assert kinds[-1] == "gateway_ingest_stream_closed"
 
 
-async def test_a_broker_that_goes_away_is_counted_and_holds_up_no_picture() -> None:
+async def test_a_broker_that_goes_away_is_counted_and_holds_up_no_picture(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(event_topic, "TIMEOUT", 1.0)
     with broker() as there:
         there.create(TOPIC)
         async with (
