@@ -5,6 +5,7 @@ compiler. Pure Python does the work of one that is missing.
 from __future__ import annotations
 
 import logging
+from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ def opened(folder: Path, header: str, structure: str) -> tuple[Any, Any] | str:
     found = [path for path in files if path.exists()]
     if not found:
         return "the native part is not built (no C compiler at install?)"
+    _tell_age(found[0], folder / "native")
     declared = (folder / "native" / header).read_text()
     ffi = cffi.FFI()
     ffi.cdef(declared.split("/* -- begin */")[1].split("/* -- end */")[0])
@@ -38,3 +40,15 @@ def opened(folder: Path, header: str, structure: str) -> tuple[Any, Any] | str:
         _log.warning("%s: %s", found[0], error)
         fits = False
     return (ffi, library) if fits else f"{found[0].name} is of another version"
+
+
+@cache
+def _tell_age(library: Path, sources: Path) -> None:
+    """Warn of a library that was built before its sources were changed, as a pull without an
+    install leaves it: it may fit in form and do something else."""
+    built = library.stat().st_mtime
+    newer = sorted(path.name for path in sources.iterdir() if path.stat().st_mtime > built)
+    if newer:
+        _log.warning(
+            "%s is older than its source %s: install again (pip install -e .)", library, newer[0]
+        )
