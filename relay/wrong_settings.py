@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
-from relay.wrong_values import said_of
+from relay.wrong_values import said_of, shown
 
 HTTP_URL = r"^https?://\S+$"
 NODE_URL = r"^https?://[^\s@]+$"
@@ -49,15 +49,15 @@ def in_words(
             found = _elsewhere(str(item["loc"][-1]), known_keys)
             found = found or likeliest(key, known_keys(item["loc"][:-1]))
             meant.add(found)
-            unknown.append(key + _hint(found))
+            unknown.append(_no_value(key) + _hint(found))
         elif item["type"] == "string_pattern_mismatch":
             pattern = item["ctx"]["pattern"]
-            given = _without_user(str(item["input"]))
-            wrong.append(f"{key}: {given!r} is not {SHAPES.get(pattern, pattern)}")
+            given = shown(item["input"], key)
+            wrong.append(f"{key}: {given} is not {SHAPES.get(pattern, pattern)}")
         elif item["type"] == "list_type":
-            given = str(item["input"])
-            entry = given if given.isprintable() and " " not in given else "a, b"
-            wrong.append(f"{key}: {given!r} is no list; write [{entry}]")
+            given, text = shown(str(item["input"]), key), str(item["input"])
+            entry = text if given == repr(text) and re.fullmatch(r"[^\s{}]+", text) else "a, b"
+            wrong.append(f"{key}: {given} is no list; write [{entry}]")
         elif item["type"] == "missing":
             missing.append((key, said_of(item)))
         else:
@@ -69,6 +69,12 @@ def in_words(
     # Where a key is misspelt, the right one is missing: that is told already.
     lines += [*wrong, *(words for key, words in missing if key not in meant)]
     return lines[0] if len(lines) == 1 else "\n  ".join(["wrong settings:", *lines])
+
+
+def _no_value(key: str) -> str:
+    """Where a space is missing, YAML takes ``{key:value}`` for a key."""
+    name, *value = re.split("[:=]", key, maxsplit=1)
+    return f"{name}:..." if value else name
 
 
 def _elsewhere(name: str, known_keys: Callable[[Sequence[str | int]], Sequence[str]]) -> str:
@@ -85,11 +91,6 @@ def _elsewhere(name: str, known_keys: Callable[[Sequence[str | int]], Sequence[s
     return found[0] if len(found) == 1 else ""
 
 
-def _without_user(address: str) -> str:
-    """As it may be printed: a password may stand before the host."""
-    return re.sub(r"//[^/@]*@", "//...@", address)
-
-
 def node_url(text: str) -> str:
     """A node's address, as lists of the network write it: without a scheme it is https.
 
@@ -103,8 +104,8 @@ def node_url(text: str) -> str:
     except ValueError:
         well = False
     if not well:
-        given = _without_user(text)
-        raise ValueError(f"{given!r} is not a node's address such as https://node.example:8935")
+        given = shown(text, "")
+        raise ValueError(f"{given} is not a node's address such as https://node.example:8935")
     return text
 
 

@@ -7,8 +7,15 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 MAX_SHOWN: Final = 60
-SECRET: Final = re.compile("key|secret|token|credential|password")
+HIDDEN: Final = "what is given"
+SECRET: Final = re.compile("key(?!frame)|secret|token|credential|password|header")
 """What is in the name of a field whose value is not shown."""
+HOLDS_SECRET: Final = re.compile(
+    r"(?i)(key|secret|token|credential|password|headers|authorization)['\"]?\s*[:=]|bearer |basic "
+)
+"""What is in a value that is not shown, whatever its field: a section at a wrong place."""
+HEADERS: Final = re.compile(r"(.*_headers)\.(.*)", re.DOTALL)
+HEADER: Final = re.compile("[A-Za-z0-9-]{1,60}")
 
 _KINDS: Final[Mapping[str, str]] = {
     "int": "is no whole number",
@@ -39,7 +46,7 @@ def said_of(item: Mapping[str, Any]) -> str:
     Args:
         item: one of ``ValidationError.errors()``.
     """
-    kind, name = str(item["type"]), ".".join(str(part) for part in item["loc"])
+    kind, name = str(item["type"]), name_of(item)
     given = shown(item["input"], name)
     if (words := _WORDS.get(kind)) is not None:
         limits = {key: _plain(limit) for key, limit in item.get("ctx", {}).items()}
@@ -53,13 +60,32 @@ def said_of(item: Mapping[str, Any]) -> str:
     return f"{name}: {what}" if name else what
 
 
+def name_of(item: Mapping[str, Any]) -> str:
+    """The field. A header is named where that can be no value: one without a value may be a
+    secret that was meant to be it.
+
+    Args:
+        item: as of ``said_of``.
+    """
+    name = ".".join(str(part) for part in item["loc"])
+    if (header := HEADERS.fullmatch(name)) is None:
+        return name
+    named = item["input"] is not None and HEADER.fullmatch(header[2])
+    return name if named else header[1]
+
+
 def _plain(limit: Any) -> Any:
     return f"{limit:g}" if isinstance(limit, float) else limit
 
 
 def shown(value: Any, name: str) -> str:
     """A value as it may be printed: a secret is not, nor the whole of a long one."""
-    if SECRET.search(name.rpartition(".")[2]):
-        return "what is given"
-    text = re.sub(r"//[^/@]*@", "//...@", repr(value))
+    text = without_user(repr(value))
+    if SECRET.search(name) or HOLDS_SECRET.search(text):
+        return HIDDEN
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
+
+
+def without_user(address: str) -> str:
+    """As it may be printed: a password may stand before the host."""
+    return re.sub("//.*@", "//...@", address, flags=re.DOTALL)

@@ -16,6 +16,7 @@ from relay.config import Gateway, Settings, is_loopback
 from relay.errors import ConfigError
 from relay.settings_file import twice
 from relay.wrong_settings import did_you_mean
+from relay.wrong_values import shown
 
 PREFIX = "RELAY_"
 
@@ -38,7 +39,7 @@ def load(
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals or not key:
-            raise ConfigError(f"--set takes section.key=value, not {assignment!r}")
+            raise ConfigError(f"--set takes section.key=value, not {shown(assignment, key)}")
         try:
             value = yaml.safe_load(text)
         except (yaml.YAMLError, ValueError) as error:

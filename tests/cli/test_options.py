@@ -51,6 +51,13 @@ def test_a_wrong_key_is_refused_by_name(assignment: str, named: str) -> None:
         load(None, [assignment])
 
 
+@pytest.mark.parametrize("word", ["gateway.publish_key:s3cr3t", "gateway.token s3cr3t"])
+def test_a_secret_without_an_equals_sign_is_not_told(word: str) -> None:
+    with pytest.raises(ConfigError, match=r"--set takes section\.key=value") as caught:
+        load(None, [word])
+    assert "s3cr3t" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

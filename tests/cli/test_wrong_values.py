@@ -55,6 +55,57 @@ def test_a_wrong_value_is_told_with_what_is_wrong(key: str, value: Any, words: s
     assert what == words
 
 
+HEADERS = ("orchestrator_webhook_headers", "remote_signer_headers", "heartbeat_headers")
+SECRET = "s3cr3t"
+
+
+@pytest.mark.parametrize("name", HEADERS)
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (f"Authorization: Bearer {SECRET}", "what is given is no section of keys with values"),
+        (SECRET, "what is given is no section of keys with values"),
+        ([{"Authorization": SECRET}], "what is given is no section of keys with values"),
+        ({"X-Key": [SECRET]}, "what is given is no text"),
+        ({"X-Key": {"is": SECRET}}, "what is given is no text"),
+        ({f"Authorization:Bearer {SECRET}": None}, "what is given is no text"),
+        ({SECRET: None}, "what is given is no text"),
+        ({f"X-Key {SECRET}": 1}, "what is given is no text"),
+    ],
+)
+def test_of_a_wrong_header_no_value_is_told(name: str, value: Any, words: str) -> None:
+    (line,) = told(("gateway", name), value)
+    assert SECRET not in line
+    assert line.startswith(f"gateway.{name}")
+    assert line.endswith(words)
+
+
+def test_a_wrong_header_is_named() -> None:
+    (line,) = told(("gateway", HEADERS[0]), {"X-A": "b", "X-Key": 31337})
+    assert line == f"gateway.{HEADERS[0]}.X-Key: what is given is no text"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("orchestrator.models", {"model_id": "a", "token": SECRET}),
+        ("orchestrator.models", [f"token: {SECRET}"]),
+        ("gateway.port", {"publish_key": SECRET}),
+        ("gateway", f"publish_key={SECRET}"),
+        ("gateway", {f"publish_key:{SECRET}": None}),
+        ("gateway.kafka", ["password", {"password": SECRET}]),
+        ("gateway.webrtc.ice_servers", {"url": "turn:a", "credential": SECRET}),
+        ("gateway.remote_signer", f"https://me:{SECRET}/x@signer.example"),
+        ("gateway.orchestrators", [f"https://me:{SECRET}/x@node.example"]),
+        ("gateway.orchestrator_webhook", f"htp://a/?token={SECRET}"),
+    ],
+)
+def test_nor_is_a_secret_told_that_stands_at_a_wrong_place(key: str, value: Any) -> None:
+    (line,) = told(tuple(key.split(".")), value)
+    assert SECRET not in line
+    assert key in line
+
+
 def test_several_wrong_values_are_a_line_each() -> None:
     with pytest.raises(ConfigError) as caught:
         Settings.load(
