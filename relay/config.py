@@ -27,7 +27,7 @@ from pydantic_settings import (
 )
 
 from relay.errors import ConfigError
-from relay.settings_file import check_file
+from relay.settings_file import carried, check_file
 from relay.wrong_settings import (
     HTTP_URL,
     NODE_URL,
@@ -298,7 +298,7 @@ class Pipeline(Section):
 
     model_id: str
     entry: str = Field(description="module:Class, imported in the slot's child only.")
-    settings: dict[str, Any] = Field(default_factory=dict)
+    settings: Annotated[dict[str, Any], BeforeValidator(carried)] = Field(default_factory=dict)
 
 
 def _default_pipelines() -> list[Pipeline]:

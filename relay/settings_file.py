@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import yaml
 
 BOOLEAN: Final = "tag:yaml.org,2002:bool"
 """What YAML takes off, no and false for, without quotes."""
 MERGE: Final = "tag:yaml.org,2002:merge"
+DEEPEST: Final = 100
 
 
 def check_file(path: Path) -> None:
@@ -30,7 +31,7 @@ def check_file(path: Path) -> None:
         document, whole = yaml.safe_load(text), yaml.compose(text)
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not YAML: {_in_a_line(error)}") from error
-    except ValueError as error:  # of a number or a date that is none
+    except (ValueError, RecursionError) as error:  # a number or a date that is none, or too deep
         raise ValueError(f"{path} is not YAML: {error}") from error
     for words in twice(whole):
         raise ValueError(f"{path}: {words}")
@@ -80,6 +81,33 @@ def _twice(node: yaml.Node | None, path: str, seen: set[int]) -> Iterator[str]:
                 yield f"{name} stands there twice: in {where}"
             lines[key.tag, key.value] = line
             yield from _twice(value, f"{name}.", seen)
+
+
+def carried(value: Any) -> Any:
+    """Back as it is: what a setting holds that is free in its shape, if JSON can carry it.
+
+    Raises:
+        ValueError: it stands in itself by an alias, goes too deep, or holds bytes.
+    """
+    for path, words in _not_carried(value, "", (), set()):
+        raise ValueError(f"its {path} {words}")
+    return value
+
+
+def _not_carried(
+    value: Any, path: str, around: tuple[int, ...], done: set[int]
+) -> Iterator[tuple[str, str]]:
+    if id(value) in around:
+        yield path, "is an alias of what it stands in, without an end"
+    elif isinstance(value, bytes):
+        yield path, "is no text, but bytes"
+    elif len(around) > DEEPEST:
+        yield path.partition(".")[0], f"goes deeper than {DEEPEST} sections"
+    elif isinstance(value, dict | list) and id(value) not in done:
+        within = (*around, id(value))
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _not_carried(inner, f"{path}.{key}" if path else f"{key}", within, done)
+        done.add(id(value))
 
 
 def _entries(node: yaml.Node | None) -> list[tuple[str, yaml.Node]]:

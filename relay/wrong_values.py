@@ -81,7 +81,7 @@ def _plain(limit: Any) -> Any:
 def shown(value: Any, name: str) -> str:
     """A value as it may be printed: a secret is not, nor the whole of a long one."""
     text = without_user(repr(value))
-    if SECRET.search(name) or HOLDS_SECRET.search(text):
+    if SECRET.search(name.replace("[key]", "")) or HOLDS_SECRET.search(text):
         return HIDDEN
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
 

@@ -42,7 +42,7 @@ def load(
             raise ConfigError(f"--set takes section.key=value, not {shown(assignment, key)}")
         try:
             value = yaml.safe_load(text)
-        except (yaml.YAMLError, ValueError) as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise ConfigError(f"--set {key}: the value is not YAML") from error
         for words in twice(yaml.compose(text), f"{key}."):
             raise ConfigError(f"--set {words}")

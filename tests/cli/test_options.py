@@ -8,6 +8,8 @@ import pytest
 from relay.cli.options import load, refuse_open_door, refuse_unknown_environment
 from relay.errors import ConfigError
 
+IN_ITSELF = "is an alias of what it stands in, without an end"
+
 
 def test_a_flag_beats_the_environment_which_beats_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -43,6 +45,7 @@ def test_set_takes_yaml_lists() -> None:
         ("gateway.port", "gateway.port"),
         ("=1", "=1"),
         ("gateway.port={", "gateway.port"),
+        ("gateway.port=" + "[" * 2000, "gateway.port: the value is not YAML"),
         ("gateway.port.x=1", "gateway.port"),
     ],
 )
@@ -150,6 +153,7 @@ def test_a_file_that_is_not_yaml_is_refused(tmp_path: Path) -> None:
         (b"1: 2", "1 is no section of settings"),
         (b"gateway: {port: !!int x}", "not YAML: invalid literal"),
         (b"log:\n  level: @a", "not YAML: line 2, column 10: while scanning .* character '@'"),
+        (b"gateway: " + b"[" * 2000, "not YAML: maximum recursion depth"),
         (b"gateway: [", "not YAML: line 1, column 11: .*, expected the node content"),
     ],
 )
@@ -196,6 +200,28 @@ def test_aliases_and_merges_are_no_second_time(tmp_path: Path) -> None:
         "  - {<<: *a, <<: *a, model_id: e}\n"
     )
     assert [each.model_id for each in load(file, []).worker.pipelines] == ["a", "d", "e"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("&a {x: *a}", f"its x {IN_ITSELF}"),
+        ("{b: 1, c: &a [1, {d: *a}]}", f"its c.1.d {IN_ITSELF}"),
+        ("&a {x: &b [*b]}", f"its x.0 {IN_ITSELF}"),
+        ("{x: [!!binary gIA=]}", "its x.0 is no text, but bytes"),
+        ("{x: " + "[" * 101 + "]" * 101 + "}", "its x goes deeper than 100 sections"),
+    ],
+)
+def test_settings_that_no_line_can_carry_are_one_line(
+    tmp_path: Path, text: str, words: str
+) -> None:
+    pipeline = f"{{model_id: a, entry: 'b:C', settings: {text}}}"
+    file = tmp_path / "relay.yaml"
+    file.write_text(f"worker:\n  pipelines:\n  - {pipeline}\n")
+    for path, assignments in (file, ()), (None, [f"worker.pipelines=[{pipeline}]"]):
+        with pytest.raises(ConfigError) as caught:
+            load(path, assignments)
+        assert str(caught.value) == f"worker.pipelines.0.settings: {words}"
 
 
 def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
