@@ -3,7 +3,7 @@
 ``python -m relay.cli.crowd`` is one of several that ``relay watch`` (``watch.py``) has for a
 large crowd. It reads lines of JSON: what is asked for, then ``"go"`` once all have joined
 everywhere, and ``"stop"`` when it is to end before its time. Its own lines are a ``glance`` a
-second, ``joined``, and in the end what was ``told``.
+second, ``joined``, why one was ``lost``, and in the end what was ``told``.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ async def watch(
     asked: asyncio.Event,
     begin: Callable[[], Awaitable[object]],
     progress: Callable[[Glance], None],
+    on_lost: Callable[[str], None] = lambda _: None,
 ) -> Told:
     """All join, watch for the time that was asked for, and leave; at once where none is left.
 
@@ -69,9 +70,11 @@ async def watch(
         asked: set when it is to end before its time.
         begin: awaited between joining and the time that is measured.
         progress: called once a second.
+        on_lost: told at once why a viewer lost its connection.
     """
     places = asyncio.Semaphore(AT_ONCE)
-    viewers = [Viewer(request.url, request.token, ssl, places) for _ in range(request.viewers)]
+    url, token = request.url, request.token
+    viewers = [Viewer(url, token, ssl, places, on_lost) for _ in range(request.viewers)]
     tasks = {
         (ending := asyncio.create_task(asked.wait())),
         (joining := asyncio.create_task(_join(viewers))),
@@ -194,6 +197,7 @@ async def _part() -> None:
             asked=asked,
             begin=begin,
             progress=lambda seen: _tell("glance", asdict(seen)),
+            on_lost=lambda why: _tell("lost", why),
         )
     finally:
         listening.cancel()

@@ -5,16 +5,21 @@ from __future__ import annotations
 import asyncio
 import ssl as tls
 import time
+from collections.abc import Callable
+from math import inf
 from typing import Final
 
 from relay.cli.persistence import Persistence, is_final, passes
 from relay.cli.watched import Seen
 from relay.config import WebRtc
 from relay.errors import PeerError, RelayError
-from relay.media.unit import AccessUnit
+from relay.media.unit import VIDEO_CLOCK, AccessUnit
 from relay.protocols.webrtc.client import WhepClient
 from relay.protocols.webrtc.peer import PeerState
+from relay.protocols.webrtc.viewer import SQUEEZED
 
+APART: Final = 10 * VIDEO_CLOCK
+"""Ticks between two pictures that say nothing of the stream any more."""
 CONSENT: Final = 30.0
 """A viewer of a crowd may wait long for its turn here: that ends none."""
 
@@ -24,6 +29,7 @@ class Viewer:
     Args:
         url: a WHEP address.
         places: joins that may be under way at a time.
+        on_lost: told why, when the connection is lost.
     """
 
     def __init__(
@@ -32,16 +38,19 @@ class Viewer:
         token: str | None = None,
         ssl: tls.SSLContext | bool = True,
         places: asyncio.Semaphore | None = None,
+        on_lost: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._url = url
         self._token = token
         self._ssl = ssl
         self._places = places or asyncio.Semaphore()
+        self._on_lost = on_lost
         self._asked = 0.0
         self._connected: float | None = None
         self._first: float | None = None
         self._pictures = 0
         self._octets = 0
+        self._span, self._before = 0.0, -inf
         self._packets = self._lost = 0  # of former connections
         self._returns = 0
         self._latest = self._still = 0.0
@@ -79,6 +88,7 @@ class Viewer:
             async with self._places:
                 word = await self._client.last_word()
             self._why = word or self._why
+            self._on_lost(self._why)
             if is_final(word) or not await self._return(persistence):
                 return
             persistence.connected(time.monotonic())
@@ -106,6 +116,7 @@ class Viewer:
             figures, self._client = self._client.statistics(), None
             self._packets += figures.packets
             self._lost += figures.lost
+        self._before = -inf  # the next connection has times of its own
 
     def _unit(self, unit: AccessUnit) -> None:
         self._octets += len(unit.payload)
@@ -116,7 +127,11 @@ class Viewer:
             elif now - self._latest > self._still:
                 self._still = now - self._latest
             self._latest = now
-            self._pictures += 1
+            apart = unit.pts - self._before
+            self._pictures += not 0 < apart <= SQUEEZED
+            if 0 < apart < APART:
+                self._span += apart / VIDEO_CLOCK
+            self._before = unit.pts
 
     def begin(self) -> None:
         """The time that is measured begins."""
@@ -145,6 +160,7 @@ class Viewer:
             still=max(self._still, quiet),
             quiet=quiet if self._latest else 0.0,
             returns=self._returns,
+            span=self._span,
         )
 
     async def ask_why(self) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any, Final
@@ -28,6 +29,8 @@ EACH: Final = 200
 OFTEN: Final = 10
 """Seconds of a line each; then one in five."""
 MAX_LINE: Final = 4 << 20
+GATHERED: Final = 0.1
+"""Seconds in which those that are lost for one reason become one line."""
 
 
 def run(request: Request) -> int:
@@ -59,11 +62,17 @@ async def _watch(request: Request) -> Told:
     try:
         if len(shares) == 1:
             told = await crowd.watch(
-                request, request.tls(), asked=asked, begin=_at_once, progress=lines.take
+                request,
+                request.tls(),
+                asked=asked,
+                begin=_at_once,
+                progress=lines.take,
+                on_lost=lines.lost,
             )
         else:
             told = await _together(request, shares, asked, lines)
     finally:
+        lines.close()
         saying.cancel()
         await asyncio.wait({saying})
     if not told.joined and not asked.is_set():
@@ -111,6 +120,26 @@ class _Lines:
         self._last: dict[int, Glance] = {}
         self._second = 0
         self._told = (0, 0, 0, False)
+        self._reasons = Counter[str]()
+        self._saying: asyncio.TimerHandle | None = None
+
+    def lost(self, why: str) -> None:
+        """One viewer's connection. Said at once: by the next line it may be there again."""
+        self._reasons[why] += 1
+        if self._saying is None and not self._request.as_json:
+            self._saying = asyncio.get_running_loop().call_later(GATHERED, self._say_lost)
+
+    def _say_lost(self) -> None:
+        self.close()
+        for why, count in self._reasons.most_common(2):
+            words = f"{count} of {self._request.viewers} lost the connection: {why}"
+            print(words, file=sys.stderr, flush=True)
+        self._reasons.clear()
+
+    def close(self) -> None:
+        if self._saying is not None:
+            self._saying.cancel()
+            self._saying = None
 
     def take(self, seen: Glance, process: int = 0) -> None:
         """The last one of each process makes a line, whenever the first one says something."""
@@ -178,6 +207,8 @@ class _Part:
             [(what, value)] = json.loads(line).items()
             if what == "glance":
                 self._lines.take(Glance(**value), self._number)
+            elif what == "lost":
+                self._lines.lost(value)
             elif what == "joined":
                 self.joined.set()
             else:

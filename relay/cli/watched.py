@@ -24,12 +24,14 @@ class Seen:
     Attributes:
         connected: seconds from its offer until media could flow, None: it does not.
         first: seconds from its offer to its first picture, None: none yet.
-        pictures, octets: whole ones, so far; octets of media, sound among it.
+        pictures, octets: whole ones, so far, but for those that our gateway squeezes together at
+            a join for the next to be decoded; octets of media, sound among it.
         packets, lost: so far; lost on the way, made up for or not.
         why: it could not join, or was ended, and is not there now.
         still: the longest time in the window, in seconds, without a new picture.
         quiet: seconds since the last one, or since the window began.
         returns: how often it joined again when its connection was lost.
+        span: seconds of the stream, by the pictures' own times, that have come so far.
     """
 
     connected: float | None
@@ -42,6 +44,7 @@ class Seen:
     still: float = 0.0
     quiet: float = 0.0
     returns: int = 0
+    span: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +132,7 @@ def summed(before: Sequence[Seen], after: Sequence[Seen], seconds: float, *, cpu
     seconds = max(seconds, 0.001)
     pairs = [*zip(before, after, strict=True)]
     there = [seen for seen in after if seen.connected is not None]
-    rates = [(b.pictures - a.pictures) / seconds for a, b in pairs if b.connected and not b.why]
+    rates = [_rate(a, b, seconds) for a, b in pairs if b.connected and not b.why]
     return Told(
         viewers=len(after),
         joined=len(there),
@@ -137,7 +140,7 @@ def summed(before: Sequence[Seen], after: Sequence[Seen], seconds: float, *, cpu
         connected=tuple(sorted(seen.connected or 0.0 for seen in there)),
         first=tuple(sorted(seen.first for seen in there if seen.first is not None)),
         seconds=seconds,
-        rate=sum(b.pictures - a.pictures for a, b in pairs) / seconds,
+        rate=sum(_rate(a, b, seconds) for a, b in pairs),
         rates=tuple(sorted(rates)),
         octets=sum(b.octets - a.octets for a, b in pairs),
         packets=sum(b.packets - a.packets for a, b in pairs),
@@ -147,6 +150,12 @@ def summed(before: Sequence[Seen], after: Sequence[Seen], seconds: float, *, cpu
         still=sum(b.still >= STILL for b in there if b.first is not None and not b.why),
         returned=sum(bool(b.returns) for b in there if not b.why),
     )
+
+
+def _rate(before: Seen, after: Seen, seconds: float) -> float:
+    """Pictures a second. Where a server sends those that catch up at a join with their own times,
+    they are of more seconds of the stream than it took them to come."""
+    return (after.pictures - before.pictures) / max(seconds, after.span - before.span)
 
 
 def merged(parts: Sequence[Told]) -> Told:

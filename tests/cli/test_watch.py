@@ -132,7 +132,14 @@ async def test_viewers_notice_that_the_gateway_is_dead_and_come_back_with_it(
             lines.take(seen)
 
         watching = asyncio.create_task(
-            crowd.watch(request, True, asked=asked, begin=watch._at_once, progress=progress)
+            crowd.watch(
+                request,
+                True,
+                asked=asked,
+                begin=watch._at_once,
+                progress=progress,
+                on_lost=lines.lost,
+            )
         )
         async with publishing(network.whip(NAME), model="echo"):
             await eventually(lambda: glances and glances[-1].rate > 5, 30)
@@ -157,6 +164,9 @@ async def test_viewers_notice_that_the_gateway_is_dead_and_come_back_with_it(
     assert re.search(r"2 of 2 connected, 0 lost, .* \(\d see nothing new\)", said)
     assert re.search(r"\(\d joined again; \d see nothing new\)", said)
     assert re.search(r"0 of 2 connected, 2 lost, .* \(.+\)", said)
+    reasons = [*re.finditer(r"(\d) of 2 lost the connection: the server is gone\n", said)]
+    assert sum(int(each[1]) for each in reasons) == 2
+    assert said.index("0 of 2 connected, 2 lost") > reasons[0].start()
 
 
 @pytest.mark.parametrize("place", ["/watch/cam", "/whip/cam", "/live/video-to-video/cam/whip"])
@@ -249,6 +259,31 @@ def test_what_each_saw_becomes_figures_of_all() -> None:
     assert twice.reasons == {"gone": 2, "503: full": 2}
     assert twice.share_lost == told.share_lost
     assert twice.cpu == (0.95, 0.95)
+
+
+@pytest.mark.parametrize("squeezed", [90, 3000])
+def test_pictures_that_catch_up_at_a_join_are_no_faster_stream(squeezed: int) -> None:
+    """Our gateway squeezes them together, another server leaves them their times."""
+    viewer = Viewer("")
+    before = replace(viewer.look(), connected=0.1)
+    gaps = [squeezed] * 30 + [3000] * 30  # a second's worth at once, and then one of the stream
+    for at in range(60):
+        viewer._unit(AccessUnit(Codec.H264, b"x", 7 + sum(gaps[:at]), 0.0))
+    after = replace(viewer.look(), connected=0.1)
+    told = summed([before], [after], 1.0, cpu=0.1)
+    assert 29 < told.rate < 31
+    assert told.rates == (told.rate,)
+    assert glance([before], [after], 1.0).rate == told.rate
+    slow = summed([before], [after], 6.0, cpu=0.1).rate  # some were lost, or never made
+    assert slow == after.pictures / 6
+
+
+def test_times_that_jump_say_nothing_of_the_rate() -> None:
+    viewer = Viewer("")
+    before = viewer.look()
+    for pts in (0, 3000, 900_000_000, 900_003_000, 5, 3005):
+        viewer._unit(AccessUnit(Codec.H264, b"x", pts, 0.0))
+    assert summed([before], [viewer.look()], 0.2, cpu=0.1).rate == 30
 
 
 def test_a_large_crowd_is_shared_by_processes() -> None:
