@@ -48,6 +48,14 @@ def tls_of(*, insecure: bool, cacert: Path | str | None) -> ssl.SSLContext | boo
         raise ConfigError(f"--cacert {cacert}: {error.strerror or error}") from error
 
 
+def base_hint(url: str) -> str:
+    """ " (...)" with the base address, where more was given than that."""
+    parts = urlsplit(url)
+    if parts.path in ("", "/"):
+        return ""
+    return f" (the base address is {parts.scheme}://{parts.netloc})"
+
+
 def likely(text: str) -> str:
     """The address that was meant by one without a scheme."""
     return text if "://" in text else f"http://{text}"

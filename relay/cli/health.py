@@ -51,21 +51,30 @@ def ask(url: str, token: str | None = None, *, insecure: bool = False) -> str:
     """
     address.check(url)
     if urlsplit(url).path not in ("", "/"):
-        try:
-            return _get(url, token, insecure=insecure)
-        except NotFound as error:
-            raise PeerRefused(str(error)) from error
+        return _elsewhere(url, token, insecure=insecure)
     base = url.rstrip("/")
     for path in PATHS:
         try:
-            return _get(base + path, token, insecure=insecure)
+            return _get(base + path, token, insecure=insecure) or "ok"
         except NotFound:
             continue
     raise PeerRefused(f"{base} has none of {', '.join(PATHS)}: it is no role of relay")
 
 
+def _elsewhere(url: str, token: str | None, *, insecure: bool) -> str:
+    """As ``ask``, of an address that is no base: no other answer is taken for one of health."""
+    try:
+        word = _get(url, token, insecure=insecure)
+    except NotFound as error:
+        raise PeerRefused(f"{error}{address.base_hint(url)}") from error
+    if not word and not urlsplit(url).path.endswith(PATHS):
+        hint = address.base_hint(url)
+        raise PeerRefused(f"{url} tells of no health, as {', '.join(PATHS)} do{hint}")
+    return word or "ok"
+
+
 def _get(url: str, token: str | None, *, insecure: bool) -> str:
-    """Raises as ``ask``, and NotFound at a 404."""
+    """The word of a 200, "" of one without; raises as ``ask``, and NotFound at a 404."""
     asking = urllib.request.Request(url)
     context = ssl.create_default_context()
     if token:
@@ -79,15 +88,17 @@ def _get(url: str, token: str | None, *, insecure: bool) -> str:
             body = answer.read(MAX_ANSWER)
     except urllib.error.HTTPError as error:
         if error.code == 404:
+            error.close()
             raise NotFound(f"{url} answered 404") from error
         word, why = _told(error.read(MAX_ANSWER))
-        said = f": {word}" if word != "ok" else ""
-        raise PeerRefused(f"{url} answered {error.code}{said}{why}") from error
+        said = f": {word}" if word else ""
+        hint = "" if word else address.base_hint(url)
+        raise PeerRefused(f"{url} answered {error.code}{said}{why}{hint}") from error
     except (OSError, http.client.HTTPException) as error:
         asked = "certificate" in str(error).lower()
         raise address.unanswered(url, error, INSECURE if asked else "") from error
     status, why = _told(body)
-    if status.lower() not in WELL:
+    if status and status.lower() not in WELL:
         raise PeerRefused(f"{url} says {status}{why}")
     return status
 
@@ -97,8 +108,9 @@ def _told(body: bytes) -> tuple[str, str]:
     try:
         value = json.loads(body)
     except ValueError:
-        value = None  # an answer without a word of its own: the 200 stands
+        value = None  # an answer without a word of its own
     if not isinstance(value, dict):
-        return "ok", ""
+        return "", ""
     why = value.get("reason")
-    return str(value.get("status", "ok")), f": {why}" if isinstance(why, str) and why else ""
+    word = value.get("status")  # in a problem (RFC 9457) a number
+    return word if isinstance(word, str) else "", f": {why}" if isinstance(why, str) and why else ""

@@ -33,6 +33,8 @@ SHOWN: Final = 30
 """Viewers that are shown unless all are asked for: more are counted."""
 PAGE: Final = 1000
 MAX_PAGES: Final = 20
+NO_STREAM: Final = "stream_not_found"
+"""The gateway's code for a name that it does not know."""
 NOBODY: Final = "no_publisher"
 """The gateway's code for a stream that has viewers only."""
 
@@ -160,23 +162,25 @@ def _get(request: Request, path: str) -> Any:
         with urllib.request.urlopen(asking, timeout=TIMEOUT, context=context) as answer:
             return json.loads(answer.read(MAX_ANSWER))
     except urllib.error.HTTPError as error:
-        raise _refusal(error) from error
+        raise _refusal(error, request) from error
     except ValueError as error:
-        raise PeerError(f"{url} answered no JSON: it is no gateway of ours") from error
+        hint = address.base_hint(request.gateway)
+        raise PeerError(f"{url} answered no JSON: it is no gateway of ours{hint}") from error
     except (OSError, http.client.HTTPException) as error:
         asked = "certificate" in str(error).lower()
         hint = "--insecure takes any" if asked else "--gateway URL says where the gateway is"
         raise address.unanswered(url, error, hint) from error
 
 
-def _refusal(error: urllib.error.HTTPError) -> PeerRefused | NotFound:
+def _refusal(error: urllib.error.HTTPError, request: Request) -> PeerRefused | NotFound:
     try:
         told = json.loads(error.read(MAX_ANSWER))
         words, code = str(told["detail"]), str(told["code"])
     except (ValueError, KeyError, TypeError):
         words, code = error.reason, "peer_refused"
     if error.code == 404:
-        return NotFound(words, code=code)
+        hint = "" if code == NO_STREAM else address.base_hint(request.gateway)
+        return NotFound(f"{words}{hint}", code=code)
     hint = " (--token takes the publish key)" if error.code in (401, 403) else ""
     return PeerRefused(f"{error.code}: {words}{hint}", code=code)
 

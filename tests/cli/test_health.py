@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from relay.cli.health import ask, report
+from relay.cli.health import PATHS, ask, report
 from relay.errors import ConfigError, PeerRefused, PeerTimeout
 from relay.rpc.certificate import node_certificate, server_context
 
@@ -24,9 +26,26 @@ async def _served(status: int, text: str) -> TestServer:
     return server
 
 
+@asynccontextmanager
+async def _serving(path: str, text: str) -> AsyncIterator[str]:
+    """The base address of a server that answers so at the path."""
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(text=text)
+
+    app = web.Application()
+    app.router.add_get(path, answer)
+    server = TestServer(app)
+    await server.start_server()
+    try:
+        yield str(server.make_url("")).rstrip("/")
+    finally:
+        await server.close()
+
+
 @pytest.mark.parametrize(
     ("status", "text"),
-    [(200, '{"status": "ready"}'), (200, '{"status": "IDLE"}'), (200, "fine"), (200, "[]")],
+    [(200, '{"status": "ready"}'), (200, '{"status": "IDLE"}')],
 )
 async def test_a_role_that_is_well(status: int, text: str) -> None:
     server = await _served(status, text)
@@ -48,6 +67,26 @@ async def test_a_role_that_is_not(status: int, text: str, named: str) -> None:
     with pytest.raises(PeerRefused, match=named):
         await asyncio.to_thread(ask, str(server.make_url("/state")))
     await server.close()
+
+
+@pytest.mark.parametrize("text", ["fine", "[]", "{}", ""])
+@pytest.mark.parametrize("path", PATHS)
+async def test_a_health_address_may_answer_without_a_word(path: str, text: str) -> None:
+    async with _serving(path, text) as base:
+        assert await asyncio.to_thread(ask, f"{base}{path}") == "ok"
+        assert await asyncio.to_thread(ask, base) == "ok"
+
+
+@pytest.mark.parametrize("text", ["<html>a page</html>", '{"streams": []}', "[]"])
+async def test_what_tells_of_no_health_is_told_with_the_form_that_is_meant(text: str) -> None:
+    async with _serving("/watch/cam", text) as base:
+        with pytest.raises(PeerRefused) as told:
+            await asyncio.to_thread(ask, f"{base}/watch/cam")
+        assert "tells of no health" in str(told.value)
+        assert str(told.value).endswith(f"(the base address is {base})")
+        with pytest.raises(PeerRefused, match="answered 404") as told:
+            await asyncio.to_thread(ask, f"{base}/nothing")
+        assert str(told.value).endswith(f"(the base address is {base})")
 
 
 async def test_nobody_there() -> None:

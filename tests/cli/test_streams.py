@@ -18,6 +18,7 @@ from relay.cli import streams
 from relay.cli.app import main
 from relay.cli.health import ask
 from relay.errors import NotFound, PeerError, PeerRefused, PeerTimeout
+from tests.gateway.desk import gateway
 from tests.live import publishing, watching
 from tests.network import ROOT, Network, eventually, ran
 from tests.protocols.trickle.test_tls import certificate, serving
@@ -227,6 +228,20 @@ async def test_the_other_scheme_is_named_where_it_is_the_one(tmp_path: Path, sec
 
 def _schemes(secure: bool) -> tuple[str, str]:
     return ("http", "https") if secure else ("https", "http")
+
+
+@pytest.mark.parametrize("place", ["/watch/cam", "/v1/streams", "/"])
+async def test_a_base_address_with_a_path_is_told_with_the_one_that_is_meant(place: str) -> None:
+    async with gateway() as desk:
+        base = desk.server.url
+        for name in (None, NAME):
+            request = streams.Request(f"{base}{place}", name)
+            if place == "/" and name is None:
+                await asyncio.to_thread(streams.run, request)
+                continue
+            with pytest.raises(NotFound) as told:
+                await asyncio.to_thread(streams.run, request)
+            assert str(told.value).endswith(f"(the base address is {base})") is (place != "/")
 
 
 def test_a_gateway_that_is_not_there_is_named() -> None:
