@@ -1,4 +1,4 @@
-"""An address that a role cannot listen on, told by the key that sets it."""
+"""Addresses that a role cannot listen on, told by the keys that set them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
+from relay.config import Settings
 from relay.errors import RelayError, Unavailable
 
+IN_USE: Final = "is in use"
 # Of these, a file's error names a file and a socket's does not.
 _OF_ADDRESSES = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES})
 
@@ -29,8 +32,49 @@ def listening(transport: str, host: str, port: int, key: str) -> Iterator[None]:
         why = _why(cause)
         if why is None:
             raise
-        shown = f"[{host}]" if ":" in host else host
-        raise Unavailable(f"{transport} {shown}:{port} {why} ({key})", code="address") from error
+        raise Unavailable(_words(transport, host, port, key, why), code="address") from error
+
+
+def refuse_taken(settings: Settings) -> None:
+    """
+    Raises:
+        Unavailable: ``address``: others have ports of this network; all of them are named.
+    """
+    gateway, rtc = settings.gateway, settings.gateway.webrtc
+    wanted = (
+        ("TCP", gateway.host, gateway.port, "gateway.port"),
+        ("UDP", rtc.host, rtc.port, "gateway.webrtc.port"),
+        ("TCP", rtc.host, rtc.tcp_port or 0, "gateway.webrtc.tcp_port"),
+        ("TCP", settings.orchestrator.host, settings.orchestrator.port, "orchestrator.port"),
+        ("TCP", settings.worker.host, settings.worker.port, "worker.port"),
+    )
+    taken = [_words(*each, IN_USE) for each in wanted if each[2] and _is_taken(*each[:3])]
+    if taken:
+        raise Unavailable("; ".join(taken), code="address")
+
+
+def _is_taken(transport: str, host: str, port: int) -> bool:
+    """Whether it is in use. Whatever else is wrong with it the role itself tells."""
+    kind = socket.SOCK_STREAM if transport == "TCP" else socket.SOCK_DGRAM
+    try:
+        found = socket.getaddrinfo(host, port, type=kind, flags=socket.AI_PASSIVE)
+        for family, _, _, _, address in found:
+            with socket.socket(family, kind) as probe:
+                if kind is socket.SOCK_STREAM:  # as the role does: a former one's connections
+                    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                if family == socket.AF_INET6:
+                    probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                probe.bind(address)
+    except OSError as error:
+        return error.errno == errno.EADDRINUSE
+    except UnicodeError:  # a name that is none
+        return False
+    return False
+
+
+def _words(transport: str, host: str, port: int, key: str, why: str) -> str:
+    shown = f"[{host}]" if ":" in host else host
+    return f"{transport} {shown}:{port} {why} ({key})"
 
 
 def _why(cause: BaseException | None) -> str | None:
@@ -41,5 +85,5 @@ def _why(cause: BaseException | None) -> str | None:
     if cause.errno not in _OF_ADDRESSES:
         return None
     if cause.errno == errno.EADDRINUSE:
-        return "is in use"
+        return IN_USE
     return f"cannot be listened on: {os.strerror(cause.errno)}"

@@ -12,6 +12,7 @@ from relay.cli import logs
 from relay.cli.options import refuse_open_door
 from relay.cli.ready import ready_block, ready_values
 from relay.cli.supervisor import Supervisor
+from relay.cli.taken import refuse_taken
 from relay.cli.wiring import Address
 from relay.config import Settings
 from relay.protocols.webrtc.addresses import told_addresses
@@ -22,11 +23,13 @@ def run(settings: Settings, *, as_json: bool) -> int:
 
     Raises:
         ConfigError: settings that no role should be started with.
+        Unavailable: ports that others have.
         ChildFailed: a role that could not start.
     """
     refuse_open_door(settings.gateway)
     # Before anything is started, which then would have to be ended for it.
     told_addresses(settings.gateway.webrtc.public_addresses, settings.gateway.webrtc.host)
+    refuse_taken(settings)
     logs.configure(settings.log, "up")
 
     def on_ready(addresses: Mapping[str, Address]) -> None:

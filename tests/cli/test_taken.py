@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from relay.cli import up
 from relay.cli.nodes import certificate_names
 from relay.cli.options import load
-from relay.cli.taken import listening
+from relay.cli.taken import listening, refuse_taken
 from relay.errors import ConfigError, Unavailable
 from tests.cli.test_app import relay
 
@@ -52,10 +53,51 @@ def test_a_whole_network_tells_it_once(taken: int, tmp_path: Path) -> None:
     free = [f"--set={role}.port=0" for role in ("gateway.webrtc", "orchestrator", "worker")]
     words = [*free, "--set=worker.slots=1", f"--set=orchestrator.data_dir={tmp_path}"]
     done = relay("up", "--log-level", "error", f"--port={taken}", *words)
-    assert done.stderr == (
-        f"error: gateway could not start: TCP 127.0.0.1:{taken} is in use (gateway.port)\n"
-    )
+    assert done.stderr == f"error: TCP 127.0.0.1:{taken} is in use (gateway.port)\n"
     assert done.returncode == 1
+
+
+KEYS = (
+    ("TCP", "gateway.port"),
+    ("UDP", "gateway.webrtc.port"),
+    ("TCP", "gateway.webrtc.tcp_port"),
+    ("TCP", "orchestrator.port"),
+    ("TCP", "worker.port"),
+)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "localhost"])
+def test_all_ports_of_a_network_that_are_taken_are_named(
+    host: str, taken: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(*_: object, **__: object) -> None:
+        raise AssertionError("a role is started")
+
+    monkeypatch.setattr(up, "Supervisor", start)
+    names = [f"{role}.host" for role in ("gateway", "gateway.webrtc", "orchestrator", "worker")]
+    hosts = [f"{name}='{host}'" for name in names]
+    settings = load(None, ["gateway.open=true", *hosts, *(f"{key}={taken}" for _, key in KEYS)])
+    with pytest.raises(Unavailable) as told:
+        up.run(settings, as_json=True)
+    assert str(told.value) == "; ".join(
+        f"{transport} {host}:{taken} is in use ({key})" for transport, key in KEYS
+    )
+
+
+def test_a_port_that_its_last_owner_has_just_left_is_free() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        client = socket.create_connection(("127.0.0.1", port))
+        server.accept()[0].close()  # this side waits a minute for what may still come
+        client.close()
+    free = [f"{key}={port if key == 'worker.port' else 0}" for _, key in KEYS]
+    refuse_taken(load(None, free))
+
+
+def test_what_else_is_wrong_with_an_address_is_for_its_role_to_tell() -> None:
+    free = [f"{key}=0" for _, key in KEYS[:3]]
+    hosts = ["worker.host=192.0.2.1", f"orchestrator.host={'a' * 70}.test"]
+    refuse_taken(load(None, [*free, *hosts]))
 
 
 def test_other_failures_pass_as_they_are(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ async def test_nothing_is_left_of_it(tmp_path: Path) -> None:
 async def test_a_port_in_use_is_named(tmp_path: Path) -> None:
     async with Network.running(tmp_path) as network:
         port = network.up.ready["orchestrator"]["port"]
-        with pytest.raises(AssertionError, match=f"orchestrator could not start.*{port}"):
+        with pytest.raises(AssertionError, match=f"{port} is in use .orchestrator.port"):
             await Network.start(tmp_path, orchestrator__port=port)
 
 
