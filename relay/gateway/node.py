@@ -24,7 +24,7 @@ from relay.gateway.sellers import Sellers
 from relay.gateway.sessions import ENDED_BY_OPERATOR, Sessions
 from relay.gateway.smoke import SmokeTests
 from relay.gateway.status import ModelOffer, ProcessStatus, StreamStatus, ViewerStatus
-from relay.gateway.viewers import process_status, short, viewer_of, viewer_status
+from relay.gateway.viewers import process_status, viewer_of, viewer_status
 from relay.policy.gate import Gate
 from relay.policy.heartbeat import TERMINATED
 from relay.protocols.trickle.client import open_session
@@ -34,6 +34,7 @@ from relay.protocols.webrtc.native_fanout import NativeSender
 from relay.protocols.webrtc.peers import Peers
 from relay.protocols.webrtc.processes.pool import Egresses
 from relay.protocols.webrtc.processes.session import ViewerSession
+from relay.protocols.webrtc.session import short
 from relay.protocols.webrtc.udp import BUFFER
 from relay.rpc.connector import GuardedConnector
 

@@ -7,9 +7,9 @@ from typing import Final
 
 from relay.errors import NotFound
 from relay.gateway.path import Path
-from relay.gateway.viewers import short
 from relay.protocols.webrtc.ingest import IngestSession
 from relay.protocols.webrtc.processes.session import ViewerSession
+from relay.protocols.webrtc.session import short
 
 ENDINGS_KEPT: Final = 4096
 """Sessions of stopped streams, and others that ended, whose clients may still ask why: more than

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from relay.errors import NotFound
 from relay.gateway.status import ProcessStatus, ViewerStatus
 from relay.protocols.webrtc.egress import EgressSession, ViewerStatistics
 from relay.protocols.webrtc.processes import pool
 from relay.protocols.webrtc.processes.session import FarSession, ViewerSession
-
-_SHORT: Final = 8
-
-
-def short(session_id: str) -> str:
-    """What of a session's id may be shown: the whole of it is the right to end it."""
-    return session_id[:_SHORT]
+from relay.protocols.webrtc.session import short
 
 
 def viewer_status(given: ViewerStatistics) -> ViewerStatus:

@@ -132,7 +132,8 @@ async def test_a_viewer_has_a_line_of_the_log_when_it_comes_and_one_when_it_goes
             await viewer.sees(10)
             *_, (session, _) = desk.node._sessions._known.values()
             assert isinstance(session, EgressSession)
-        names = (f"viewer {session.id[:6]}", f"peer {session.peer.id}")
+            [listed] = await desk.node.viewers(NAME, limit=2, after="")
+        names = (f"viewer {listed.id}: ", f"peer {session.peer.id}")
         lines = [line for line in caplog.messages if line.startswith(names)]
         assert len(lines) == 2, lines
         assert "CONNECTING -> " in lines[0]

@@ -25,7 +25,7 @@ from relay.protocols.webrtc.rtcp import (
     parse_compound,
 )
 from relay.protocols.webrtc.sendlog import SendLog
-from relay.protocols.webrtc.session import Session
+from relay.protocols.webrtc.session import Session, short
 from relay.protocols.webrtc.viewer import Viewer, ViewerState
 
 
@@ -74,7 +74,7 @@ class EgressSession(Session):
         log = _log(peer, native)
         video = _track(peer.video, peer, native, log)
         audio = _track(peer.audio, peer, native, log)
-        self.viewer = Viewer(self.id[:6], video, audio, Link(log))
+        self.viewer = Viewer(short(self.id), video, audio, Link(log))
         self._audience = audience
         peer.log_level = logging.DEBUG  # the viewer tells when it comes and goes
         peer.on_rtcp = self._on_rtcp

@@ -27,11 +27,17 @@ GRAIN: Final = 0.001
 """Seconds; uvloop's timers count in whole ones of it, and may come that much early. Who is
 woken early waits for nothing, in turn after turn, until the moment has come."""
 
+_SHOWN: Final = 8
 _PATCHES_A_SECOND: Final = 20.0
 _PATCH_BURST: Final = 60.0
 _RESTART_COST: Final = 10.0
 _REMEMBERED_UFRAGS: Final = 16
 _TAG: Final = re.compile(r'\s*((?:W/)?"[^"]*"|[^\s,"]+)\s*(?:,|$)')
+
+
+def short(session_id: str) -> str:
+    """What of a session's id may be shown: the whole of it is the right to end it."""
+    return session_id[:_SHOWN]
 
 
 @dataclass(frozen=True, slots=True)
