@@ -1,6 +1,7 @@
 """``python -m bench [NAME ...]``: run the benches, one after the other, and list their answers.
 
 Without names: every bench but the soaks, which take long (``python -m bench soak_churn``).
+With ``--help`` a bench that is named tells its options, and nothing runs.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
+HELP = frozenset({"-h", "--help"})
 # Parts of benches, not benches.
 PARTS = frozenset(
     {
@@ -56,8 +58,10 @@ def run(name: str) -> dict[str, Any]:
     return answer
 
 
-def main(chosen: list[str]) -> int:
-    if {"-h", "--help"} & set(chosen):
+def main(words: list[str]) -> int:
+    chosen = [word for word in words if word not in HELP]
+    asked = len(chosen) < len(words)
+    if asked and not chosen:
         print(__doc__)
         print(
             f"There are: {', '.join(names())}. Each tells its own options: python -m bench.NAME -h"
@@ -67,6 +71,12 @@ def main(chosen: list[str]) -> int:
     if unknown:
         print(f"no such bench: {', '.join(sorted(unknown))}; there are: {', '.join(names())}")
         return 2
+    if asked:
+        told = [
+            subprocess.run([sys.executable, "-m", f"bench.{name}", "--help"], check=False)
+            for name in chosen
+        ]
+        return max(each.returncode for each in told)
     chosen = chosen or [name for name in names() if not name.startswith("soak")]
     answers = [run(name) for name in chosen]
     print()

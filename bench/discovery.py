@@ -8,6 +8,7 @@ plain text in turn. It is held to the slowest's delay and 150 ms more.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import random
 import ssl
@@ -149,4 +150,6 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--serve"]:
         uvloop.run(serve(int(sys.argv[2]), sys.argv[3]))
     else:
-        sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 100))
+        parser = argparse.ArgumentParser(description=__doc__)
+        parser.add_argument("orchestrators", type=int, nargs="?", default=100)
+        sys.exit(main(parser.parse_args().orchestrators))

@@ -8,6 +8,7 @@ bodies of one second, on one connection a stream, where trickle has a writer's a
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import statistics
 import struct
@@ -222,4 +223,6 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["--serve"]:
         uvloop.run(serve())
     else:
-        sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 200))
+        parser = argparse.ArgumentParser(description=__doc__)
+        parser.add_argument("streams", type=int, nargs="?", default=200)
+        sys.exit(main(parser.parse_args().streams))

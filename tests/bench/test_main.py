@@ -16,8 +16,21 @@ def test_help_names_the_benches_and_is_no_error(
     assert all(name in said for name in names())
 
 
+@pytest.mark.parametrize("name", ["fanout", "discovery", "trickle"])
+def test_a_bench_that_is_named_tells_its_own_help_and_no_more(
+    name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert main([name, "--help"]) == 0
+    said, errors = capfd.readouterr()
+    assert said.startswith(f"usage: {name}.py [-h]")
+    assert "There are:" not in said
+    assert errors == ""
+
+
 def test_a_bench_that_is_not_there_is_told_with_those_that_are(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["nosuch"]) == 2
-    assert capsys.readouterr().out.startswith("no such bench: nosuch; there are: ")
+    assert main(["nosuch", "--help"]) == 2
+    for line in capsys.readouterr().out.splitlines():
+        assert line.startswith("no such bench: nosuch; there are: ")
