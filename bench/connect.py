@@ -287,7 +287,7 @@ async def measure(number: int, many: int, rounds: int) -> int:
             await joins(
                 Target("ours", f"{base}/whep/joined", whip, process), number, many, rounds, ours
             )
-            await published(base, units, 5, ours)
+            await published(base, units, 15, ours)
             await browsed(ready, units, 5, ours)
     print(f"load {os.getloadavg()[0]:.2f}", flush=True)
     return _report(ours, theirs)
