@@ -66,6 +66,6 @@ $(VENV)/.installed: pyproject.toml $(NATIVE) | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml $(NATIVE) | $(VENV)/bin/python
-	@echo "Installing relay with its development tools (about 250 MB, once; it takes a while) ..." >&2
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@echo "Installing relay with its development tools (about 250 MB, once) ..." >&2
+	@$(BIN)/python -m pip install --disable-pip-version-check --editable '.[dev]' >&2
 	@touch $@ $(VENV)/.installed
