@@ -30,6 +30,7 @@ from relay.errors import ConfigError
 from relay.settings_file import carried, check_file
 from relay.wrong_settings import (
     HTTP_URL,
+    ICE_URL,
     NODE_URL,
     PRICE,
     VERSION,
@@ -54,7 +55,7 @@ class Section(BaseModel):
 class IceServer(Section):
     """One STUN or TURN server, handed to clients in ``Link``."""
 
-    url: str = Field(pattern=r"^(stun|stuns|turn|turns):[^\s,;<>]+$")
+    url: str = Field(pattern=ICE_URL)
     username: str | None = None
     credential: str | None = None
 
@@ -392,8 +393,7 @@ def known_keys(section: Sequence[str | int]) -> list[str]:
             continue
         field = getattr(model, "model_fields", {}).get(part)
         model = None if field is None else field.annotation
-    before = "".join(f"{part}." for part in section)
-    return [before + name for name in getattr(model, "model_fields", {})]
+    return [".".join((*map(str, section), name)) for name in getattr(model, "model_fields", {})]
 
 
 def is_loopback(host: str) -> bool:

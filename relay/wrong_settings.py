@@ -13,6 +13,7 @@ from relay.wrong_values import said_of, shown
 
 HTTP_URL = r"^https?://\S+$"
 NODE_URL = r"^https?://[^\s@]+$"
+ICE_URL = r"^(stun|stuns|turn|turns):[^\s@,;<>]+$"
 VERSION = r"^(v?\d{1,9}(\.\d{1,9}){0,2}([-+].*)?)?$"
 PRICE = r"^\d{1,30}(\.\d{1,18}|/[1-9]\d{0,29})?$"
 
@@ -21,6 +22,7 @@ MOST_PROCESSES = 64
 SHAPES = {
     HTTP_URL: "an http:// or https:// address",
     NODE_URL: "an http:// or https:// address without a user in it",
+    ICE_URL: "an address such as turn:turn.example:3478, with username and credential beside it",
     VERSION: "a version such as 0.9.1",
     PRICE: "wei a pixel such as 1200, 0.5 or 3/7",
 }

@@ -88,4 +88,4 @@ def shown(value: Any, name: str) -> str:
 
 def without_user(address: str) -> str:
     """As it may be printed: a password may stand before the host."""
-    return re.sub("//.*@", "//...@", address, flags=re.DOTALL)
+    return re.sub("(//|(?:stun|turn)s?:).*@", r"\1...@", address, flags=re.DOTALL)

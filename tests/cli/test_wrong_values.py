@@ -95,6 +95,7 @@ def test_a_wrong_header_is_named() -> None:
         ("gateway", {f"publish_key:{SECRET}": None}),
         ("gateway.kafka", ["password", {"password": SECRET}]),
         ("gateway.webrtc.ice_servers", {"url": "turn:a", "credential": SECRET}),
+        ("gateway.webrtc.ice_servers", [{"url": f"turn:me:{SECRET}@turn.example"}]),
         ("gateway.remote_signer", f"https://me:{SECRET}/x@signer.example"),
         ("gateway.orchestrators", [f"https://me:{SECRET}/x@node.example"]),
         ("gateway.orchestrator_webhook", f"htp://a/?token={SECRET}"),
