@@ -183,10 +183,12 @@ def in_words(status: Any) -> str | None:
     if not isinstance(status, dict) or not isinstance(status.get("state"), str):
         return None
     state, reason = status["state"], status.get("reason")
-    if status.get("reason_code") == "no_orchestrator" and _is_seen(status):
-        reason = f"{reason}; until then viewers see it unprocessed"
     if state == "switching":
+        # Its pictures of a moment ago say nothing of what viewers see now.
         state = "switching worker"
-    elif state == "failed" and isinstance(reason, str) and "trying again" in reason:
+        reason = str(reason or "").removeprefix(f"{state}: ")
+    elif status.get("reason_code") == "no_orchestrator" and _is_seen(status):
+        reason = f"{reason}; until then viewers see it unprocessed"
+    if state == "failed" and isinstance(reason, str) and "trying again" in reason:
         state = "not served"
     return f"{state}: {reason}" if isinstance(reason, str) and reason else state

@@ -56,7 +56,11 @@ class GatewayRole:
         certificate = http_certificate(settings)
         context = certificate.context if certificate is not None else None
         rtc = settings.webrtc
-        with listening("UDP", rtc.host, rtc.port, "gateway.webrtc.port"):
+        tcp_port = rtc.tcp_port or 0
+        with (
+            listening("UDP", rtc.host, rtc.port, "gateway.webrtc.port", code="udp_bind"),
+            listening("TCP", rtc.host, tcp_port, "gateway.webrtc.tcp_port", code="tcp_bind"),
+        ):
             await self._node.start()
         self._server = Server(
             build_app(self._node), host=settings.host, port=settings.port, ssl_context=context
@@ -71,6 +75,7 @@ class GatewayRole:
             "url": settings.public_url or f"{scheme}://{url_host(settings.host)}:{port}",
             "port": port,
             "udp_port": self._node.peers.udp.port,
+            "tcp_port": self._node.peers.tcp.port if self._node.peers.tcp is not None else None,
         }
 
     async def ready(self) -> Mapping[str, Any]:

@@ -42,7 +42,7 @@ def ready_block(settings: Settings, addresses: Mapping[str, Address]) -> str:
         "",
         *_table(settings, gateway.url),
         "",
-        f"  running   gateway (pid {gateway.pid}, media on UDP {gateway.facts['udp_port']})",
+        f"  running   gateway (pid {gateway.pid}, media {_media(gateway.facts)})",
         f"            orchestrator (pid {orchestrator.pid}, {orchestrator.url})",
         f"            worker (pid {worker.pid}, {worker.facts['slots']} slots: {models})",
         *_warnings(settings),
@@ -65,12 +65,17 @@ def role_block(role: str, settings: Settings, told: Mapping[str, Any]) -> str:
         "",
         *_table(settings, str(told["url"])),
         "",
-        f"  media     on UDP {told['udp_port']}",
+        f"  media     {_media(told)}",
         f"  buys      from {sellers}",
         *([f"  not yet   {why} (/readyz tells)"] if (why := told.get("not_ready")) else []),
         *_warnings(settings),
     ]
     return "\n".join([*lines, ""])
+
+
+def _media(told: Mapping[str, Any]) -> str:
+    tcp = told.get("tcp_port")
+    return f"on UDP {told['udp_port']}" + (f" and TCP {tcp}" if tcp is not None else "")
 
 
 def _table(settings: Settings, base: str) -> list[str]:

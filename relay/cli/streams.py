@@ -204,7 +204,7 @@ def _page(told: Mapping[str, Any]) -> RenderableType:
 def _table(words: Sequence[str], numbers: Sequence[str]) -> Table:
     table = Table(box=None, header_style="bold")
     for title in words:
-        table.add_column(title)
+        table.add_column(title, no_wrap=True)  # a name that is cut off names nothing
     for title in numbers:
         table.add_column(title, justify="right")
     return table

@@ -18,8 +18,13 @@ _OF_ADDRESSES = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES})
 
 
 @contextmanager
-def listening(transport: str, host: str, port: int, key: str) -> Iterator[None]:
+def listening(
+    transport: str, host: str, port: int, key: str, *, code: str | None = None
+) -> Iterator[None]:
     """Around the start of what listens on ``host`` and ``port``.
+
+    Args:
+        code: of the error that is about this address, where there is more than one.
 
     Raises:
         Unavailable: ``address``, in place of whatever was raised because the address
@@ -30,7 +35,8 @@ def listening(transport: str, host: str, port: int, key: str) -> Iterator[None]:
     except (RelayError, OSError) as error:
         cause = error if isinstance(error, OSError) else error.__cause__
         why = _why(cause)
-        if why is None:
+        others = code is not None and isinstance(error, RelayError) and error.code != code
+        if why is None or others:
             raise
         raise Unavailable(_words(transport, host, port, key, why), code="address") from error
 

@@ -35,6 +35,19 @@ def test_a_place_is_read_off_our_addresses_only(url: str, place: Place | None) -
     [
         ({"state": "live", "reason": ""}, "live"),
         ({"state": "switching", "reason": "no output"}, "switching worker: no output"),
+        (
+            {"state": "switching", "reason": "switching worker: gone", "output": {"fps": 30.0}},
+            "switching worker: gone",
+        ),
+        (
+            {
+                "state": "switching",
+                "reason_code": "no_orchestrator",
+                "reason": "nobody offers it",
+                "output": {"fps": 30.0},
+            },
+            "switching worker: nobody offers it",
+        ),
         ({"state": "failed", "reason": "nobody offers it"}, "failed: nobody offers it"),
         ({"state": "failed", "reason": "full; trying again"}, "not served: full; trying again"),
         ({"state": 1}, None),

@@ -24,6 +24,11 @@ def test_a_gateway_alone_prints_the_table_of_the_whole() -> None:
     assert "https://b:4" in role_block("gateway", settings, GATEWAY)
 
 
+def test_the_tcp_port_of_media_is_told_where_there_is_one() -> None:
+    told = {**GATEWAY, "tcp_port": 5}
+    assert "on UDP 2 and TCP 5\n" in role_block("gateway", load(None, []), told)
+
+
 def test_a_gateway_that_nobody_answered_says_so() -> None:
     told = GATEWAY | {"not_ready": "https://b:4 does not answer"}
     assert "not yet   https://b:4 does not answer" in role_block("gateway", load(None, []), told)

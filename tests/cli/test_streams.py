@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import signal
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from rich.console import Console
 
 from relay.cli import streams
 from relay.cli.app import main
@@ -77,6 +79,15 @@ def test_viewers_that_have_left_meanwhile_are_no_more_to_show(
     monkeypatch.setattr(streams, "_get", get)
     streams.run(streams.Request("http://a", NAME))
     assert "--all" not in capsys.readouterr().out
+
+
+def test_an_id_is_whole_where_the_terminal_is_narrow() -> None:
+    large = {"packets": 123_456, "resent": 12_345, "round_trip_ms": 1234.5, "estimate": 12.3e6}
+    viewers = [_viewer(number) | large | {"id": f"n4FGx_-{number}"} for number in range(5)]
+    narrow = Console(width=80, file=io.StringIO())
+    narrow.print(streams._page({"stream": _stream(5), "viewers": viewers}))
+    said = narrow.file.getvalue()  # type: ignore[attr-defined]
+    assert all(given["id"] in said for given in viewers)
 
 
 @pytest.mark.parametrize("whole", [False, True])

@@ -35,6 +35,7 @@ def taken() -> Iterator[int]:
     [
         ("gateway", "TCP", "gateway.port"),
         ("gateway", "UDP", "gateway.webrtc.port"),
+        ("gateway", "TCP", "gateway.webrtc.tcp_port"),
         ("orchestrator", "TCP", "orchestrator.port"),
         ("worker", "TCP", "worker.port"),
     ],
