@@ -3,7 +3,7 @@
 ``python -m relay.cli.crowd`` is one of several that ``relay watch`` (``watch.py``) has for a
 large crowd. It reads lines of JSON: what is asked for, then ``"go"`` once all have joined
 everywhere, and ``"stop"`` when it is to end before its time. Its own lines are a ``glance`` a
-second, ``joined``, why one was ``lost``, and in the end what was ``told``.
+second, ``joined``, how one was ``lost``, and in the end what was ``told``.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ async def watch(
         asked: set when it is to end before its time.
         begin: awaited between joining and the time that is measured.
         progress: called once a second.
-        on_lost: told at once why a viewer lost its connection.
+        on_lost: told at once that a viewer lost its connection, or could not join yet, and why.
     """
     places = asyncio.Semaphore(AT_ONCE)
     url, token = request.url, request.token

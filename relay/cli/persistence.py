@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from relay.errors import PeerError, PeerRefused
+from relay.protocols.webrtc.ice import REFUSED
 
 WAITS: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Seconds before each try, the last one again and again."""
@@ -21,6 +22,8 @@ PASSING: Final = (
     "the process that served it was lost",
 )
 """Reasons of a gateway of ours that say nothing against coming back."""
+HALF_WAY: Final = "not connected: "
+"""Before why a session ended that was answered and had not come in (``client.py``)."""
 FOR_NOW: Final = frozenset({408, 409, 425, 429})
 """Refusals below 500 that pass: a name that the lost connection still holds, haste."""
 
@@ -41,6 +44,15 @@ def passes(error: PeerError) -> bool:
         return True
     status = str(error).partition(":")[0]
     return not status.isdecimal() or int(status) >= 500 or int(status) in FOR_NOW
+
+
+def put_off(error: Exception) -> bool:
+    """Whether a first offer that failed so is worth another one: a gateway is there, and it said
+    nothing final. Of one that is not there, or not to be reached, another tells nothing new."""
+    if isinstance(error, PeerRefused):
+        return passes(error)
+    words = str(error)
+    return words.startswith(HALF_WAY) and words[len(HALF_WAY) :].startswith((*PASSING, REFUSED))
 
 
 class Persistence:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from math import inf
 from typing import Final
 
-from relay.cli.persistence import Persistence, is_final, passes
+from relay.cli.persistence import Persistence, is_final, passes, put_off
 from relay.cli.watched import Seen
 from relay.config import WebRtc
 from relay.errors import PeerError, RelayError
@@ -29,7 +29,7 @@ class Viewer:
     Args:
         url: a WHEP address.
         places: joins that may be under way at a time.
-        on_lost: told why, when the connection is lost.
+        on_lost: told that the connection is lost, or the first offer ``put_off``, and why.
     """
 
     def __init__(
@@ -55,21 +55,26 @@ class Viewer:
         self._returns = 0
         self._latest = self._still = 0.0
         self._why = ""
+        self._put_off = False
         self._client: WhepClient | None = None
 
     async def join(self) -> None:
-        """Be connected, or keep why not."""
+        """Be connected, or keep why not: ``stay`` makes another offer where that may help, once
+        the others have had their turn."""
         try:
             await self._connect()
         except (RelayError, OSError) as error:
             self._why = str(error) or repr(error)
+            self._put_off = put_off(error)
+            if self._put_off:
+                self._on_lost(f"could not join yet: {self._why}")
         else:
             self._connected = time.monotonic() - self._asked
 
     async def _connect(self) -> None:
         host = "::" if "//[" in self._url else "0.0.0.0"
         async with self._places:
-            if self._connected is None:  # the wait for one another is not measured
+            if not self._asked:  # the wait for one another is not measured; for another try it is
                 self._asked = time.monotonic()
             self._client = await WhepClient.connect(
                 self._url,
@@ -80,21 +85,23 @@ class Viewer:
             )
 
     async def stay(self) -> None:
-        """Watch, and join again whenever the connection is lost; return when it is over: ended
-        by the gateway's own word, refused for good, or tried for long."""
+        """Watch, and join again whenever the connection is lost, or the first offer was put off;
+        return when it is over: ended by the gateway's own word, refused for good, or tried for
+        long."""
         persistence = Persistence(time.monotonic())
+        if self._put_off and not await self._return(persistence):
+            return
         while self._client is not None:
             self._why = await self._client.wait_closed()
             async with self._places:
                 word = await self._client.last_word()
             self._why = word or self._why
-            self._on_lost(self._why)
+            self._on_lost(f"lost the connection: {self._why}")
             if is_final(word) or not await self._return(persistence):
                 return
-            persistence.connected(time.monotonic())
 
     async def _return(self, persistence: Persistence) -> bool:
-        """Whether it is connected again."""
+        """Whether it is connected, again or at last."""
         await self._let_go()
         while (delay := persistence.wait(time.monotonic())) is not None:
             await asyncio.sleep(delay)
@@ -106,7 +113,12 @@ class Viewer:
                     return False
             else:
                 self._why = ""
-                self._returns += 1
+                now = time.monotonic()
+                persistence.connected(now)
+                if self._connected is None:  # it had nothing to lose yet
+                    self._connected = now - self._asked
+                else:
+                    self._returns += 1
                 return True
         return False
 

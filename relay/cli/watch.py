@@ -124,7 +124,7 @@ class _Lines:
         self._saying: asyncio.TimerHandle | None = None
 
     def lost(self, why: str) -> None:
-        """One viewer's connection. Said at once: by the next line it may be there again."""
+        """One viewer, and why. Said at once: by the next line it may be there again."""
         self._reasons[why] += 1
         if self._saying is None and not self._request.as_json:
             self._saying = asyncio.get_running_loop().call_later(GATHERED, self._say_lost)
@@ -132,8 +132,7 @@ class _Lines:
     def _say_lost(self) -> None:
         self.close()
         for why, count in self._reasons.most_common(2):
-            words = f"{count} of {self._request.viewers} lost the connection: {why}"
-            print(words, file=sys.stderr, flush=True)
+            print(f"{count} of {self._request.viewers} {why}", file=sys.stderr, flush=True)
         self._reasons.clear()
 
     def close(self) -> None:
