@@ -35,8 +35,8 @@ def listening(
     except (RelayError, OSError) as error:
         cause = error if isinstance(error, OSError) else error.__cause__
         why = _why(cause)
-        others = code is not None and isinstance(error, RelayError) and error.code != code
-        if why is None or others:
+        other = code is not None and getattr(error, "code", None) != code
+        if why is None or other:
             raise
         raise Unavailable(_words(transport, host, port, key, why), code="address") from error
 

@@ -106,6 +106,8 @@ def test_other_failures_pass_as_they_are(tmp_path: Path) -> None:
         (tmp_path / "nothing").read_bytes()
     with pytest.raises(ConfigError), listening("TCP", "a", 1, "k"):
         raise ConfigError("another matter")
+    with pytest.raises(OSError, match="in use"), listening("TCP", "a", 1, "k", code="tcp_bind"):
+        raise OSError(98, "in use")  # of an address of something else
     told = pytest.raises(Unavailable, match=r"TCP \[::1\]:1 cannot be .*\(k\)")
     with told, listening("TCP", "::1", 1, "k"):
         raise OSError(13, "Permission denied")
