@@ -80,7 +80,7 @@ class Live:
         wish: Wish,
         teller: Teller,
         audio: bool,
-        search: Search | None = None,
+        search: Search | None,
     ) -> None:
         self._host = host
         self._sellers = sellers
