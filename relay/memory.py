@@ -1,5 +1,5 @@
-"""What each process of ours does with its memory: Python's collector of garbage, and glibc's
-allocator, told to give memory back.
+"""What each process of ours does with its memory: Python's collector of garbage, the pages that
+it lies in, and glibc's allocator, told to give memory back.
 
 Left alone that raises its own threshold for large blocks with the first one freed, and from
 then on the buffers of short connections sit between small ones and pin whole pages: a
@@ -15,6 +15,7 @@ import ctypes
 import gc
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any, Final
 
 COLLECT: Final = (10_000, 5, 5)
@@ -30,6 +31,11 @@ LOOK: Final = 15.0
 WORTH: Final = 8 << 20
 """Bytes that are free and held, from which on they are given back: it takes some
 milliseconds, of a thread of its own."""
+LARGE: Final = 2 << 20
+"""Bytes of a large page."""
+MAX_COLLAPSED: Final = 128 << 20
+"""Bytes; a worker may hold far more, of what is no concern here."""
+_MADV_COLLAPSE: Final = 25
 _STATM: Final = "/proc/self/statm"
 
 
@@ -51,6 +57,44 @@ def settle() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*COLLECT)
+    collapse()
+
+
+def collapse() -> int:
+    """Have the kernel lay what the process holds now in large pages (Linux 6.1).
+
+    A gateway does a little of many things every few milliseconds, and by then its processor has
+    forgotten where most of a thousand small pages are: to look that up is a fourteenth of all that
+    it costs.
+
+    Returns:
+        How many bytes lie in large pages now; 0 where the kernel has none for us.
+    """
+    library = _glibc("madvise")
+    if library is None:
+        return 0
+    done = 0
+    for start, end in _private(MAX_COLLAPSED):
+        for page in range(start, end, LARGE):
+            if library.madvise(ctypes.c_void_p(page), ctypes.c_size_t(LARGE), _MADV_COLLAPSE) == 0:
+                done += LARGE
+    return done
+
+
+def _private(most: int) -> Iterator[tuple[int, int]]:
+    """From where to where whole large pages would fit in memory that is the process's alone,
+    together at most so many bytes."""
+    with open("/proc/self/maps") as file:
+        lines = [line.split() for line in file]
+    for where, rights, _, _, inode, *name in lines:
+        if rights != "rw-p" or inode != "0" or name not in ([], ["[heap]"]):
+            continue
+        start, end = (int(each, 16) for each in where.split("-"))
+        start, end = -(-start // LARGE) * LARGE, end // LARGE * LARGE
+        if start < end:
+            end = min(end, start + most)
+            most -= end - start
+            yield start, end
 
 
 def _glibc(*names: str) -> Any:
