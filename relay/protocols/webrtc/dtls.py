@@ -86,6 +86,9 @@ class Certificate(rtcdtlstransport.RTCCertificate):
     def _create_ssl_context(self, srtp_profiles: list[Any]) -> Any:
         if self._context is None:
             self._context = super()._create_ssl_context(srtp_profiles)
+            # Nobody resumes a connection of media: its session, with the peer's certificate, would
+            # be kept for nothing.
+            self._context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
         return self._context
 
     def sha256(self) -> str:

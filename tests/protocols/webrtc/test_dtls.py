@@ -208,6 +208,23 @@ def test_all_peers_share_one_context() -> None:
     assert CERTIFICATE._create_ssl_context(profiles) is CERTIFICATE._create_ssl_context(profiles)
 
 
+def test_nothing_is_kept_to_take_up_a_former_session() -> None:
+    mine = Certificate.generateCertificate()
+    context = rtcdtlstransport.RTCCertificate._create_ssl_context(mine, dtls._srtp_profiles())
+    mine._context = context  # of a client that would take it up again
+    ends = Ends()
+    ends.client = Dtls(mine, [("sha-256", OTHER_CERTIFICATE.sha256())], client=True)
+    ends.server = Dtls(OTHER_CERTIFICATE, [("sha-256", mine.sha256())], client=False)
+    ends.begin()
+    assert ends.server.ready
+    first, again = Dtls(mine, [], client=True), Dtls(mine, [], client=True)
+    session = ends.client._connection.get_session()
+    assert session is not None
+    again._connection.set_session(session)
+    hellos = [len(end.begin(0.0)[0]) for end in (first, again)]
+    assert hellos[0] == hellos[1], "it names a session"
+
+
 # -- flights -----------------------------------------------------------------------------
 
 
