@@ -45,6 +45,8 @@ def configure(log: Log, role: str) -> None:
     """Set the root logger; libraries that talk too much speak from warnings on."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter(role) if log.format == "json" else TextFormatter())
+    for detail in ("logThreads", "logProcesses", "logMultiprocessing", "logAsyncioTasks"):
+        setattr(logging, detail, False)  # looked up for each line, and in none of them
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(log.level.upper())

@@ -6,6 +6,7 @@ receivers and jitter buffers never come to be, and its tasks never start.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -13,7 +14,7 @@ from typing import Any, Final
 import pylibsrtp
 import pylibsrtp._binding
 from aiortc import rtcdtlstransport
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 
 from relay.errors import ConfigError
 
@@ -26,11 +27,13 @@ they are some eight thousand."""
 
 MAX_MESSAGES: Final = 16
 
+_HASHES: Final = {"sha-256": "sha256", "sha-384": "sha384", "sha-512": "sha512"}
 _NOTHING: Any = None
 _RESEND_DELAYS: Final = (0.25, 0.5)
 _REPEAT_SPACING: Final = 0.2
 _HANDSHAKE: Final = (20, 22)  # record types of a handshake (RFC 6347 section 4.1)
 _READ_SIZE: Final = 1500
+_MAX_FLIGHT: Final = 1 << 14  # bytes; more than OpenSSL writes at once
 _SRTP_BUFFER: Final = 2048
 _SRTP_TRAILER: Final = 148  # of RTCP: index, tag and the room libsrtp wants for a key name
 _CERTIFICATE_HOOKS: Final = ("_create_ssl_context", "getFingerprints", "generateCertificate")
@@ -41,7 +44,6 @@ _TRANSPORT_HOOKS: Final = (
     "_srtp_profiles",
     "_ssl",
     "_tx_srtp",
-    "_validate_peer_identity",
     "encrypted",
     "state",
 )
@@ -51,7 +53,7 @@ _SRTP_HOOKS: Final = (
     "srtp_unprotect",
     "srtp_unprotect_rtcp",
 )
-_MODULE_HOOKS: Final = ("RTCDtlsFingerprint", "RTCDtlsParameters", "SRTP_PROFILES")
+_MODULE_HOOKS: Final = ("SRTP_PROFILES",)
 
 
 def check_hooks() -> None:
@@ -142,12 +144,20 @@ def protect_pointer(name: str = "srtp_protect") -> int:
     return int(binding.ffi.cast("uintptr_t", function))
 
 
-def _transform(session: Any, name: str, room: int) -> Callable[[bytes], bytes]:
-    """What ``pylibsrtp.Session`` does, with its buffers made once: 2 us less a packet."""
+def _memory() -> tuple[Any, Any, Any]:
+    """For one packet, and its length: of all transforms of a connection, which copy out of it what
+    they return."""
     ffi = pylibsrtp._binding.ffi
-    function = getattr(pylibsrtp._binding.lib, name)
     memory = ffi.new("char[]", _SRTP_BUFFER)
-    buffer, length = ffi.buffer(memory), ffi.new("int *")
+    return memory, ffi.buffer(memory), ffi.new("int *")
+
+
+def _transform(
+    place: tuple[Any, Any, Any], session: Any, name: str, room: int
+) -> Callable[[bytes], bytes]:
+    """What ``pylibsrtp.Session`` does, with its buffers made once: 2 us less a packet."""
+    function = getattr(pylibsrtp._binding.lib, name)
+    memory, buffer, length = place
     keys = session._srtp[0]
     largest = _SRTP_BUFFER - room
 
@@ -187,9 +197,7 @@ class Dtls(rtcdtlstransport.RTCDtlsTransport):
         self.ready = False
         self.failure: str | None = None
         self.ended = False
-        self._remote = rtcdtlstransport.RTCDtlsParameters(
-            fingerprints=[rtcdtlstransport.RTCDtlsFingerprint(*f) for f in fingerprints]
-        )
+        self._fingerprints = [f for f in fingerprints if f[0] in _HASHES]
         self._flight: list[bytes] = []
         self._flight_sent = 0.0
         self._resends: list[float] = []
@@ -251,8 +259,7 @@ class Dtls(rtcdtlstransport.RTCDtlsTransport):
             return
         self.encrypted = True
         self._resends.clear()
-        self._validate_peer_identity(self._remote)
-        if self.state == "failed":
+        if not self._is_who_it_should_be():
             self.failure = "the certificate does not fit the fingerprint"
             return
         self._setup_srtp()
@@ -260,6 +267,17 @@ class Dtls(rtcdtlstransport.RTCDtlsTransport):
             self.failure = "no common SRTP profile"
             return
         self.ready = True
+
+    def _is_who_it_should_be(self) -> bool:
+        """Whether the certificate has every fingerprint that was signalled, and one at least."""
+        certificate = self._connection.get_peer_certificate()
+        if certificate is None or not self._fingerprints:
+            return False
+        der = crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)
+        return all(
+            hashlib.new(_HASHES[name], der).hexdigest().upper() == value.replace(":", "").upper()
+            for name, value in self._fingerprints
+        )
 
     def _drain(self) -> None:
         """Read goodbyes and alerts; other data is dropped."""
@@ -277,11 +295,12 @@ class Dtls(rtcdtlstransport.RTCDtlsTransport):
         """The keys, once ``ready``."""
         # The tag of GCM stands before the index (RFC 7714 section 9.1), others' behind it.
         gcm = b"AEAD" in self._connection.get_selected_srtp_profile()
+        place = _memory()
         return Srtp(
-            _transform(self._tx_srtp, "srtp_protect", _SRTP_TRAILER),
-            _transform(self._tx_srtp, "srtp_protect_rtcp", _SRTP_TRAILER),
-            _transform(self._rx_srtp, "srtp_unprotect", 0),
-            _transform(self._rx_srtp, "srtp_unprotect_rtcp", 0),
+            _transform(place, self._tx_srtp, "srtp_protect", _SRTP_TRAILER),
+            _transform(place, self._tx_srtp, "srtp_protect_rtcp", _SRTP_TRAILER),
+            _transform(place, self._rx_srtp, "srtp_unprotect", 0),
+            _transform(place, self._rx_srtp, "srtp_unprotect_rtcp", 0),
             NativeKeys(self._tx_srtp),
             NativeKeys(self._rx_srtp),
             4 if gcm else 14,
@@ -337,13 +356,10 @@ class Dtls(rtcdtlstransport.RTCDtlsTransport):
 
     def _take(self) -> list[bytes]:
         """All that OpenSSL has written, cut between records into datagrams of at most MTU."""
-        written = bytearray()
-        while True:
-            try:
-                written += self._connection.bio_read(1 << 16)
-            except SSL.Error:
-                break
-        return split_records(bytes(written))
+        try:
+            return split_records(self._connection.bio_read(_MAX_FLIGHT))
+        except SSL.WantReadError:
+            return []
 
 
 def _reason(error: SSL.Error) -> str:

@@ -22,6 +22,7 @@ _VERSION: Final = 0x80
 _PADDING: Final = 0x20
 _EXTENSION: Final = 0x10
 _TWO_BYTES = Struct("!HH")
+_FOUR = Struct("!IIII")
 _SEQUENCE = Struct("!H")
 
 
@@ -208,7 +209,8 @@ def is_rtcp(data: bytes) -> bool:
 
 
 def fresh_ssrcs() -> list[int]:
-    ssrcs: set[int] = set()
-    while len(ssrcs) < 4:
-        ssrcs.add(secrets.randbelow((1 << 32) - 1) + 1)
-    return list(ssrcs)
+    """Four that are random, and unlike."""
+    while True:
+        ssrcs = list(_FOUR.unpack(secrets.token_bytes(_FOUR.size)))
+        if len({0, *ssrcs}) == 5:
+            return ssrcs

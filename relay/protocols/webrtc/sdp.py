@@ -10,6 +10,7 @@ import ipaddress
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Final
 
 from relay.errors import BadInput, TooLarge, Unprocessable
@@ -23,6 +24,7 @@ _MAX_FORMATS: Final = 256
 DIRECTIONS: Final = ("sendrecv", "sendonly", "recvonly", "inactive")
 
 _LINE: Final = re.compile(r"[a-z]=[^\x00-\x08\x0a-\x1f\x7f]*")  # parts of it are echoed
+_LINES: Final = re.compile(rf"(?:{_LINE.pattern}\n)*")
 _MEDIA: Final = re.compile(r"([!-~]+) (\d{1,5})(?:/\d+)? ([A-Za-z0-9/]+) (.+)")
 _TOKEN: Final = re.compile(r"[!-~]+")
 
@@ -115,12 +117,18 @@ class Section:
     rtcp_rsize: bool = False
     bundle_only: bool = False
     simulcast: bool = False
-    candidates: list[Candidate] = field(default_factory=list)
     extensions: dict[str, int] = field(default_factory=dict)  # URI -> id
     stream_ids: list[str] = field(default_factory=list)  # of a=msid
     ssrcs: list[int] = field(default_factory=list)
     ssrc_groups: list[tuple[str, list[int]]] = field(default_factory=list)
     _wildcard_feedback: list[str] = field(default_factory=list)
+    _candidates: list[str] = field(default_factory=list)
+
+    @property
+    def candidates(self) -> list[Candidate]:
+        """Those that can be sent to. Read when they are asked for, which who answers never does."""
+        known = (each for each in map(parse_candidate, self._candidates) if each is not None)
+        return list(islice(known, MAX_CANDIDATES))
 
     @property
     def direction(self) -> str:
@@ -161,9 +169,10 @@ def parse(text: str) -> Description:
     session = Transport()
     sections: list[Section] = []
     description = Description(sections, None, False)
+    if not _LINES.fullmatch("\n".join([*lines, ""])):
+        line = next(line for line in lines if not _LINE.fullmatch(line))
+        raise _bad(f"not a line of a session description: {line[:40]!r}")
     for line in lines[1:]:
-        if not _LINE.fullmatch(line):
-            raise _bad(f"not a line of a session description: {line[:40]!r}")
         if line[0] == "m":
             if len(sections) == MAX_SECTIONS:
                 raise Unprocessable("too many media sections", code="too_many_tracks")
@@ -269,9 +278,7 @@ def _read_mid(section: Section, value: str) -> None:
 
 
 def _read_candidate(section: Section, value: str) -> None:
-    candidate = parse_candidate(value)
-    if candidate is not None and len(section.candidates) < MAX_CANDIDATES:
-        section.candidates.append(candidate)
+    section._candidates.append(value)
 
 
 def _read_extmap(section: Section, value: str) -> None:

@@ -123,6 +123,8 @@ class Viewer:
         self.counters = Counters()
         self._backlog: deque[Frame] = deque()
         self._backlog_octets = 0
+        self._squeezed = 0  # how many of the backlog are of the group that was there before
+        self._group_ends = 0  # at this timestamp
         self._tokens = _RESEND_BURST
         self._filled_at = 0.0
         self.reports: deque[tuple[int, float]] = deque(maxlen=REPORTS_KEPT)
@@ -153,12 +155,9 @@ class Viewer:
             self.audio_open = True
             return
         if group:
-            last = group[-1].timestamp
-            count = len(group)
-            self._backlog.extend(
-                frame._replace(timestamp=last - (count - 1 - index) * SQUEEZED)
-                for index, frame in enumerate(group)
-            )
+            self._group_ends = group[-1].timestamp
+            self._squeezed = count = len(group)
+            self._backlog.extend(group)
             self._backlog_octets = sum(frame.octets for frame in group)
             self._machine.to(ViewerState.CATCHING_UP, f"{count} pictures", level=logging.INFO)
             self.audio_open = True
@@ -201,6 +200,9 @@ class Viewer:
         assert track is not None
         while self._backlog and budget > 0:
             payloads, octets, timestamp = self._backlog.popleft()
+            if self._squeezed > 0:
+                self._squeezed -= 1
+                timestamp = self._group_ends - self._squeezed * SQUEEZED
             track.send_alone(payloads, timestamp, marker=True)
             self._backlog_octets -= octets
             budget -= len(payloads)
