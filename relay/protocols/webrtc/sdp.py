@@ -18,6 +18,7 @@ from relay.errors import BadInput, TooLarge, Unprocessable
 MAX_SIZE: Final = 128 * 1024
 MAX_SECTIONS: Final = 32
 MAX_CANDIDATES: Final = 64
+_MAX_LINES: Final = 256  # of candidates of all kinds, in a section
 _MAX_LIST: Final = 64
 _MAX_FORMATS: Final = 256
 
@@ -278,7 +279,8 @@ def _read_mid(section: Section, value: str) -> None:
 
 
 def _read_candidate(section: Section, value: str) -> None:
-    section._candidates.append(value)
+    if len(section._candidates) < _MAX_LINES:
+        section._candidates.append(value)
 
 
 def _read_extmap(section: Section, value: str) -> None:

@@ -124,6 +124,13 @@ def test_a_thousand_candidates_are_bounded() -> None:
     assert len(section.candidates) == sdp.MAX_CANDIDATES
 
 
+def test_candidates_that_nobody_can_send_to_are_bounded_too() -> None:
+    named = [f"a=candidate:{n} 1 udp 1 name-{n}.local 9 typ host" for n in range(1000)]
+    section = sdp.parse(join(SESSION, video(extra=named))).sections[0]
+    assert section.candidates == []
+    assert len(section._candidates) == 256
+
+
 @pytest.mark.parametrize(
     "line",
     [
