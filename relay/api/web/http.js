@@ -59,10 +59,12 @@ export async function streamStatus(name, key) {
   return told.streams[0] ?? null;
 }
 
-// Calls back with the status every `interval` milliseconds, one request at a time.
+// Calls back with the status every `interval` milliseconds, one request at a time, and tells with
+// each whether it is the first one after a failure.
 export function poll(name, keyOf, interval, callback) {
   let timer;
   let stopped = false;
+  let failed = false;
   const turn = async () => {
     let status = null;
     let failure = null;
@@ -72,7 +74,8 @@ export function poll(name, keyOf, interval, callback) {
       failure = error;
     }
     if (stopped) return;
-    callback(status, failure);
+    callback(status, failure, failed && failure === null);
+    failed = failure !== null;
     timer = setTimeout(turn, interval);
   };
   turn();

@@ -66,6 +66,17 @@ export class Session {
     this.#leave();
   }
 
+  // Asks the gateway whether it knows the session still: one that was started again does not, and
+  // our connection would find that out by silence, seconds later.
+  async check() {
+    if (this.ended || this.location === null) return;
+    try {
+      await call(this.location, { key: this.key });
+    } catch (error) {
+      if (error.status === 404) this.#end("gone");
+    }
+  }
+
   // After its end: the code under which the gateway refuses it now, or null.
   async lastWord() {
     if (this.location === null) return null; // it was we who left

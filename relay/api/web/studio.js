@@ -290,8 +290,12 @@ function watchOutput() {
   app.stopPolling = poll(name(), key, STATUS_INTERVAL, showStatus);
 }
 
-function showStatus(status, failure) {
+function showStatus(status, failure, back) {
   if (app.abort === null) return;
+  if (back) {
+    app.session?.check();
+    app.player?.check();
+  }
   if (failure !== null) {
     if (failure.code === "unreachable") {
       say("gateway", words.refusal(failure), { tone: "bad" });

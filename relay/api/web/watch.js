@@ -67,7 +67,8 @@ document.addEventListener("fullscreenchange", () => {
   full.textContent = document.fullscreenElement ? "Leave full screen" : "Full screen";
 });
 
-poll(name, () => null, STATUS_INTERVAL, (status, failure) => {
+poll(name, () => null, STATUS_INTERVAL, (status, failure, back) => {
+  if (back) player.check();
   seen.status = failure === null ? status : seen.status;
   show();
 });

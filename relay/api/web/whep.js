@@ -38,6 +38,11 @@ export class Player extends EventTarget {
     this.video.srcObject = null;
   }
 
+  // The gateway was away, and answers again: it may be another one.
+  check() {
+    this.session?.check();
+  }
+
   get pc() {
     return this.session?.pc ?? null;
   }
