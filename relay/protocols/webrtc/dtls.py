@@ -7,7 +7,7 @@ receivers and jitter buffers never come to be, and its tasks never start.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,8 +17,8 @@ from aiortc import rtcdtlstransport
 from OpenSSL import SSL, crypto
 
 from relay.errors import ConfigError
+from relay.protocols.webrtc.dtls_records import HANDSHAKE, MTU, announcements, split_records
 
-MTU: Final = 1200
 SrtpError = pylibsrtp.Error
 
 MAX_HANDSHAKE: Final = 16 << 10
@@ -31,7 +31,6 @@ _HASHES: Final = {"sha-256": "sha256", "sha-384": "sha384", "sha-512": "sha512"}
 _NOTHING: Any = None
 _RESEND_DELAYS: Final = (0.25, 0.5)
 _REPEAT_SPACING: Final = 0.2
-_HANDSHAKE: Final = (20, 22)  # record types of a handshake (RFC 6347 section 4.1)
 _READ_SIZE: Final = 1500
 _MAX_FLIGHT: Final = 1 << 14  # bytes; more than OpenSSL writes at once
 _SRTP_BUFFER: Final = 2048
@@ -228,7 +227,7 @@ class Dtls(rtcdtlstransport.RTCDtlsTransport):
         if self.ready:
             self._drain()
         flight = self._new_flight(now)
-        repeated = not flight and data[0] in _HANDSHAKE and self.failure is None
+        repeated = not flight and data[0] in HANDSHAKE and self.failure is None
         if repeated and now - self._flight_sent >= _REPEAT_SPACING:
             # The other end says again what we know: our last flight was lost.
             self._flight_sent = now
@@ -367,36 +366,3 @@ def _reason(error: SSL.Error) -> str:
     if isinstance(details, list) and details:
         return str(details[0][-1])
     return "unexpected end" if isinstance(error, SSL.SysCallError) else type(error).__name__
-
-
-def announcements(datagram: bytes) -> Iterator[tuple[int, int]]:
-    """Number and length of each handshake message that a datagram has a part of, in the clear
-    (RFC 6347 section 4.2.2)."""
-    at, size = 0, len(datagram)
-    while at + 13 <= size:
-        end = at + 13 + int.from_bytes(datagram[at + 11 : at + 13], "big")
-        part = at + 13
-        clear = datagram[at] == _HANDSHAKE[1] and datagram[at + 3 : at + 5] == b"\0\0"
-        while clear and part + 12 <= min(end, size):
-            length = int.from_bytes(datagram[part + 1 : part + 4], "big")
-            yield int.from_bytes(datagram[part + 4 : part + 6], "big"), length
-            part += 12 + int.from_bytes(datagram[part + 9 : part + 12], "big")
-        at = end
-
-
-def split_records(flight: bytes) -> list[bytes]:
-    """Cut a flight between DTLS records; several records share a datagram up to MTU."""
-    datagrams: list[bytes] = []
-    start = at = 0
-    while at < len(flight):
-        if at + 13 > len(flight) or not 20 <= flight[at] < 32:
-            at = len(flight)  # the compact form of DTLS 1.3: not cut
-            break
-        end = at + 13 + int.from_bytes(flight[at + 11 : at + 13], "big")
-        if end - start > MTU and at > start:
-            datagrams.append(flight[start:at])
-            start = at
-        at = end
-    if start < len(flight):
-        datagrams.append(flight[start:])
-    return datagrams

@@ -15,15 +15,13 @@ from relay.protocols.webrtc import dtls
 from relay.protocols.webrtc.dtls import (
     MAX_HANDSHAKE,
     MAX_MESSAGES,
-    MTU,
     Certificate,
     Dtls,
     Srtp,
     SrtpError,
-    announcements,
     check_hooks,
-    split_records,
 )
+from relay.protocols.webrtc.dtls_records import MTU, announcements, split_records
 
 CERTIFICATE = Certificate.generateCertificate()
 OTHER_CERTIFICATE = Certificate.generateCertificate()
