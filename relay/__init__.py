@@ -1,0 +1,3 @@
+from relay import timeouts
+
+timeouts.mend()

@@ -19,6 +19,7 @@ ROOMS: dict[str, frozenset[str]] = {
     "relay.memory": frozenset(),
     "relay.metrics": frozenset(),
     "relay.states": frozenset(),
+    "relay.timeouts": frozenset(),
     "relay.wrong_values": frozenset(),
     "relay.wrong_settings": frozenset({"relay.wrong_values"}),
     "relay.settings_file": frozenset(),
