@@ -91,7 +91,13 @@ async def test_it_ends_when_nobody_is_left() -> None:
     async with gateway() as desk, desk.filming():
         request = Request(desk.whep, viewers=2, seconds=600, as_json=True)
         watching = asyncio.create_task(watch._watch(request))
-        await eventually(lambda: desk.stream.viewers == 2)
+
+        async def connected() -> bool:
+            viewers = await desk.node.viewers(NAME, limit=2, after="")
+            return [viewer.connected_for is not None for viewer in viewers] == [True, True]
+
+        # Who is still half-way in could not be told.
+        await eventually(connected)
         await desk.node.stop_stream(NAME)
         told = await asyncio.wait_for(watching, 30)
         assert told.reasons == {"the stream was stopped": 2}
