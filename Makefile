@@ -6,8 +6,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help run demo bench test tools sanitize fuzz lint types fmt clean
 
-# The distribution's Python first: it is built with every optimization, which one of pyenv's is not
-# unless it is told to be: a gateway on that one costs a tenth more.
+# The distribution's Python first: a gateway on one that pyenv built, which optimizes only when it is
+# told to, costs a tenth more.
 FITS := import sys, ensurepip, sysconfig, pathlib; \
   sys.exit(sys.version_info < (3, 11) or not pathlib.Path(sysconfig.get_path("include"), "Python.h").exists())
 PYTHON ?= $(shell /usr/bin/python3 -c '$(FITS)' 2>/dev/null && echo /usr/bin/python3 || echo python3)
