@@ -41,8 +41,9 @@ VIEWERS: Final = 3
 CLIP_SECONDS: Final = 6
 MODELS: Final = ("passthrough", "echo", "effects")
 WARM_UP: Final = 30.0
-SETTLE: Final = 35.0
-"""Seconds until silent peers are given up and idle HTTP connections are closed."""
+SETTLE: Final = 90.0
+"""Seconds until silent peers are given up (30) and a server has closed what HTTP connections
+were kept for another request (75)."""
 
 
 class Churn:
