@@ -39,6 +39,10 @@ SILENCE: Final = 60.0
 """Seconds without input that a gateway which still reads the output may let pass."""
 GONE: Final = 10.0
 """The same for one that does not read it either: it died, or lost its way to us."""
+LEFT: Final = 2.0
+"""The same for one that sent some, and has no connection to any of the job's channels any more.
+One that lives has several, whatever its publisher does: its process was ended, and the next one
+may ask for this place."""
 
 TOKENLESS: Final = 2.0
 """Seconds from a job's begin in which each side shows its token, where tokens are asked for."""
@@ -255,6 +259,8 @@ class Jobs:
                 self.end(job, f"no input for {SILENCE:g} s", kind="silent")
             elif silent > GONE and not self._is_read(job):
                 self.end(job, "the gateway is gone", kind="silent")
+            elif silent > LEFT and self._is_left(job):
+                self.end(job, "the gateway has closed every connection", kind="silent")
 
     def _last_input(self, job: Job) -> float:
         name = job.channels.input
@@ -265,6 +271,16 @@ class Jobs:
     def _is_read(self, job: Job) -> bool:
         name = job.channels.output
         return self._trickle.exists(name) and self._trickle.activity(name).readers > 0
+
+    def _is_left(self, job: Job) -> bool:
+        channels = job.channels
+        if not all(self._trickle.exists(name) for name, _ in channels.kinds()):
+            return False  # it is ending
+        source, output, control, events = (
+            self._trickle.activity(name) for name, _ in channels.kinds()
+        )
+        held = source.writers + output.readers + control.writers + events.readers
+        return source.bytes > 0 and held == 0
 
     async def _close_channels(self, job: Job) -> None:
         for name, _ in job.channels.kinds():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
@@ -117,6 +118,52 @@ async def test_a_gateway_that_neither_writes_nor_reads_is_gone(
         reader.cancel()
         await asyncio.gather(reader, return_exceptions=True)
         await over(one, job, "silent")
+
+
+async def test_a_gateway_that_has_closed_every_connection_is_gone_soon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was killed, and its new one may want the place. Any connection that is left says
+    that it lives."""
+    monkeypatch.setattr(jobs_module, "LEFT", 0.2)
+    async with RunnerDouble().running() as runner, desk(tmp_path, sold(runner)) as one:
+        job = await one.start()
+        async with one.session.post(f"{job.publish_url}/0", data=b"x") as response:
+            assert response.status == 200
+
+        async def a_beginning() -> AsyncIterator[bytes]:
+            yield b"{"
+            await asyncio.sleep(60)
+
+        async def read(url: str) -> None:
+            async with one.session.get(f"{url}/-1") as response:
+                await response.read()
+
+        async def write(url: str) -> None:
+            await one.session.post(f"{url}/1", data=a_beginning())
+
+        held = [
+            asyncio.create_task(read(job.subscribe_url)),
+            asyncio.create_task(write(job.publish_url)),
+            asyncio.create_task(read(job.events_url)),
+            asyncio.create_task(write(job.control_url)),
+        ]
+        for connection in held:
+            await asyncio.sleep(1.3)
+            assert await one.channels_of(job) == ALL
+            connection.cancel()
+            await asyncio.gather(connection, return_exceptions=True)
+        await over(one, job, "silent")
+
+
+async def test_a_gateway_that_has_sent_nothing_yet_may_take_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs_module, "LEFT", 0.2)
+    async with RunnerDouble().running() as runner, desk(tmp_path, sold(runner)) as one:
+        job = await one.start()
+        await asyncio.sleep(2.2)
+        assert await one.channels_of(job) == ALL
 
 
 async def test_the_runner_is_gone(tmp_path: Path) -> None:

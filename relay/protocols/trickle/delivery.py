@@ -25,11 +25,12 @@ class Delivery:
     that does not keep up reads from the segment at the pace of its socket.
 
     Attributes:
+        channel: whose segment it is.
         stuck_since: since when a byte waits for the reader's socket; None: none does.
     """
 
     def __init__(self, channel: Channel, reading: Reading, request: web.Request) -> None:
-        self._channel = channel
+        self.channel = channel
         self._segment = reading.segment
         self._was_next = reading.was_next
         self._request = request
@@ -103,10 +104,10 @@ class Delivery:
     def _headers(self, *, ended: bool) -> dict[str, str]:
         headers = {answers.SEQ: str(self._segment.sequence)}
         if not ended:
-            headers["Content-Type"] = self._channel.mime
+            headers["Content-Type"] = self.channel.mime
         if ended or not self._was_next:
-            headers[answers.LATEST] = str(self._channel.next_write)
-        if ended and self._channel.closed:
+            headers[answers.LATEST] = str(self.channel.next_write)
+        if ended and self.channel.closed:
             headers[answers.CLOSED] = answers.TERMINATED
         return headers
 

@@ -40,12 +40,14 @@ class ChannelActivity:
         next_write: one more than the number of the segment begun most recently.
         bytes: ever written to it.
         readers: requests that read it now.
+        writers: requests that write it now.
     """
 
     last_write: float
     next_write: int
     bytes: int
     readers: int
+    writers: int
 
 
 class TrickleServer:
@@ -161,11 +163,14 @@ class TrickleServer:
     def activity(self, name: str) -> ChannelActivity:
         """Raises NotFound when there is no such channel."""
         channel = self._get(name)
+        # A reader that waits is told by the next sweep only that its socket is closed.
+        gone = sum(one.gone for one in self._deliveries if one.channel is channel)
         return ChannelActivity(
             last_write=channel.last_write,
             next_write=channel.next_write,
             bytes=channel.received,
-            readers=channel.readers,
+            readers=channel.readers - gone,
+            writers=channel.writers,
         )
 
     async def run(self) -> None:
