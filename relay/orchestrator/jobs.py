@@ -40,9 +40,8 @@ SILENCE: Final = 60.0
 GONE: Final = 10.0
 """The same for one that does not read it either: it died, or lost its way to us."""
 LEFT: Final = 2.0
-"""The same for one that sent some, and has no connection to any of the job's channels any more.
-One that lives has several, whatever its publisher does: its process was ended, and the next one
-may ask for this place."""
+"""The same for one that was cut off as it sent some, and has no connection to any of the job's
+channels any more: its process was ended, and the next one may ask for this place."""
 
 TOKENLESS: Final = 2.0
 """Seconds from a job's begin in which each side shows its token, where tokens are asked for."""
@@ -280,7 +279,7 @@ class Jobs:
             self._trickle.activity(name) for name, _ in channels.kinds()
         )
         held = source.writers + output.readers + control.writers + events.readers
-        return source.bytes > 0 and held == 0
+        return source.cut and held == 0
 
     async def _close_channels(self, job: Job) -> None:
         for name, _ in job.channels.kinds():

@@ -128,8 +128,6 @@ async def test_a_gateway_that_has_closed_every_connection_is_gone_soon(
     monkeypatch.setattr(jobs_module, "LEFT", 0.2)
     async with RunnerDouble().running() as runner, desk(tmp_path, sold(runner)) as one:
         job = await one.start()
-        async with one.session.post(f"{job.publish_url}/0", data=b"x") as response:
-            assert response.status == 200
 
         async def a_beginning() -> AsyncIterator[bytes]:
             yield b"{"
@@ -140,7 +138,7 @@ async def test_a_gateway_that_has_closed_every_connection_is_gone_soon(
                 await response.read()
 
         async def write(url: str) -> None:
-            await one.session.post(f"{url}/1", data=a_beginning())
+            await one.session.post(f"{url}/0", data=a_beginning())
 
         held = [
             asyncio.create_task(read(job.subscribe_url)),
@@ -156,13 +154,18 @@ async def test_a_gateway_that_has_closed_every_connection_is_gone_soon(
         await over(one, job, "silent")
 
 
-async def test_a_gateway_that_has_sent_nothing_yet_may_take_its_time(
+async def test_a_gateway_whose_requests_came_to_their_end_may_take_its_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """It may be one that sends whole segments, now and then."""
     monkeypatch.setattr(jobs_module, "LEFT", 0.2)
     async with RunnerDouble().running() as runner, desk(tmp_path, sold(runner)) as one:
         job = await one.start()
-        await asyncio.sleep(2.2)
+        await asyncio.sleep(1.2)
+        assert await one.channels_of(job) == ALL
+        async with one.session.post(f"{job.publish_url}/0", data=b"x") as response:
+            assert response.status == 200
+        await asyncio.sleep(1.5)
         assert await one.channels_of(job) == ALL
 
 

@@ -120,6 +120,8 @@ class Channel:
         bytes: kept now, over all slots.
         received: ever written.
         readers: how many are reading now; the server counts.
+        cut: the writer that ended most recently lost its connection in its request; the server
+            says so.
     """
 
     def __init__(self, name: str, mime: str, now: float, limits: Limits, budget: Budget) -> None:
@@ -130,6 +132,7 @@ class Channel:
         self.bytes = 0
         self.received = 0
         self.readers = 0
+        self.cut = False
         self.writers = 0
         self._limits = limits
         self._budget = budget

@@ -29,6 +29,7 @@ class Intake:
     Attributes:
         last_byte: when a piece of the body came, monotonic seconds; None: nothing came yet.
         abandoned: after ``run``, the segment is half-written and nobody writes it.
+        cut: after ``run``, the writer's connection was lost before the end of its request.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Intake:
         self._refused: RelayError | None = None
         self.last_byte: float | None = None
         self.abandoned = False
+        self.cut = False
 
     @property
     def broken(self) -> bool:
@@ -76,6 +78,7 @@ class Intake:
             self._disarm()
             segment.unlisten(self)
             self.abandoned = self._writer.release()
+            self.cut = self._request.transport is None and not self._request.content.is_eof()
 
     def expire(self) -> None:
         """Stop reading the body now and answer."""

@@ -41,6 +41,7 @@ class ChannelActivity:
         bytes: ever written to it.
         readers: requests that read it now.
         writers: requests that write it now.
+        cut: the last of them to end lost its connection before the end of its request.
     """
 
     last_write: float
@@ -48,6 +49,7 @@ class ChannelActivity:
     bytes: int
     readers: int
     writers: int
+    cut: bool
 
 
 class TrickleServer:
@@ -171,6 +173,7 @@ class TrickleServer:
             bytes=channel.received,
             readers=channel.readers - gone,
             writers=channel.writers,
+            cut=channel.cut,
         )
 
     async def run(self) -> None:
@@ -294,6 +297,7 @@ class TrickleServer:
             return await intake.run()
         finally:
             self._intakes.discard(intake)
+            channel.cut = intake.cut
             if intake.abandoned:
                 self._expire_later(channel, writer.segment)
 

@@ -367,6 +367,21 @@ async def test_activity(site: Site) -> None:
         site.server.activity("other")
 
 
+async def test_activity_tells_a_writer_that_was_cut_off_from_one_that_came_to_its_end(
+    site: Site,
+) -> None:
+    for sequence, ends in enumerate((True, False, True)):
+        writer = await writing(site, f"/t/ch/{sequence}")
+        await until(lambda: site.server.activity("ch").writers == 1)
+        await writer.piece(b"x")
+        if ends:
+            await writer.end()
+        else:
+            await writer.close()
+        await until(lambda: site.server.activity("ch").writers == 0)
+        assert site.server.activity("ch").cut is not ends
+
+
 def test_what_cannot_be_created() -> None:
     server = TrickleServer(limits=Limits(channels=1))
     with pytest.raises(BadInput):
