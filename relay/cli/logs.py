@@ -35,16 +35,30 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    def __init__(self) -> None:
-        super().__init__(
-            "%(asctime)s.%(msecs)03d %(levelname)-7s %(name)s: %(message)s", "%H:%M:%S"
-        )
+    """
+    Args:
+        role: who speaks, where several do on one stderr.
+    """
+
+    def __init__(self, role: str | None = None) -> None:
+        line = "%(asctime)s.%(msecs)03d %(levelname)-7s %(name)s: %(message)s"
+        super().__init__(line if role is None else in_column(role, line), "%H:%M:%S")
 
 
-def configure(log: Log, role: str) -> None:
-    """Set the root logger; libraries that talk too much speak from warnings on."""
+def in_column(role: str, line: str) -> str:
+    """A line of text beside those of other roles."""
+    return f"{role:<12} | {line}"
+
+
+def configure(log: Log, role: str, *, among_others: bool = False) -> None:
+    """Set the root logger; libraries that talk too much speak from warnings on.
+
+    Args:
+        among_others: the lines of other roles go to the same stderr.
+    """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter(role) if log.format == "json" else TextFormatter())
+    text = TextFormatter(role if among_others else None)
+    handler.setFormatter(JsonFormatter(role) if log.format == "json" else text)
     for detail in ("logThreads", "logProcesses", "logMultiprocessing", "logAsyncioTasks"):
         setattr(logging, detail, False)  # looked up for each line, and in none of them
     root = logging.getLogger()

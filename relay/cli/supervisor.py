@@ -107,6 +107,8 @@ class Supervisor:
             await self._ready[before].wait()
         self._addresses[role] = await child.start(wire(role, self._settings, self._addresses))
         await child.until_ready()
+        if self._ready[role].is_set():
+            log.warning("%s is back (pid %d, %s)", role, child.pid, self._addresses[role].url)
         self._ready[role].set()
         began = time.monotonic()
         how = await child.wait()

@@ -30,7 +30,7 @@ def run(settings: Settings, *, as_json: bool) -> int:
     # Before anything is started, which then would have to be ended for it.
     told_addresses(settings.gateway.webrtc.public_addresses, settings.gateway.webrtc.host)
     refuse_taken(settings)
-    logs.configure(settings.log, "up")
+    logs.configure(settings.log, "up", among_others=True)
 
     def on_ready(addresses: Mapping[str, Address]) -> None:
         text = json.dumps(ready_values(addresses)) if as_json else ready_block(settings, addresses)
@@ -38,7 +38,7 @@ def run(settings: Settings, *, as_json: bool) -> int:
 
     def on_log(role: str, line: str) -> None:
         if settings.log.format == "text":
-            line = f"{role:<12} | {line}"
+            line = logs.in_column(role, line)
         print(line, file=sys.stderr, flush=True)
 
     uvloop.run(Supervisor(settings, on_ready=on_ready, on_log=on_log).run())

@@ -77,7 +77,7 @@ def run_role(name: str, fd: int, faults: Mapping[str, Any]) -> None:
 
 
 def run_up(faults: Mapping[str, Mapping[str, Any]]) -> int:
-    logs.configure(Log(), "up")
+    logs.configure(Log(), "up", among_others=True)
 
     def command(name: str, fd: int) -> list[str]:
         told = json.dumps(faults.get(name, {}))
@@ -87,7 +87,7 @@ def run_up(faults: Mapping[str, Mapping[str, Any]]) -> int:
         print(json.dumps({key: dict(a.facts) for key, a in addresses.items()}), flush=True)
 
     def on_log(name: str, line: str) -> None:
-        print(f"{name} | {line}", file=sys.stderr, flush=True)
+        print(logs.in_column(name, line), file=sys.stderr, flush=True)
 
     settings = Settings.load(
         None, gateway={"port": 0, "webrtc": {"port": 0}}, orchestrator={"port": 0}

@@ -36,6 +36,12 @@ def test_text_is_for_people() -> None:
     assert TextFormatter().format(_record()).endswith("INFO    relay.x: moved on")
 
 
+def test_who_speaks_is_told_where_several_do() -> None:
+    line = TextFormatter("up").format(_record())
+    assert line.startswith("up           | ")
+    assert line.endswith("INFO    relay.x: moved on")
+
+
 def test_the_level_is_that_of_the_settings() -> None:
     root = logging.getLogger()
     level, handlers = root.level, root.handlers[:]

@@ -162,8 +162,16 @@ def test_a_role_that_dies_is_named_and_started_again(up: Callable[..., Up], name
     settled = network.said().count(f"{name} has its settings")
     os.kill(old, signal.SIGKILL)
     eventually(lambda: network.said().count(f"{name} has its settings") > settled)
-    assert f"{name} was ended by SIGKILL; starting it again" in network.said()
-    assert network.role(name) not in (None, old)
+    eventually(lambda: f"{name} is back" in network.said())
+    lines = [line for line in network.said().splitlines() if "relay.cli.supervisor: " in line]
+    said = [line.partition("relay.cli.supervisor: ")[2] for line in lines]
+    new = network.role(name)
+    assert new not in (None, old)
+    assert said == [
+        f"{name} was ended by SIGKILL; starting it again",
+        f"{name} is back (pid {new}, {ready[name]['url']})",
+    ]
+    assert all(line.startswith("up           | ") for line in lines)
     assert network.end() == 0
     for other in ready:
         assert gone(ready[other]["pid"])
@@ -180,5 +188,5 @@ def test_what_a_dead_role_left_behind_is_ended(up: Callable[..., Up]) -> None:
 def test_the_lines_of_roles_are_passed_on(up: Callable[..., Up]) -> None:
     network = up()
     network.ready()
-    eventually(lambda: "gateway | gateway has its settings" in network.said())
+    eventually(lambda: "gateway      | gateway has its settings" in network.said())
     assert network.end() == 0
