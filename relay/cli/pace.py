@@ -12,6 +12,9 @@ from typing import Final
 from relay.media.unit import VIDEO_CLOCK, AccessUnit
 
 BATCH: Final = 32
+MAX_BACK: Final = 10 * VIDEO_CLOCK
+MAX_KEPT: Final = 32 << 20
+"""Ticks and octets since the last key frame; of more than that nothing is kept to go back to."""
 
 
 async def pace(
@@ -22,15 +25,86 @@ async def pace(
 
     The unit's ``arrival`` is the moment it is sent.
     """
-    loop = asyncio.get_running_loop()
-    began: float | None = None
-    async for unit in units if isinstance(units, AsyncIterator) else _each(units):
-        due = unit.pts / VIDEO_CLOCK
-        if began is None:
-            began = loop.time() - due
-        if (wait := began + due - loop.time()) > 0:
-            await asyncio.sleep(wait)
-        send(replace(unit, arrival=time.monotonic()))
+    await Pacer(units, send).run()
+
+
+class Pacer:
+    """As ``pace``, and it can go back to the last key frame."""
+
+    def __init__(
+        self,
+        units: Iterable[AccessUnit] | AsyncIterator[AccessUnit],
+        send: Callable[[AccessUnit], None],
+    ) -> None:
+        self._units = units if isinstance(units, AsyncIterator) else _each(units)
+        self._send = send
+        self._back = False
+        self._group: list[AccessUnit] = []  # sent, from the last key frame on
+        self._octets = 0
+        self._shift = 0
+        self._waking: asyncio.Future[None] | None = None
+
+    def go_back(self) -> None:
+        """Go on from the last key frame, now: for a receiver that has seen nothing yet.
+
+        What follows is later by as much from then on, picture and sound alike, so that times
+        only grow. Where the last key frame is farther back than is kept, all stays as it is.
+        """
+        self._back = True
+        _wake(self._waking)
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        began: float | None = None
+        last = 0
+        async for read in self._units:
+            coming = [read]  # the next one last
+            while coming:
+                if self._back and began is not None:
+                    now = round((loop.time() - began) * VIDEO_CLOCK)
+                    self._put_back(coming, max(now, last + 1))
+                pts = coming[-1].pts + self._shift
+                if began is None:
+                    began = loop.time() - pts / VIDEO_CLOCK
+                if (wait := began + pts / VIDEO_CLOCK - loop.time()) > 0:
+                    await self._sleep(wait)
+                    if self._back:
+                        continue
+                unit, last = coming.pop(), pts
+                self._keep(unit)
+                self._send(replace(unit, pts=pts, arrival=time.monotonic()))
+
+    async def _sleep(self, seconds: float) -> None:
+        """Until then, or until it is to go back."""
+        loop = asyncio.get_running_loop()
+        self._waking = loop.create_future()
+        timer = loop.call_later(seconds, _wake, self._waking)
+        try:
+            await self._waking
+        finally:
+            timer.cancel()
+
+    def _put_back(self, coming: list[AccessUnit], now: int) -> None:
+        self._back = False
+        if self._group:
+            self._shift = now - self._group[0].pts
+            coming += reversed(self._group)
+            self._group = []
+
+    def _keep(self, unit: AccessUnit) -> None:
+        if unit.is_video and unit.keyframe:
+            self._group, self._octets = [], 0
+        elif not self._group:
+            return
+        self._group.append(unit)
+        self._octets += len(unit.payload)
+        if self._octets > MAX_KEPT or unit.pts - self._group[0].pts > MAX_BACK:
+            self._group = []
+
+
+def _wake(waking: asyncio.Future[None] | None) -> None:
+    if waking is not None and not waking.done():
+        waking.set_result(None)
 
 
 async def _each(units: Iterable[AccessUnit]) -> AsyncIterator[AccessUnit]:

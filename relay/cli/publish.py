@@ -17,7 +17,7 @@ import uvloop
 
 from relay.cli import address
 from relay.cli.lookout import Place, check_kind, hint, look, state_now
-from relay.cli.pace import endless, pace, read_ahead
+from relay.cli.pace import Pacer, endless, read_ahead
 from relay.cli.persistence import TRIED_FOR, Persistence, is_final, passes
 from relay.cli.role import StopSignals
 from relay.config import WebRtc
@@ -146,7 +146,8 @@ async def publish(request: Request, source: FileSource) -> int:
         if place is not None:
             _say(f"watch it at {place.watch}")
     heard = _Heard(quiet=request.as_json)
-    sending = asyncio.create_task(pace(_units(request, source), outlet.send))
+    pacer = Pacer(_units(request, source), outlet.send)
+    sending = asyncio.create_task(pacer.run())
     asked = asyncio.create_task(signals.asked.wait())
     over = {sending, asked}
     try:
@@ -156,6 +157,7 @@ async def publish(request: Request, source: FileSource) -> int:
             if (client := await again) is None:
                 break
             outlet.take(client)
+            pacer.go_back()  # so that its viewers need not wait for the next key frame
         if sending.done():
             sending.result()
             if why:

@@ -5,8 +5,8 @@ from itertools import islice
 
 import pytest
 
-from relay.cli.pace import endless, pace, read_ahead
-from relay.media.unit import AccessUnit, Codec
+from relay.cli.pace import MAX_KEPT, Pacer, endless, pace, read_ahead
+from relay.media.unit import VIDEO_CLOCK, AccessUnit, Codec
 
 
 def _video(*times: int) -> list[AccessUnit]:
@@ -25,6 +25,70 @@ async def test_the_time_of_sending_is_the_arrival() -> None:
     sent: list[AccessUnit] = []
     await pace(_video(0, 90), sent.append)
     assert 0 < sent[0].arrival <= sent[1].arrival
+
+
+class _Taken:
+    """What a pacer sent; after some units it has it go back."""
+
+    def __init__(self, units: list[AccessUnit], back_after: tuple[int, ...] = ()) -> None:
+        self.sent: list[AccessUnit] = []
+        self._back_after = back_after
+        self.pacer = Pacer(units, self._take)
+
+    def _take(self, unit: AccessUnit) -> None:
+        self.sent.append(unit)
+        if len(self.sent) in self._back_after:
+            self.pacer.go_back()
+
+    @property
+    def payloads(self) -> list[bytes]:
+        return [unit.payload for unit in self.sent]
+
+
+def _both(*times: int, keys: tuple[int, ...] = (0,), size: int = 0) -> list[AccessUnit]:
+    """A picture and, a tick later, its sound, each named after its time."""
+    units = []
+    for pts in times:
+        name = str(pts).encode() + b"." * size
+        units.append(AccessUnit(Codec.H264, b"v" + name, pts, 0.0, keyframe=pts in keys))
+        units.append(AccessUnit(Codec.OPUS, b"a" + name, pts + 1, 0.0))
+    return units
+
+
+async def test_it_goes_back_to_the_last_key_frame_with_the_sound_and_times_only_grow() -> None:
+    units = _both(*range(0, 5400, 900), keys=(0, 1800))
+    taken = _Taken(units, back_after=(9, 12))  # within the second group, and again
+    await taken.pacer.run()
+    was = [unit.payload for unit in units]
+    assert taken.payloads == was[:9] + was[4:7] + was[4:]
+    times = [unit.pts for unit in taken.sent]
+    assert times == sorted(set(times))
+    for begin in (9, 12):  # from there on as far apart as in the file
+        shifted = times[begin] - units[4].pts
+        assert shifted > 0
+        end = 12 if begin == 9 else len(times)
+        assert times[begin:end] == [unit.pts + shifted for unit in units[4 : 4 + end - begin]]
+    assert taken.sent[-1].arrival - taken.sent[0].arrival >= times[-1] / VIDEO_CLOCK - 0.001
+
+
+async def test_it_does_not_wait_for_the_next_picture_to_go_back() -> None:
+    taken = _Taken(_both(0, 900, 90 * VIDEO_CLOCK))
+    running = asyncio.create_task(taken.pacer.run())
+    async with asyncio.timeout(10):
+        while len(taken.sent) < 4:
+            await asyncio.sleep(0.01)
+        taken.pacer.go_back()
+        while len(taken.sent) < 8:
+            await asyncio.sleep(0.01)
+    running.cancel()
+    assert taken.payloads[4:] == taken.payloads[:4]
+
+
+async def test_a_key_frame_that_is_too_far_back_is_not_gone_back_to() -> None:
+    units = _both(0, 900, 1800, size=MAX_KEPT // 5)
+    taken = _Taken(units, back_after=(5,))
+    await taken.pacer.run()
+    assert taken.payloads == [unit.payload for unit in units]
 
 
 def test_a_second_pass_goes_on_where_the_first_ended() -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +16,7 @@ from relay.cli import clip, lookout, persistence, publish
 from relay.config import Gateway
 from relay.errors import ConfigError, PeerError
 from relay.gateway.node import GatewayNode
+from relay.media.unit import AccessUnit
 from relay.protocols.webrtc import client
 from relay.worker.file import FileSource, write_file
 from tests.gateway.desk import NAME, gateway
@@ -122,6 +125,46 @@ async def test_it_goes_on_for_a_while_without_its_gateway_and_says_each_step(
     assert "the connection is lost: " in said
     assert said.count("trying again in 0.1 s\n") == 1
     assert said.count("trying again in 0.2 s\n") >= 2
+
+
+async def test_a_new_connection_begins_with_a_key_frame_and_later_than_the_last_one(
+    clip_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connections: list[list[AccessUnit]] = []
+
+    class Client(client.WhipClient):
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            self.sent: list[AccessUnit] = []
+            connections.append(self.sent)
+
+        def send(self, unit: AccessUnit) -> None:
+            self.sent.append(unit)
+            super().send(unit)
+
+    monkeypatch.setattr(publish, "WhipClient", Client)
+    async with gateway() as desk:
+        request = publish.Request(clip_file, desk.whip, None, loop=True, as_json=True)
+        publishing = asyncio.create_task(publish.publish(request, FileSource(clip_file)))
+        # The clip has a key frame each 60 pictures.
+        await eventually(lambda: connections and len(_pictures(connections[0])) % 60 == 30)
+        publisher = desk.path._publisher
+        assert publisher is not None and publisher.session is not None
+        await publisher.session.close("no sign of life")
+        await eventually(lambda: len(connections) > 1 and len(_pictures(connections[1])) > 40)
+        publishing.cancel()
+        await asyncio.gather(publishing, return_exceptions=True)
+    before, after = connections[0], connections[1]
+    assert after[0].keyframe
+    times = [unit.pts for unit in _pictures(after)]
+    assert {b - a for a, b in pairwise(times)} == {3000}
+    assert times[0] > before[-1].pts
+    sound = [unit.pts for unit in after if not unit.is_video]
+    assert 0 <= sound[0] - times[0] < 1800
+
+
+def _pictures(units: list[AccessUnit]) -> list[AccessUnit]:
+    return [unit for unit in units if unit.is_video]
 
 
 async def test_a_gateway_whose_port_is_closed_is_not_waited_for(
