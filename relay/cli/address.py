@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import http.client
+import os
+import socket
 import ssl
 from pathlib import Path
 from typing import Final
 from urllib.error import URLError
 from urllib.parse import urlsplit
 
-from relay.errors import ConfigError, PeerTimeout, foreign_words
+from relay.errors import ConfigError, PeerError, PeerTimeout, foreign_words
 from relay.rpc.certificate import client_context
 
 SCHEMES: Final = ("http", "https")
@@ -71,12 +73,32 @@ def unanswered(url: str, error: Exception, hint: str = "") -> PeerTimeout:
     if isinstance(cause, ssl.SSLCertVerificationError):
         words = f"its certificate is not trusted: {cause.verify_message}"
     elif isinstance(cause, BaseException):
-        words = foreign_words(cause)
+        words = _words(cause)
     else:
         words = cause
     likely_help = _other_scheme(url, cause) or hint
     told = f" ({likely_help})" if likely_help else ""
     return PeerTimeout(f"{url} does not answer: {words}{told}")
+
+
+def unreached(url: str, error: PeerError) -> PeerError:
+    """As ``unanswered`` with the base address, where that is why an offer to ``url`` failed;
+    else the same."""
+    cause = error.__cause__
+    if error.code != PeerError.default_code or not isinstance(cause, OSError):
+        return error
+    parts = urlsplit(url)
+    cause = getattr(cause, "os_error", cause)  # aiohttp's own words are of its objects
+    return unanswered(f"{parts.scheme}://{parts.netloc}", cause)
+
+
+def _words(error: BaseException) -> str:
+    """The system's reason alone, where it is one."""
+    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) and error.errno:
+        named = isinstance(error, socket.gaierror)  # with numbers of its own
+        words = error.strerror if named else os.strerror(error.errno)
+        return words.lower() if words else foreign_words(error)
+    return foreign_words(error)
 
 
 def _other_scheme(url: str, cause: object) -> str:

@@ -225,10 +225,12 @@ async def _come_back(
     Raises:
         PeerError: it is refused for good, or was tried for long.
     """
-    why = f"the connection is lost: {why}"
+    why, said = f"the connection is lost: {why}", ""
     while (delay := persistence.wait(time.monotonic())) is not None:
-        if not request.as_json:
-            _say(f"{why}; trying again in {delay:g} s")
+        if why != said and not request.as_json:
+            how = "still trying" if said else f"trying again for up to {TRIED_FOR:.0f} s"
+            _say(f"{why}; {how}")
+        said = why
         await asyncio.wait(over, timeout=delay, return_when=asyncio.FIRST_COMPLETED)
         if any(task.done() for task in over):
             return None
@@ -270,7 +272,7 @@ async def _connect(request: Request, audio: bool, ssl: tls.SSLContext | bool) ->
         if told := hint(request.to, "whip", str(error)):
             raise PeerRefused(f"{error}{told}", code=error.code) from error
         if error.code != "tls_untrusted":
-            raise
+            raise address.unreached(request.to, error) from error
         raise PeerError(
             f"{error} (--cacert FILE trusts the gateway's own certificate, "
             "--insecure does not ask for one)",

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from math import inf
 from typing import Final
 
+from relay.cli import address
 from relay.cli.persistence import Persistence, is_final, passes, put_off
 from relay.cli.watched import Seen
 from relay.config import WebRtc
@@ -76,13 +77,16 @@ class Viewer:
         async with self._places:
             if not self._asked:  # the wait for one another is not measured; for another try it is
                 self._asked = time.monotonic()
-            self._client = await WhepClient.connect(
-                self._url,
-                on_unit=self._unit,
-                token=self._token,
-                settings=WebRtc(host=host, port=0, consent_timeout=CONSENT),
-                ssl=self._ssl,
-            )
+            try:
+                self._client = await WhepClient.connect(
+                    self._url,
+                    on_unit=self._unit,
+                    token=self._token,
+                    settings=WebRtc(host=host, port=0, consent_timeout=CONSENT),
+                    ssl=self._ssl,
+                )
+            except PeerError as error:
+                raise address.unreached(self._url, error) from error
 
     async def stay(self) -> None:
         """Watch, and join again whenever the connection is lost, or the first offer was put off;
