@@ -35,6 +35,7 @@ from relay.cli.arguments import (
 
 if TYPE_CHECKING:
     from relay.config import Settings
+    from relay.errors import RelayError
 
 OK: Final = 0
 FAILED: Final = 1
@@ -332,7 +333,8 @@ def health(
 
 
 def main() -> None:
-    """Run the command; expected failures become one line and an exit code."""
+    """Run the command; expected failures become one line and an exit code, and for a program
+    one JSON line on stdout too."""
     from relay.errors import ConfigError, RelayError
 
     try:
@@ -345,8 +347,22 @@ def main() -> None:
         _fail(error, FAILED)
     except KeyboardInterrupt:
         sys.exit(130)
+    except SystemExit as end:
+        wrong = getattr(end.__context__, "format_message", None)
+        if wrong is not None:  # a wrong word, and a person has been told
+            _tell_program(getattr(end.__context__, "kind", "usage"), wrong())
+        raise
 
 
-def _fail(error: Exception, code: int) -> None:
-    print(f"error: {error or repr(error)}", file=sys.stderr)
+def _fail(error: RelayError | OSError, code: int) -> NoReturn:
+    words = str(error) or repr(error)
+    _tell_program(getattr(error, "code", "system"), words)
+    print(f"error: {words}", file=sys.stderr)
     sys.exit(code)
+
+
+def _tell_program(code: str, words: str) -> None:
+    """As the API's problems do. The word is looked for as it was typed: where another one is
+    wrong, nobody has read it."""
+    if "--json" in sys.argv[1:]:
+        print(json.dumps({"error": words, "code": code}), flush=True)

@@ -149,7 +149,7 @@ def pick(
     """The cases that are asked for.
 
     Raises:
-        typer.Exit: 2, one of the names is no case's, or it needs another option.
+        Refused: one of the names is no case's, or it needs another option.
     """
     from relay.conformance import suites
 
@@ -178,7 +178,7 @@ def check_target(url: str | None, *, itself: bool, abuse: bool, own: bool) -> No
     """There is one target, and abuse is for one's own.
 
     Raises:
-        typer.Exit: 2, otherwise.
+        Refused: otherwise.
     """
     if url is None and not itself:
         _refuse("give the address of a server, or --self to test one of ours that is started here")
@@ -188,16 +188,32 @@ def check_target(url: str | None, *, itself: bool, abuse: bool, own: bool) -> No
         check_abuse(url, abuse=abuse, own=own)
 
 
-def _refuse(message: str) -> NoReturn:
+class Refused(typer.Exit):
+    """2, and why, for a program: as Typer's own exceptions tell it.
+
+    Attributes:
+        kind: the failure's code.
+    """
+
+    def __init__(self, message: str, kind: str) -> None:
+        super().__init__(UNUSABLE)
+        self.message = message
+        self.kind = kind
+
+    def format_message(self) -> str:
+        return self.message
+
+
+def _refuse(message: str, kind: str = "usage") -> NoReturn:
     print(f"error: {message}", file=sys.stderr)
-    raise typer.Exit(UNUSABLE)
+    raise Refused(message, kind)
 
 
 def check_abuse(url: str, *, abuse: bool, own: bool) -> None:
     """Abuse is for one's own servers.
 
     Raises:
-        typer.Exit: 2, the address is off this machine.
+        Refused: the address is off this machine.
     """
     from urllib.parse import urlsplit
 
@@ -219,7 +235,7 @@ def finish(
     """Run, print, and leave with the code.
 
     Raises:
-        typer.Exit: always.
+        typer.Exit: always; ``Refused`` where the target cannot be tested.
     """
     import asyncio
 
@@ -237,6 +253,6 @@ def finish(
     try:
         asyncio.run(run())
     except Unusable as error:
-        _refuse(str(error))
+        _refuse(str(error), "unusable")
     print(json.dumps(report.told()) if as_json else report.sums(), flush=True)
     raise typer.Exit(FAILED if report.failed else OK)

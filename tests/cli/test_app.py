@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from importlib import metadata
@@ -83,6 +84,37 @@ def test_a_wrong_word_ends_with_two_and_names_it(words: tuple[str, ...], named: 
     assert done.returncode == 2
     assert named in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "exit_code", "code", "named"),
+    [
+        (("up", "--set", "gateway.prot=1"), 2, "config", "gateway.prot"),
+        (("gateway", "--host", "0.0.0.0"), 2, "open_door", "--open"),
+        (("orchestrator", "--what"), 2, "usage", "--what"),
+        (("worker", "--config", "/nowhere.yaml"), 2, "config", "/nowhere.yaml"),
+        (("publish", "/nowhere.mp4", "--to", "http://a/whip/b"), 1, "bad_input", "/nowhere.mp4"),
+        (("publish", "a.mp4"), 2, "usage", "--to"),
+        (("watch", "http://127.0.0.1:9/whep/a"), 1, "peer_failed", "connection refused"),
+        (("demo", "--params", "[1]"), 2, "usage", "--params takes a JSON object"),
+        (("demo", "--out", "/proc/nowhere"), 1, "system", "/proc/nowhere"),
+        (("streams", "--gateway", "http://127.0.0.1:9"), 1, "peer_timeout", "connection refused"),
+        (("health", "127.0.0.1:9"), 2, "config", "http://127.0.0.1:9"),
+        (("conformance", "trickle"), 2, "usage", "--self"),
+        (("conformance", "whep", "http://127.0.0.1:9/whep/a"), 2, "unusable", "127.0.0.1:9"),
+    ],
+)
+def test_a_program_hears_of_a_failure_in_one_json_line(
+    words: tuple[str, ...], exit_code: int, code: str, named: str
+) -> None:
+    done = relay(*words, "--json")
+    assert done.returncode == exit_code
+    told = json.loads(done.stdout)
+    assert told["code"] == code
+    assert named in told["error"]
+    plain = relay(*words)
+    assert (plain.returncode, plain.stdout) == (exit_code, "")
+    assert plain.stderr == done.stderr != ""
 
 
 def test_an_unknown_variable_of_ours_ends_with_two() -> None:
