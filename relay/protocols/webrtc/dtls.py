@@ -83,6 +83,7 @@ class Certificate(rtcdtlstransport.RTCCertificate):
     """A certificate whose SSL context is made once, not for each peer."""
 
     _context: Any = None
+    _sha256 = ""
 
     def _create_ssl_context(self, srtp_profiles: list[Any]) -> Any:
         if self._context is None:
@@ -93,8 +94,10 @@ class Certificate(rtcdtlstransport.RTCCertificate):
         return self._context
 
     def sha256(self) -> str:
-        prints = {f.algorithm: f.value for f in self.getFingerprints()}
-        return str(prints["sha-256"])
+        if not self._sha256:
+            prints = {f.algorithm: f.value for f in self.getFingerprints()}
+            self._sha256 = str(prints["sha-256"])
+        return self._sha256
 
 
 def _srtp_profiles() -> list[Any]:

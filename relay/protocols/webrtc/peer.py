@@ -60,6 +60,7 @@ class Peer:
 
     Attributes:
         id: unique in this process.
+        certificate: the one whose fingerprint it was told, whatever is made anew later.
         answer: the session description to hand out, or that was handed in.
         video, audio: what was agreed, None without such a track.
         on_rtp, on_rtcp: decrypted packets, with ``time.monotonic()`` of their arrival;
@@ -81,6 +82,7 @@ class Peer:
     def __init__(self, peers: Peers, ice: IceSession, name: str) -> None:
         self.id = name
         self.ice = ice
+        self.certificate = peers.certificate
         self.answer = ""
         self.video: TrackParameters | None = None
         self.audio: TrackParameters | None = None
@@ -226,7 +228,7 @@ class Peer:
             self.transmit = udp.sender(address)
             self.on_route()
         elif self._dtls is None and self.agreed is not None:
-            self._dtls = Dtls(self._peers.certificate, self._fingerprints, client=self._client)
+            self._dtls = Dtls(self.certificate, self._fingerprints, client=self._client)
             self._peers.half_open.begin(self)
             if self._client:
                 self._send(self._dtls.begin(time.monotonic()))

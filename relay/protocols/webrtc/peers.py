@@ -61,7 +61,6 @@ class Peers:
 
     def _renew_certificate(self) -> None:
         self.certificate = Certificate.generateCertificate()
-        self.fingerprint = self.certificate.sha256()
         self._certificate_made = time.monotonic()
 
     def __len__(self) -> int:
@@ -84,8 +83,6 @@ class Peers:
         if self._closed:
             raise Unavailable("going away", code="draining")
         now = time.monotonic()
-        if now - self._certificate_made > _CERTIFICATE_LIFE:
-            self._renew_certificate()
         ssrcs = fresh_ssrcs()
         agreed = negotiation.negotiate(sdp.parse(offer), receive=receive, ssrcs=ssrcs)
         ice = IceSession(
@@ -102,6 +99,8 @@ class Peers:
         return peer
 
     def new_peer(self, ice: IceSession) -> Peer:
+        if time.monotonic() - self._certificate_made > _CERTIFICATE_LIFE:
+            self._renew_certificate()
         peer = Peer(self, ice, secrets.token_hex(8))
         self._peers.add(peer)
         self.half_open.add(peer)
@@ -109,7 +108,7 @@ class Peers:
 
     def local_side(self, peer: Peer) -> LocalSide:
         ice = peer.ice
-        return LocalSide(ice.ufrag, ice.pwd, self.fingerprint, self.candidates, peer.id)
+        return LocalSide(ice.ufrag, ice.pwd, peer.certificate.sha256(), self.candidates, peer.id)
 
     async def close(self) -> None:
         """Close every peer, then the port."""

@@ -10,6 +10,7 @@ from av import AudioFrame
 
 from relay.config import WebRtc
 from relay.errors import Unavailable, Unprocessable
+from relay.protocols.webrtc.offering import Offering
 from relay.protocols.webrtc.peer import Peer, PeerState
 from relay.protocols.webrtc.peers import Peers
 from tests.protocols.webrtc import aiortc_client, offers
@@ -182,14 +183,29 @@ async def test_public_addresses_are_told_in_place_of_the_bound_one() -> None:
     await peers.close()
 
 
-async def test_the_certificate_is_renewed_before_it_ends(peers: Peers) -> None:
-    async with connection() as client:
-        client.addTrack(aiortc_client.audio_track())
-        first = await connect(client, peers, receive=True)
-        peers._certificate_made -= 20 * 86400
-        second = await peers.answer(offers.publisher(), receive=True)
-        assert fingerprint(first.answer) != fingerprint(second.answer)
-        await reach(first, PeerState.CONNECTED)  # with the certificate that it was promised
+@pytest.mark.parametrize("setup", ["active", "passive"])
+async def test_who_was_answered_before_the_certificate_is_renewed_connects_after_it(
+    peers: Peers, mine: Peers, setup: str
+) -> None:
+    """Both ends have a new one by then, and whoever comes later is told of that."""
+
+    async def offered() -> tuple[Offering, Peer]:
+        offering = Offering(mine, send=True)
+        offer = offering.text.replace("a=setup:actpass", f"a=setup:{setup}")
+        return offering, await peers.answer(offer, receive=True)
+
+    before = await offered()
+    peers._certificate_made -= 20 * 86400
+    mine._certificate_made -= 20 * 86400
+    after = await offered()
+    assert fingerprint(before[1].answer) != fingerprint(after[1].answer)
+    assert fingerprint(before[0].text) != fingerprint(after[0].text)
+    for offering, peer in (before, after):
+        offering.accept(peer.answer)
+        await reach(peer, PeerState.CONNECTED)
+        await reach(offering.peer, PeerState.CONNECTED)
+        await offering.peer.close("test over")
+        await reach(peer, PeerState.CLOSED)
 
 
 def fingerprint(text: str) -> str:
