@@ -24,12 +24,14 @@ import uvloop
 
 from relay.cli import address, descriptors
 from relay.cli.viewer import Viewer
-from relay.cli.watched import Glance, Seen, Told, glance, summed
+from relay.cli.watched import NOTHING, Glance, Seen, Told, glance, summed
 
 AT_ONCE: Final = 16
 """Viewers that join at the same time: these are measured, not the wait for one another."""
 LEAVING: Final = 10.0
 """Seconds in which all have left."""
+SOON: Final = 0.2
+"""Seconds in which it is noticed that nothing comes any more."""
 ASKING: Final = 5.0
 """Seconds to learn from the gateway why viewers were ended."""
 
@@ -69,7 +71,7 @@ async def watch(
     Args:
         asked: set when it is to end before its time.
         begin: awaited between joining and the time that is measured.
-        progress: called once a second.
+        progress: called once a second, and ``early`` as soon as nothing comes any more.
         on_lost: told at once that a viewer lost its connection, or could not join yet, and why.
     """
     places = asyncio.Semaphore(AT_ONCE)
@@ -152,11 +154,29 @@ def _look(viewers: list[Viewer]) -> list[Seen]:
 
 async def _glances(viewers: list[Viewer], progress: Callable[[Glance], None]) -> None:
     before, at = _look(viewers), time.monotonic()
+    known = False
     while True:
-        await asyncio.sleep(1)
+        while (left := at + 1 - time.monotonic()) > 0:
+            await asyncio.sleep(min(left, SOON))
+            silent = _hear_nothing(viewers)
+            if silent and not known:
+                seen = glance(before, _look(viewers), time.monotonic() - at)
+                progress(replace(seen, early=True))
+            known = silent
         after, now = _look(viewers), time.monotonic()
         progress(glance(before, after, now - at))
         before, at = after, now
+
+
+def _hear_nothing(viewers: list[Viewer]) -> bool:
+    """Whether there are any that are connected, and nothing comes to them."""
+    silent = False
+    for each in viewers:
+        if each.there:
+            if each.unheard < NOTHING:
+                return False
+            silent = True
+    return silent
 
 
 def _cpu() -> float:

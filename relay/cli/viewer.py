@@ -54,7 +54,7 @@ class Viewer:
         self._span, self._before = 0.0, -inf
         self._packets = self._lost = 0  # of former connections
         self._returns = 0
-        self._latest = self._still = 0.0
+        self._latest = self._still = self._heard = 0.0
         self._why = ""
         self._put_off = False
         self._client: WhepClient | None = None
@@ -136,8 +136,8 @@ class Viewer:
 
     def _unit(self, unit: AccessUnit) -> None:
         self._octets += len(unit.payload)
+        now = self._heard = time.monotonic()
         if unit.is_video:
-            now = time.monotonic()
             if self._first is None:
                 self._first = now - self._asked
             elif now - self._latest > self._still:
@@ -158,6 +158,17 @@ class Viewer:
         """As ``WhepClient.silent``; not while there is no connection."""
         return self._client is not None and self._client.silent
 
+    @property
+    def there(self) -> bool:
+        """Whether it has a connection."""
+        client = self._client
+        return client is not None and client.peer.state is not PeerState.CLOSED
+
+    @property
+    def unheard(self) -> float:
+        """As in ``Seen``."""
+        return time.monotonic() - self._heard if self._heard else 0.0
+
     async def check(self) -> bool:
         """As ``WhepClient.check``."""
         async with self._places:
@@ -175,6 +186,7 @@ class Viewer:
             *(self._connected, self._first, self._pictures, self._octets, packets, lost, why),
             still=max(self._still, quiet),
             quiet=quiet if self._latest else 0.0,
+            unheard=self.unheard,
             returns=self._returns,
             span=self._span,
         )

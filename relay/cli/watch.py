@@ -119,7 +119,7 @@ class _Lines:
         self._request = request
         self._last: dict[int, Glance] = {}
         self._second = 0
-        self._told = (0, 0, 0, False)
+        self._told = (0, 0, 0, False, False)
         self._reasons = Counter[str]()
         self._saying: asyncio.TimerHandle | None = None
 
@@ -141,23 +141,30 @@ class _Lines:
             self._saying = None
 
     def take(self, seen: Glance, process: int = 0) -> None:
-        """The last one of each process makes a line, whenever the first one says something."""
+        """The last one of each process makes a line, whenever the first one says something,
+        and where one is early."""
         self._last[process] = seen
-        if process:
+        if process and not seen.early:
             return
         glances = self._last.values()
-        self._second += 1
+        self._second += not seen.early
         joined, lost = sum(g.joined for g in glances), sum(g.lost for g in glances)
         still, again = sum(g.still for g in glances), sum(g.returned for g in glances)
-        news = (joined, lost, again, still > 0)
-        due = self._second <= OFTEN or self._second % 5 == 0 or news != self._told
+        nothing = min((g.nothing for g in glances if g.joined), default=0.0)
+        news = (joined, lost, again, still > 0, nothing > 0)
+        due = self._second <= OFTEN or self._second % 5 == 0
+        if seen.early or not due:
+            due = news != self._told
         if self._request.as_json or not due:
             return
         again -= self._told[2]
         self._told = news
         rate, bitrate = sum(g.rate for g in glances), sum(g.bitrate for g in glances)
         words = [f"{again} joined again"] if again > 0 else []
-        words += [f"{still} see nothing new"] if still else []
+        if nothing:
+            words += [f"nothing for {nothing:.1f} s"]
+        elif still:
+            words += [f"{still} see nothing new"]
         words += [g.why for g in glances if g.why][:1]
         more = f" ({'; '.join(words)})" if words else ""
         print(

@@ -12,6 +12,8 @@ from rich.text import Text
 
 STILL: Final = 2.0
 """Seconds without a new picture after which a viewer was not served."""
+NOTHING: Final = 1.0
+"""Seconds without picture or sound for anyone after which that is said."""
 
 FULL: Final = 0.9
 """Share of a core from which a crowd in one process may lose by itself."""
@@ -30,6 +32,7 @@ class Seen:
         why: it could not join, or was ended, and is not there now.
         still: the longest time in the window, in seconds, without a new picture.
         quiet: seconds since the last one, or since the window began.
+        unheard: seconds since anything came, picture or sound; 0 where nothing ever has.
         returns: how often it joined again when its connection was lost.
         span: seconds of the stream, by the pictures' own times, that have come so far.
     """
@@ -43,6 +46,7 @@ class Seen:
     why: str = ""
     still: float = 0.0
     quiet: float = 0.0
+    unheard: float = 0.0
     returns: int = 0
     span: float = 0.0
 
@@ -198,6 +202,8 @@ class Glance:
         still: of those connected, who has seen nothing new for STILL.
         returned: of those connected, who had lost the connection before.
         why: what most of the lost ones say.
+        nothing: for so many seconds nothing has come to any of those connected; 0 below NOTHING.
+        early: between two that are a second apart, for what cannot wait.
     """
 
     joined: int
@@ -207,11 +213,14 @@ class Glance:
     still: int = 0
     returned: int = 0
     why: str = ""
+    nothing: float = 0.0
+    early: bool = False
 
 
 def glance(before: Sequence[Seen], after: Sequence[Seen], seconds: float) -> Glance:
     told = summed(before, after, seconds, cpu=0.0)
     there = [seen for seen in after if seen.connected is not None and not seen.why]
+    nothing = min((seen.unheard for seen in there), default=0.0)
     return Glance(
         joined=len(there),
         lost=told.reasons.total(),
@@ -220,6 +229,7 @@ def glance(before: Sequence[Seen], after: Sequence[Seen], seconds: float) -> Gla
         still=sum(seen.quiet >= STILL for seen in there),
         returned=told.returned,
         why=told.reasons.most_common(1)[0][0] if told.reasons else "",
+        nothing=nothing if nothing >= NOTHING else 0.0,
     )
 
 

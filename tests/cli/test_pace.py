@@ -7,6 +7,7 @@ import pytest
 
 from relay.cli.pace import MAX_KEPT, Pacer, endless, pace, read_ahead
 from relay.media.unit import VIDEO_CLOCK, AccessUnit, Codec
+from tests.network import eventually
 
 
 def _video(*times: int) -> list[AccessUnit]:
@@ -74,12 +75,9 @@ async def test_it_goes_back_to_the_last_key_frame_with_the_sound_and_times_only_
 async def test_it_does_not_wait_for_the_next_picture_to_go_back() -> None:
     taken = _Taken(_both(0, 900, 90 * VIDEO_CLOCK))
     running = asyncio.create_task(taken.pacer.run())
-    async with asyncio.timeout(10):
-        while len(taken.sent) < 4:
-            await asyncio.sleep(0.01)
-        taken.pacer.go_back()
-        while len(taken.sent) < 8:
-            await asyncio.sleep(0.01)
+    await eventually(lambda: len(taken.sent) == 4)
+    taken.pacer.go_back()
+    await eventually(lambda: len(taken.sent) == 8)
     running.cancel()
     assert taken.payloads[4:] == taken.payloads[:4]
 

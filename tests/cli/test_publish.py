@@ -149,7 +149,8 @@ async def test_a_new_connection_begins_with_a_key_frame_and_later_than_the_last_
         # The clip has a key frame each 60 pictures.
         await eventually(lambda: connections and len(_pictures(connections[0])) % 60 == 30)
         publisher = desk.path._publisher
-        assert publisher is not None and publisher.session is not None
+        assert publisher is not None
+        assert publisher.session is not None
         await publisher.session.close("no sign of life")
         await eventually(lambda: len(connections) > 1 and len(_pictures(connections[1])) > 40)
         publishing.cancel()

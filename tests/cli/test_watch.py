@@ -19,10 +19,22 @@ from relay.cli import crowd, persistence, watch
 from relay.cli.lookout import check_kind
 from relay.cli.viewer import Viewer
 from relay.cli.watch import Request, parts
-from relay.cli.watched import STILL, Glance, Seen, Told, glance, in_figures, merged, summed, table
+from relay.cli.watched import (
+    NOTHING,
+    STILL,
+    Glance,
+    Seen,
+    Told,
+    glance,
+    in_figures,
+    merged,
+    summed,
+    table,
+)
 from relay.errors import ConfigError, PeerError
 from relay.media.unit import AccessUnit, Codec
 from tests.gateway.desk import gateway
+from tests.gateway.seller import Seller
 from tests.live import publishing
 from tests.network import ROOT, Network, eventually, ran
 
@@ -124,6 +136,58 @@ async def test_why_viewers_were_ended_is_told_in_the_gateways_words() -> None:
         assert told.reasons == {"the stream was stopped": 3}
 
 
+async def test_that_nothing_comes_is_told_before_the_next_second() -> None:
+    asked, glances = asyncio.Event(), list[Glance]()
+    async with (
+        Seller().running() as seller,
+        gateway(seller) as desk,
+        desk.filming() as camera,
+    ):
+        request = Request(desk.whep, viewers=2, seconds=600)
+        watching = asyncio.create_task(
+            crowd.watch(request, True, asked=asked, begin=watch._at_once, progress=glances.append)
+        )
+        await eventually(lambda: glances and glances[-1].rate > 5)
+        assert not any(seen.nothing or seen.early for seen in glances)
+        camera.paused = True
+        await eventually(lambda: glances[-1].nothing > 0)
+        camera.paused = False
+        await eventually(lambda: glances[-1].rate > 5)
+        asked.set()
+        await asyncio.wait_for(watching, 20)
+    silent = [seen for seen in glances if seen.nothing]
+    assert silent[0].early
+    assert silent[0].nothing >= NOTHING
+    assert [seen.early for seen in glances].count(True) == 1
+
+
+def test_only_what_is_true_of_all_processes_is_told_of_all(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lines = watch._Lines(Request("http://127.0.0.1:9/whep/a", viewers=2))
+    fine = Glance(1, 0, 30.0, 1e6)
+    silent = replace(fine, nothing=1.1, early=True)
+    lines.take(fine, 1)
+    lines.take(fine, 0)
+    assert "1 s: 2 of 2 connected" in capsys.readouterr().err
+    lines.take(silent, 0)
+    assert capsys.readouterr().err == ""
+    lines.take(replace(silent, nothing=1.2), 1)
+    assert capsys.readouterr().err.endswith("2.0 Mbit/s (nothing for 1.1 s)\n")
+    lines.take(replace(silent, early=False, nothing=1.9, still=1), 0)
+    assert capsys.readouterr().err.startswith("2 s: ")
+    lines.take(fine, 0)
+    assert "nothing" not in capsys.readouterr().err
+
+
+def test_nothing_comes_where_none_of_those_connected_hear_anything() -> None:
+    heard = [seen(unheard=0.2), seen(unheard=3.0)]
+    assert glance(heard, heard, 1.0).nothing == 0
+    unheard = [seen(unheard=1.4), seen(unheard=3.0), seen(unheard=0.1, why="gone")]
+    assert glance(unheard, unheard, 1.0).nothing == 1.4
+    assert glance([], [], 1.0).nothing == 0
+
+
 async def test_viewers_notice_that_the_gateway_is_dead_and_come_back_with_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,8 +231,8 @@ async def test_viewers_notice_that_the_gateway_is_dead_and_come_back_with_it(
     assert "2 lost the connection and joined again" in told.why
     assert in_figures(told)["returned"] == 2
     said = capsys.readouterr().err
-    assert re.search(r"2 of 2 connected, 0 lost, .* \(\d see nothing new\)", said)
-    assert re.search(r"\(\d joined again; \d see nothing new\)", said)
+    assert re.search(r"2 of 2 connected, 0 lost, .* \(nothing for \d+\.\d s\)", said)
+    assert re.search(r"\(\d joined again; nothing for \d+\.\d s\)", said)
     assert re.search(r"0 of 2 connected, 2 lost, .* \(.+\)", said)
     reasons = [*re.finditer(r"(\d) of 2 lost the connection: the server is gone\n", said)]
     assert sum(int(each[1]) for each in reasons) == 2
