@@ -85,6 +85,8 @@ def main(words: list[str]) -> int:
         print(f"{word}  {answer['bench']:<14} {answer.get('ratio')} of {answer.get('against')}")
         for name in answer.get("missed", ()):
             print(f"      missed: {name}")
+        for name in answer.get("not_run", ()):
+            print(f"      not run: {name}")
     return 0 if all(answer.get("pass") for answer in answers) else 1
 
 
