@@ -3,6 +3,8 @@
 - ``python -m bench.beside crowd URL N``: N viewers with feedback, drained by C.
 - ``python -m bench.beside joins URL N``: N viewers a second who come, stay two seconds and go.
 
+With ``--no-sound`` they ask for the picture only.
+
 Prints ``ready``, goes on until its input ends, and then prints how many there were.
 """
 
@@ -21,6 +23,7 @@ import uvloop
 from bench.crowd.audience import Audience
 from bench.crowd.built import build
 from bench.joins.joiner import Joiner
+from bench.source import words_of
 from relay.protocols.webrtc.dtls import Certificate
 
 STAY: Final = 2.0
@@ -28,14 +31,16 @@ READY: Final = 60.0
 
 
 @asynccontextmanager
-async def beside(kind: str, url: str, number: int) -> AsyncIterator[list[int]]:
+async def beside(
+    kind: str, url: str, number: int, *, sound: bool = True
+) -> AsyncIterator[list[int]]:
     """Somebody is there for as long as the block runs; how many came is in the list after it.
 
     Raises:
         RuntimeError: they did not come.
     """
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bench.beside", kind, url, str(number)),
+        *(sys.executable, "-m", "bench.beside", kind, url, str(number), *words_of(sound)),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
@@ -56,9 +61,9 @@ async def beside(kind: str, url: str, number: int) -> AsyncIterator[list[int]]:
             await process.wait()
 
 
-async def crowd(url: str, number: int, ended: asyncio.Task[bytes]) -> int:
+async def crowd(url: str, number: int, sound: bool, ended: asyncio.Task[bytes]) -> int:
     with tempfile.TemporaryDirectory() as folder:
-        audience = Audience(build(Path(folder)), number)
+        audience = Audience(build(Path(folder)), number, sound=sound)
         try:
             await audience.join(url)
             print("ready", flush=True)
@@ -68,13 +73,13 @@ async def crowd(url: str, number: int, ended: asyncio.Task[bytes]) -> int:
             await audience.close()
 
 
-async def joins(url: str, number: int, ended: asyncio.Task[bytes]) -> int:
+async def joins(url: str, number: int, sound: bool, ended: asyncio.Task[bytes]) -> int:
     certificate = Certificate.generateCertificate()
     came = 0
 
     async def one() -> None:
         nonlocal came
-        joiner = Joiner(certificate, patient=False)
+        joiner = Joiner(certificate, patient=False, sound=sound)
         try:
             await joiner.come(url)
             came += 1
@@ -90,15 +95,16 @@ async def joins(url: str, number: int, ended: asyncio.Task[bytes]) -> int:
     return came
 
 
-async def run(kind: str, url: str, number: int) -> None:
+async def run(kind: str, url: str, number: int, *, sound: bool) -> None:
     ended = asyncio.create_task(asyncio.to_thread(sys.stdin.buffer.read))
-    came = await {"crowd": crowd, "joins": joins}[kind](url, number, ended)
+    came = await {"crowd": crowd, "joins": joins}[kind](url, number, sound, ended)
     print(came, flush=True)
 
 
 def main() -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run(sys.argv[1], sys.argv[2], int(sys.argv[3])))
+        kind, url, number, *rest = sys.argv[1:]
+        runner.run(run(kind, url, int(number), sound="--no-sound" not in rest))
 
 
 if __name__ == "__main__":

@@ -174,6 +174,7 @@ async def measure(rounds: int) -> int:
             name: [round(seen.longest * 1000, 2) for seen in all_] for name, all_ in found.items()
         },
         "grown_mb": {name: [round(seen.grown, 1) for seen in all_] for name, all_ in found.items()},
+        "sound": True,
         "load": round(os.getloadavg()[0], 2),
     }
     ratios = [cpu[name] / cpu[OWN] for name in SETTINGS if name != OWN]

@@ -1,16 +1,17 @@
-"""What the gateway costs, in CPU-seconds a second.
+"""What the gateway costs, in CPU-seconds a second: 720p30 at 2 Mbit/s and Opus.
 
-Against plain aiortc in the same run:
+The whole gateway with 1, 5 and 10 streams (``--streams``), both trickle legs and one viewer each,
+beside the sum of its parts, each measured alone in a process of its own: ``receive`` and ``send``
+(``bench.ours``), and both trickle legs over TLS (``bench.legs``). A stream of ten is held against
+0.02; with ``--before FOLDER``, a checkout of another state whose gateway is measured in turn with
+ours, each number of streams also against half of that. Without one that bar is not run.
+
+With ``--aiortc``, against plain aiortc in the same run instead:
 
 - ``receive``: our ingest against aiortc's receiver, which decodes.
 - ``gateway``: the whole gateway process with one stream and one viewer (both trickle legs
   included, ``echo`` behind it) against the plain relay.
-- ``fan_out``: 20 viewers of encoded pictures against aiortc's own sender of the same.
-
-And with ``--streams``, the whole gateway with so many streams of one viewer each, beside the
-sum of its parts, each measured alone in a process of its own: ``receive`` and ``send``
-(``bench.ours``), and both trickle legs over TLS (``bench.legs``). With ``--before FOLDER``,
-a checkout of another state, also the gateway of that one, in turns.
+- ``fan_out``: 20 viewers of encoded pictures and sound against aiortc's own sender of the same.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import uvloop
 
 from bench.report import report
 from bench.servers import cpu_share, server
-from bench.source import make_clip
+from bench.source import add_sound, has_sound, make_clip, words_of
 from bench.streams import Count, check, gateway, publishing, watching
 from relay.media.unit import AccessUnit
 
@@ -37,6 +38,8 @@ BARS: Final = {"receive": 1 / 6, "gateway": 1 / 5, "fan_out": 0.6}
 AT_TEN: Final = 0.02
 """CPU-seconds a second for a stream, of ten."""
 OF_BEFORE: Final = 0.5
+STREAMS: Final = (1, 5, 10)
+SECONDS: Final = 4.0
 
 
 async def receive(module: str, kind: str, units: list[AccessUnit], seconds: float) -> float:
@@ -51,17 +54,18 @@ async def relay(units: list[AccessUnit], seconds: float) -> float:
         publishing(f"{serving.url}/whip", units),
     ):
         await asyncio.sleep(0.5)
-        async with watching(f"{serving.url}/whep", Count()) as count:
+        async with watching(f"{serving.url}/whep", Count(), sound=has_sound(units)) as count:
             await asyncio.sleep(1.5)
             share = await cpu_share(serving.process, seconds)
         check("plain relay", count.pictures, seconds * 30)
         return share
 
 
-async def fan_out(module: str, seconds: float) -> float:
+async def fan_out(module: str, seconds: float, *, sound: bool) -> float:
+    words = words_of(sound) if module == "bench.ours" else ()
     async with (
-        server(module, "send") as serving,
-        watching(f"{serving.url}/whep", Count(), VIEWERS) as count,
+        server(module, "send", *words) as serving,
+        watching(f"{serving.url}/whep", Count(), VIEWERS, sound=sound) as count,
     ):
         await asyncio.sleep(2)
         share = await cpu_share(serving.process, seconds)
@@ -71,7 +75,7 @@ async def fan_out(module: str, seconds: float) -> float:
 
 async def parts(units: list[AccessUnit], seconds: float, streams: int) -> dict[str, float]:
     """What receiving, sending and the trickle legs cost by themselves."""
-    costs = {}
+    costs, words = {}, words_of(has_sound(units))
     async with AsyncExitStack() as stack:
         serving = await stack.enter_async_context(server("bench.ours", "receive"))
         for number in range(streams):
@@ -81,22 +85,25 @@ async def parts(units: list[AccessUnit], seconds: float, streams: int) -> dict[s
         await asyncio.sleep(1.5)
         costs["receive"] = await cpu_share(serving.process, seconds)
     async with (
-        server("bench.ours", "send", "--streams", str(streams)) as serving,
-        watching(f"{serving.url}/whep", Count(), streams),
+        server("bench.ours", "send", "--streams", str(streams), *words) as serving,
+        watching(f"{serving.url}/whep", Count(), streams, sound=has_sound(units)),
     ):
         await asyncio.sleep(1.5)
         costs["send"] = await cpu_share(serving.process, seconds)
     async with (
         server("bench.legs", "serve") as there,
-        server("bench.legs", "both", there.url, str(streams)) as legs,
+        server("bench.legs", "both", there.url, str(streams), *words) as legs,
     ):
         await asyncio.sleep(1.5)
         costs["legs"] = await cpu_share(legs.process, seconds)
     return costs
 
 
-async def many(seconds: float, rounds: int, counts: list[int], before: Path | None) -> int:
-    units = await asyncio.to_thread(make_clip)
+async def many(
+    seconds: float, rounds: int, counts: list[int], before: Path | None, *, sound: bool
+) -> int:
+    print("making the clip ...", flush=True)
+    units = await asyncio.to_thread(make_clip, audio=sound)
     figures: dict[int, dict[str, list[float]]] = {}
     for streams in counts:
         rows = figures[streams] = {"now": [], "before": [], "parts": []}
@@ -114,17 +121,17 @@ async def many(seconds: float, rounds: int, counts: list[int], before: Path | No
                 + f" a stream ({told}; load {os.getloadavg()[0]:.1f})",
                 flush=True,
             )
-    return _report_many(figures)
+    return _report_many(figures, sound=sound)
 
 
-def _report_many(figures: dict[int, dict[str, list[float]]]) -> int:
+def _report_many(figures: dict[int, dict[str, list[float]]], *, sound: bool) -> int:
     medians = {
         streams: {name: statistics.median(row) for name, row in rows.items() if row}
         for streams, rows in figures.items()
     }
-    bars: dict[str, bool] = {}
-    if 10 in medians:
-        bars[f"a stream of ten: {AT_TEN:g}"] = medians[10]["now"] <= AT_TEN
+    bars: dict[str, bool | None] = {
+        f"a stream of ten: {AT_TEN:g}": medians[10]["now"] <= AT_TEN if 10 in medians else None
+    }
     most = max(figures)
     against = "before" if figures[most]["before"] else "parts"
     # Window by window, as they were taken in turn: the machine is not the same for long.
@@ -132,10 +139,9 @@ def _report_many(figures: dict[int, dict[str, list[float]]]) -> int:
         streams: [ours / theirs for ours, theirs in zip(rows["now"], rows[against], strict=True)]
         for streams, rows in figures.items()
     }
-    if against == "before":
-        for streams, row in samples.items():
-            held = statistics.median(row) <= OF_BEFORE
-            bars[f"{streams} streams: {OF_BEFORE:g} of before"] = held
+    for streams, row in samples.items():
+        held = statistics.median(row) <= OF_BEFORE if against == "before" else None
+        bars[f"{streams} streams: {OF_BEFORE:g} of before"] = held
     spread: dict[str, Any] = {
         str(streams): {
             name: [round(value, 4) for value in (min(row), statistics.median(row), max(row))]
@@ -152,13 +158,16 @@ def _report_many(figures: dict[int, dict[str, list[float]]]) -> int:
         against={"before": "the gateway before", "parts": "the sum of its parts alone"}[against],
         samples=samples[most],
         streams=most,
+        sound=sound,
+        a_stream={str(n): round(row["now"], 4) for n, row in medians.items()},
+        parts_a_stream={str(n): round(row["parts"], 4) for n, row in medians.items()},
         cpu_a_stream_min_median_max=spread,
     )
 
 
-async def measure(seconds: float, rounds: int) -> int:
+async def beside_aiortc(seconds: float, rounds: int, *, sound: bool) -> int:
     print("making the clip ...", flush=True)
-    units = await asyncio.to_thread(make_clip)
+    units = await asyncio.to_thread(make_clip, audio=sound)
     ratios: dict[str, list[float]] = {name: [] for name in BARS}
     for _ in range(rounds):
         pairs = {
@@ -168,8 +177,8 @@ async def measure(seconds: float, rounds: int) -> int:
             ),
             "gateway": (await gateway(units, seconds, 1), await relay(units, seconds)),
             "fan_out": (
-                await fan_out("bench.ours", seconds),
-                await fan_out("bench.plain", seconds),
+                await fan_out("bench.ours", seconds, sound=sound),
+                await fan_out("bench.plain", seconds, sound=sound),
             ),
         }
         for name, (ours, theirs) in pairs.items():
@@ -182,6 +191,7 @@ async def measure(seconds: float, rounds: int) -> int:
         ratio=medians["gateway"],
         against="plain aiortc relay, CPU-seconds a second",
         samples=ratios["gateway"],
+        sound=sound,
         receive_over_decoding=round(medians["receive"], 4),
         gateway_over_relay=round(medians["gateway"], 4),
         fan_out_over_aiortc=round(medians["fan_out"], 4),
@@ -189,17 +199,31 @@ async def measure(seconds: float, rounds: int) -> int:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=8.0)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="of a window")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--streams", type=int, nargs="+", help="of one viewer each, as 1 5 10")
-    parser.add_argument("--before", type=Path, help="a checkout to compare with")
+    parser.add_argument(
+        "--streams", type=int, nargs="+", default=list(STREAMS), help="of one viewer each"
+    )
+    parser.add_argument(
+        "--before",
+        type=Path,
+        metavar="FOLDER",
+        help="a checkout to compare with: git worktree add FOLDER COMMIT, and where that state has"
+        " native code, FOLDER/.venv/bin/pip install --editable FOLDER in an environment made there",
+    )
+    parser.add_argument("--aiortc", action="store_true", help="against plain aiortc instead")
+    add_sound(parser)
     given = parser.parse_args()
+    if given.before is not None and not (given.before / "relay").is_dir():
+        parser.error(f"{given.before} is no checkout: it has no folder relay/")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         work = (
-            many(given.seconds, given.rounds, given.streams, given.before)
-            if given.streams
-            else measure(given.seconds, given.rounds)
+            beside_aiortc(given.seconds, given.rounds, sound=given.sound)
+            if given.aiortc
+            else many(given.seconds, given.rounds, given.streams, given.before, sound=given.sound)
         )
         sys.exit(runner.run(work))
 

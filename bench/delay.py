@@ -1,6 +1,6 @@
 """How long a picture takes from WHIP in to WHEP out, and how long through a plain relay.
 
-The same client sends the same clip (720p30, 2 Mbit/s) through three things in turn, a few
+The same client sends the same clip (720p30, 2 Mbit/s, Opus) through three things in turn, a few
 rounds: our whole network with ``echo`` (what the network itself costs), with
 ``passthrough`` (a worker decodes and encodes), and a plain aiortc relay (decode,
 ``MediaRelay``, encode). ``echo`` is measured three times: with one viewer, with a hundred
@@ -29,7 +29,7 @@ import uvloop
 from bench.beside import beside
 from bench.report import percentile, report
 from bench.servers import LOOPBACK, server
-from bench.source import make_clip
+from bench.source import add_sound, has_sound, make_clip
 from relay.cli import clip
 from relay.cli.network import running_network
 from relay.cli.pace import pace
@@ -66,6 +66,8 @@ class Round:
     delays: list[float] = field(default_factory=list)
     own: list[float] = field(default_factory=list)
     sent: int = 0
+    sounds: int = 0
+    """Packets of sound that came."""
 
     @property
     def p50(self) -> float:
@@ -87,11 +89,15 @@ class Client:
         self.sent: dict[int, float] = {}
         self.came: list[tuple[AccessUnit, float]] = []
         self.own: list[float] = []
+        self.sounds = 0
         self.begins = 0.0
         """Pictures sent before do not count."""
         self._number = 0
 
     def send(self, whip: WhipClient, unit: AccessUnit) -> None:
+        if not unit.is_video:
+            whip.send(unit)
+            return
         began = time.monotonic()
         self.sent[self._number] = began
         self._number += 1
@@ -99,13 +105,16 @@ class Client:
         self.own.append(time.monotonic() - began)
 
     def receive(self, unit: AccessUnit) -> None:
+        if not unit.is_video:
+            self.sounds += 1
+            return
         now = time.monotonic()
         self.came.append((unit, now))
         self.own.append(now - unit.arrival)
 
     def result(self) -> Round:
         """Read the numbers; slow, so only when all is over."""
-        done = Round(sent=len(self.sent))
+        done = Round(sent=len(self.sent), sounds=self.sounds)
         done.own = [seconds * 1000 for seconds in self.own]
         first = max(min(self.sent.values()) + WARM_UP, self.begins)
         decoder = Decoder()
@@ -135,15 +144,15 @@ async def through(
         late: the viewer comes when there is something to see.
         company: who is there too; the viewer comes after them.
     """
-    client = Client()
-    whip = await WhipClient.connect(whip_url, audio=False, settings=LOOPBACK)
+    client, sound = Client(), has_sound(units)
+    whip = await WhipClient.connect(whip_url, audio=sound, settings=LOOPBACK)
     try:
         sending = asyncio.create_task(pace(units, lambda unit: client.send(whip, unit)))
         if late or company is not None:
             await asyncio.sleep(0.5)
         async with company or nullcontext():
             whep = await WhepClient.connect(
-                whep_url, on_unit=client.receive, audio=False, settings=LOOPBACK
+                whep_url, on_unit=client.receive, audio=sound, settings=LOOPBACK
             )
             client.begins = time.monotonic() + WARM_UP / 2
             try:
@@ -156,9 +165,9 @@ async def through(
     return await asyncio.to_thread(client.result)
 
 
-async def measure(seconds: int, echo_seconds: int, rounds: int) -> int:
+async def measure(seconds: int, echo_seconds: int, rounds: int, *, sound: bool) -> int:
     print(f"making {echo_seconds} s of 720p30 at 2 Mbit/s ...", flush=True)
-    longest = await asyncio.to_thread(make_clip, max(seconds, echo_seconds))
+    longest = await asyncio.to_thread(make_clip, max(seconds, echo_seconds), audio=sound)
     units = [unit for unit in longest if unit.pts < seconds * VIDEO_CLOCK]
     results: dict[str, list[Round]] = {name: [] for name in TITLES}
     with tempfile.TemporaryDirectory() as folder:
@@ -176,11 +185,11 @@ async def measure(seconds: int, echo_seconds: int, rounds: int) -> int:
                     ("passthrough", "passthrough", None),
                 ):
                     whip, whep = f"{base}/whip/{name}?pipeline={model}", f"{base}/whep/{name}"
-                    others = company(url=whep) if company is not None else None
+                    others = company(url=whep, sound=sound) if company is not None else None
                     sent = longest if name == "echo" else units
                     done = await through(whip, whep, sent, late=False, company=others)
                     _add(results, name, done)
-    return _report(results)
+    return _report(results, sound=sound)
 
 
 def _add(results: dict[str, list[Round]], name: str, done: Round) -> None:
@@ -205,10 +214,11 @@ def _figure(rounds: list[Round], figure: str) -> float:
     return max(values) if figure == "max" else statistics.median(values)
 
 
-def _report(results: dict[str, list[Round]]) -> int:
+def _report(results: dict[str, list[Round]], *, sound: bool) -> int:
     against = "plain aiortc relay (decode, MediaRelay, encode), p50"
-    if not all(done.delays for rounds in results.values() for done in rounds):
-        bars = {"pictures came in each round": False}
+    rounds_of_all = [done for rounds in results.values() for done in rounds]
+    if not all(done.delays and (done.sounds or not sound) for done in rounds_of_all):
+        bars = {"pictures and sound came in each round": False}
         return report("delay", bars=bars, ratio=0, against=against, samples=[0])
     figures = {
         name: {figure: round(_figure(rounds, figure), 2) for figure in ("p50", "p95", "max")}
@@ -229,6 +239,8 @@ def _report(results: dict[str, list[Round]]) -> int:
         ratio=statistics.median(ratios),
         against=against,
         samples=ratios,
+        sound=sound,
+        sounds={name: min(done.sounds for done in rounds) for name, rounds in results.items()},
         ms=figures,
         client_share_ms=round(
             2
@@ -245,9 +257,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=15)
     parser.add_argument("--echo-seconds", type=int, default=60, help="of echo by itself")
     parser.add_argument("--rounds", type=int, default=3)
-    arguments = parser.parse_args()
+    add_sound(parser)
+    given = parser.parse_args()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        sys.exit(runner.run(measure(arguments.seconds, arguments.echo_seconds, arguments.rounds)))
+        work = measure(given.seconds, given.echo_seconds, given.rounds, sound=given.sound)
+        sys.exit(runner.run(work))
 
 
 if __name__ == "__main__":

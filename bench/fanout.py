@@ -156,7 +156,7 @@ async def crowd(
         os.sched_setaffinity(0, {cores[-1]})
         if not serving.url:
             raise RuntimeError("the sender did not start; what it said stands above")
-        audience = Audience(library, viewers, feedback=feedback)
+        audience = Audience(library, viewers, feedback=feedback, sound=False)
         try:
             await audience.join(f"{serving.url}/whep")
             yield Crowd(serving, audience, http)

@@ -1,8 +1,8 @@
 """The two trickle legs of a gateway by themselves, over TLS, a process each side.
 
 - ``python -m bench.legs serve``: a trickle server; prints its address.
-- ``python -m bench.legs both URL STREAMS``: pictures to segments to the server, and from the
-  same channel back to pictures; prints ``ready``. This is the side that is measured.
+- ``python -m bench.legs both URL STREAMS [--no-sound]``: pictures and sound to segments to the
+  server, and from the same channel back; prints ``ready``. This is the side that is measured.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 import uvloop
 from aiohttp import ClientSession, web
 
-from bench.source import make_clip, pictures
+from bench.source import endless, has_sound, make_clip
 from relay import memory
 from relay.cli.pace import pace
 from relay.media.mpegts import Demuxer
@@ -53,18 +53,19 @@ async def serve() -> None:
 class Leg:
     """One stream, there and back."""
 
-    def __init__(self, session: ClientSession, url: str) -> None:
+    def __init__(self, session: ClientSession, url: str, clip: list[AccessUnit]) -> None:
         self.came = 0
+        self._clip = clip
         self._publisher = TricklePublisher(session, url, ssl=False, max_age=MAX_AGE)
         self._subscriber = TrickleSubscriber(session, url, start=0, ssl=False, max_behind=MAX_AGE)
-        self._segmenter = Segmenter(audio=False)
+        self._segmenter = Segmenter(audio=has_sound(clip))
         self._demuxer = Demuxer()
         self._writer: SegmentWriter | None = None
 
-    async def run(self, clip: list[AccessUnit]) -> None:
+    async def run(self) -> None:
         try:
             await self._publisher.open()
-            await asyncio.gather(self._receive(), pace(pictures(clip), self._send))
+            await asyncio.gather(self._receive(), pace(endless(self._clip), self._send))
         finally:
             await self._subscriber.close()
             await self._publisher.close()
@@ -87,18 +88,18 @@ class Leg:
         self.came += len(self._demuxer.feed(data, time.monotonic()))
 
 
-async def both(base: str, streams: int) -> None:
+async def both(base: str, streams: int, *, sound: bool) -> None:
     memory.keep_trimmed()
     records.read_by_record()
-    clip = make_clip()
+    clip = make_clip(audio=sound)
     async with open_session() as session:
         legs, running = [], []
         for number in range(streams):
             url = f"{base}/leg-{number}"
             async with session.post(url, headers={"Expect-Content": "video/MP2T"}, ssl=False):
                 pass
-            legs.append(Leg(session, url))
-            running.append(asyncio.create_task(legs[-1].run(clip)))
+            legs.append(Leg(session, url, clip))
+            running.append(asyncio.create_task(legs[-1].run()))
             await asyncio.sleep(1 / 30 / streams)
         while not all(leg.came for leg in legs):  # noqa: ASYNC110
             await asyncio.sleep(0.1)
@@ -114,8 +115,8 @@ def main() -> None:
         match sys.argv[1:]:
             case ["serve"]:
                 runner.run(serve())
-            case ["both", url, streams]:
-                runner.run(both(url, int(streams)))
+            case ["both", url, streams, *rest]:
+                runner.run(both(url, int(streams), sound="--no-sound" not in rest))
 
 
 if __name__ == "__main__":

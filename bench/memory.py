@@ -1,8 +1,8 @@
 """What a viewer and a stream cost the gateway in memory, and what of it comes back.
 
-The whole network with ``echo`` behind it and 720p30 at 2 Mbit/s by WHIP; viewers come by ICE,
-DTLS and SRTP, are offered transport-wide numbers as browsers are, report each second and are
-drained by C. Looked at is the gateway's process from outside (PSS: pages that it shares with
+The whole network with ``echo`` behind it and 720p30 at 2 Mbit/s with Opus by WHIP; viewers come
+by ICE, DTLS and SRTP, are offered transport-wide numbers as browsers are, report each second and
+are drained by C. Looked at is the gateway's process from outside (PSS: pages that it shares with
 others count in part), in steps, each after a while of media. The figure is the slope of the
 steps: what one more costs. Then all leave, and as many come and leave once more: what stays
 after the second time and did not after the first is a leak.
@@ -34,7 +34,7 @@ from bench.crowd.built import NoCompiler, build
 from bench.observed import slope
 from bench.report import report
 from bench.servers import server
-from bench.source import make_clip
+from bench.source import add_sound, has_sound, make_clip
 from bench.streams import publishing
 from relay.cli.network import running_network
 from relay.media.unit import AccessUnit
@@ -98,12 +98,14 @@ async def steps(
 
 
 @asynccontextmanager
-async def crowds(library: Path, url: str) -> AsyncIterator[Callable[[int], Awaitable[None]]]:
+async def crowds(
+    library: Path, url: str, *, sound: bool = True
+) -> AsyncIterator[Callable[[int], Awaitable[None]]]:
     """A function that brings more viewers of ``url``; they leave with the block."""
     audiences: list[Audience] = []
 
     async def come(number: int) -> None:
-        audience = Audience(library, number, transport_wide=True)
+        audience = Audience(library, number, transport_wide=True, sound=sound)
         audiences.append(audience)
         await audience.join(url)
         async with asyncio.timeout(20):
@@ -135,7 +137,8 @@ async def viewers(
     counts = VIEWERS[full]
     whip, whep = f"{base}/whip/one?pipeline=echo", f"{base}/whep/one"
     async with publishing(whip, units):
-        async with crowds(library, whep) as come:  # the first viewers ever fill caches
+        first = crowds(library, whep, sound=has_sound(units))
+        async with first as come:  # the first viewers ever fill caches
             await come(2)
             await asyncio.sleep(MEDIA)
         await left(base, "one")
@@ -143,7 +146,7 @@ async def viewers(
         print(f"  viewers of one stream, {alone:.1f} MB without", flush=True)
         after = []
         for turn in range(2):
-            async with crowds(library, whep) as come:
+            async with crowds(library, whep, sound=has_sound(units)) as come:
                 points = await steps(process, counts if turn == 0 else counts[-1:], come)
                 if turn == 0:
                     each = slope([(0.0, alone), *points])
@@ -211,14 +214,14 @@ async def a_round(
         found.kept_stream.append(kept)
     async with server("bench.plain", "send") as plain:
         print("  aiortc, viewers", flush=True)
-        async with crowds(library, f"{plain.url}/whep") as come:
+        async with crowds(library, f"{plain.url}/whep", sound=has_sound(units)) as come:
             await come(2)
             points = await steps(plain.process, AIORTC, come)
         found.aiortc_viewer.append(slope(points))
 
 
-async def measure(rounds: int, *, full: bool) -> int:
-    units = await asyncio.to_thread(make_clip)
+async def measure(rounds: int, *, full: bool, sound: bool) -> int:
+    units = await asyncio.to_thread(make_clip, audio=sound)
     found = Found()
     print(f"load {os.getloadavg()[0]:.2f}", flush=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -232,6 +235,7 @@ async def measure(rounds: int, *, full: bool) -> int:
     more: dict[str, Any] = {
         "mb": found.told(),
         "bars_mb": {"a_viewer": A_VIEWER, "a_stream": A_STREAM},
+        "sound": sound,
         "load": round(load, 2),
     }
     return report(
@@ -251,9 +255,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--full", action="store_true")
+    add_sound(parser)
     arguments = parser.parse_args()
     try:
-        return uvloop.run(measure(arguments.rounds, full=arguments.full))
+        return uvloop.run(measure(arguments.rounds, full=arguments.full, sound=arguments.sound))
     except NoCompiler as error:
         print(error)
         return 2

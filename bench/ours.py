@@ -3,8 +3,8 @@
 ``python -m bench.ours KIND`` prints its address and serves until its input ends:
 
 - ``receive``: WHIP in, access units out, thrown away.
-- ``send``: WHEP out of encoded pictures; with ``--streams N`` of N renditions, to each viewer
-  that of the next one in turn.
+- ``send``: WHEP out of encoded pictures and sound; with ``--streams N`` of N renditions, to each
+  viewer that of the next one in turn.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import uvloop
 from aiohttp import web
 
 from bench.serving import created, serve
-from bench.source import make_clip, pictures
+from bench.source import add_sound, endless, make_clip
 from relay.cli.pace import pace
 from relay.config import WebRtc
-from relay.media.unit import AccessUnit
+from relay.media.unit import VIDEO_CLOCK, AccessUnit
 from relay.protocols.webrtc.egress import Egress
 from relay.protocols.webrtc.h264_payload import packetize
 from relay.protocols.webrtc.ingest import Ingest
@@ -65,19 +65,21 @@ class Ours:
         return created(session.answer, session.id)
 
     def send(self, name: str, unit: AccessUnit) -> None:
-        self.egress.frame(
-            name, unit.codec, packetize(unit.payload), unit.pts, keyframe=unit.keyframe
-        )
+        if unit.is_video:
+            payloads, timestamp = packetize(unit.payload), unit.pts
+        else:
+            payloads, timestamp = [unit.payload], unit.pts * 48_000 // VIDEO_CLOCK
+        self.egress.frame(name, unit.codec, payloads, timestamp, keyframe=unit.keyframe)
 
 
-async def run(kind: str, streams: int) -> None:
+async def run(kind: str, streams: int, *, sound: bool) -> None:
     peers = await Peers.open(WebRtc(port=0))
     ours = Ours(peers, streams)
     sending: list[asyncio.Task[None]] = []
     if kind == "send":
-        clip = make_clip()
+        clip = make_clip(audio=sound)
         for name in ours.names:
-            sending.append(asyncio.create_task(pace(pictures(clip), partial(ours.send, name))))
+            sending.append(asyncio.create_task(pace(endless(clip), partial(ours.send, name))))
             await asyncio.sleep(1 / 30 / streams)
     try:
         await serve(ours.whip, ours.whep)
@@ -92,9 +94,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kind", choices=["receive", "send"])
     parser.add_argument("--streams", type=int, default=1)
+    add_sound(parser)
     arguments = parser.parse_args()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run(arguments.kind, arguments.streams))
+        runner.run(run(arguments.kind, arguments.streams, sound=arguments.sound))
 
 
 if __name__ == "__main__":

@@ -3,8 +3,10 @@
 ``python -m bench.plain KIND`` prints its address and serves until its input ends:
 
 - ``relay``: WHIP in, decode, ``MediaRelay``, encode, WHEP out.
-- ``decode``: WHIP in, every picture decoded and thrown away.
-- ``send``: WHEP out of encoded pictures, each viewer by aiortc's own sender.
+- ``decode``: WHIP in, every picture and all sound decoded and thrown away.
+- ``send``: WHEP out of encoded pictures and sound, each viewer by aiortc's own sender.
+
+Sound goes with it where the peer's offer has it.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 from fractions import Fraction
-from typing import Any
+from typing import Any, Final
 
 import aioice.ice
 import av
@@ -23,18 +25,20 @@ from aiortc.contrib.media import MediaBlackhole, MediaRelay
 from aiortc.rtcrtpsender import RTCRtpSender
 
 from bench.serving import created, serve
-from bench.source import make_clip, pictures
+from bench.source import endless, make_clip
 from relay.media.unit import VIDEO_CLOCK, AccessUnit
+
+SENT: Final = {"video": {"video/H264", "video/rtx"}, "audio": {"audio/opus"}}
 
 
 class ClipTrack(MediaStreamTrack):
-    """Encoded pictures, 30 a second, as aiortc's sender takes them."""
+    """Encoded pictures, 30 a second, or sound, 50, as aiortc's sender takes them."""
 
-    kind = "video"
-
-    def __init__(self, clip: list[AccessUnit]) -> None:
+    def __init__(self, kind: str, clip: list[AccessUnit]) -> None:
         super().__init__()
-        self._units = pictures(clip)
+        self.kind = kind
+        wanted = [unit for unit in clip if unit.is_video == (kind == "video")]
+        self._units = endless(wanted)
         self._began: float | None = None
 
     async def recv(self) -> av.Packet[Any]:
@@ -57,7 +61,7 @@ class Plain:
         self._clip = clip
         self._peers: set[RTCPeerConnection] = set()
         self._relay = MediaRelay()
-        self._source: MediaStreamTrack | None = None
+        self._sources: dict[str, MediaStreamTrack] = {}
         self._sink = MediaBlackhole()
 
     async def whip(self, request: web.Request) -> web.Response:
@@ -65,10 +69,8 @@ class Plain:
 
         @peer.on("track")
         async def on_track(track: MediaStreamTrack) -> None:
-            if track.kind != "video":
-                return
             if self._kind == "relay":
-                self._source = track
+                self._sources[track.kind] = track
             else:
                 self._sink.addTrack(track)
                 await self._sink.start()
@@ -76,19 +78,20 @@ class Plain:
         return await self._answer(peer, await request.text())
 
     async def whep(self, request: web.Request) -> web.Response:
-        peer = self._peer()
-        if self._clip is not None:
-            track: MediaStreamTrack = ClipTrack(self._clip)
-        elif self._source is not None:
-            track = self._relay.subscribe(self._source)
-        else:
-            raise web.HTTPConflict(text="nothing is published")
-        transceiver = peer.addTransceiver(track, direction="sendonly")
-        codecs = RTCRtpSender.getCapabilities("video").codecs
-        transceiver.setCodecPreferences(
-            [codec for codec in codecs if codec.mimeType in {"video/H264", "video/rtx"}]
-        )
-        return await self._answer(peer, await request.text())
+        peer, offer = self._peer(), await request.text()
+        for kind, types in SENT.items():
+            if f"m={kind}" not in offer:
+                continue
+            if self._clip is not None:
+                track: MediaStreamTrack = ClipTrack(kind, self._clip)
+            elif kind in self._sources:
+                track = self._relay.subscribe(self._sources[kind])
+            else:
+                raise web.HTTPConflict(text=f"no {kind} is published")
+            transceiver = peer.addTransceiver(track, direction="sendonly")
+            codecs = RTCRtpSender.getCapabilities(kind).codecs
+            transceiver.setCodecPreferences([each for each in codecs if each.mimeType in types])
+        return await self._answer(peer, offer)
 
     async def _answer(self, peer: RTCPeerConnection, offer: str) -> web.Response:
         await peer.setRemoteDescription(RTCSessionDescription(offer, "offer"))

@@ -1,12 +1,14 @@
-"""What a publisher costs the process that receives it: 720p30 at 2 Mbit/s by WHIP.
+"""What a publisher costs the process that receives it: 720p30 at 2 Mbit/s and Opus, by WHIP.
 
 Against SRTP opening alone, a C loop of the bench's own in the same process that reads the
-same packets from the same socket in batches, opens each with libsrtp and does nothing else;
+same packets, sound too, from the same socket in batches, opens each with libsrtp and does
+nothing else;
 and against aiortc's receive path, which decodes (at one publisher: it carries no more than a
 few). CPU is counted a packet, so that a key frame more in one window does not tell.
 
 ``python -m bench.receive`` takes 1, 10 and 50 publishers of our own client, and then 10 that
-number their packets transport-wide, as browsers do, and are told of their arrival.
+number their packets transport-wide, as browsers do, and are told of their arrival. All are held
+against the same bar.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ import uvloop
 from bench.numbers import offer_numbers
 from bench.report import report
 from bench.servers import LOOPBACK, cpu_share, server
-from bench.source import make_clip, pictures
+from bench.source import add_sound, endless, has_sound, make_clip
 from relay.cli.pace import pace
 from relay.media.unit import AccessUnit
 from relay.protocols.webrtc import client
@@ -47,6 +49,7 @@ NUMBERED: Final = 10
 OVER_OPENING: Final = 1.25
 OVER_DECODING: Final = 0.1
 RATE: Final = 30
+SOUNDS: Final = 50
 DELIVERED: Final = 0.95
 """Access units of those that should come, below which a window says nothing."""
 TRIES: Final = 4
@@ -63,6 +66,11 @@ class Row:
     ours: list[float] = field(default_factory=list)  # CPU seconds a packet
     alone: list[float] = field(default_factory=list)
     shares: list[float] = field(default_factory=list)  # CPU seconds a second and publisher
+
+    @property
+    def name(self) -> str:
+        numbered = " that number their packets" if self.numbered else ""
+        return f"{self.publishers} publishers{numbered}"
 
     @property
     def ratios(self) -> list[float]:
@@ -88,11 +96,11 @@ async def publishing(
     async with AsyncExitStack() as stack:
         for _ in range(number):
             if numbered:
-                whip = await _numbering(url)
+                whip = await _numbering(url, audio=has_sound(units))
             else:
-                whip = await WhipClient.connect(url, audio=False, settings=LOOPBACK)
+                whip = await WhipClient.connect(url, audio=has_sound(units), settings=LOOPBACK)
             stack.push_async_callback(whip.close)
-            sending.append(asyncio.create_task(pace(pictures(units), whip.send)))
+            sending.append(asyncio.create_task(pace(endless(units), whip.send)))
             await asyncio.sleep(1 / RATE / number)
         try:
             yield
@@ -108,15 +116,18 @@ class _Numbered(Offering):
         offer_numbers(self)
 
 
-async def _numbering(url: str) -> WhipClient:
+async def _numbering(url: str, *, audio: bool) -> WhipClient:
     """A publisher that numbers its packets transport-wide."""
     with patch.object(client, "Offering", _Numbered):
-        whip = await WhipClient.connect(url, audio=False, settings=LOOPBACK)
-    track = whip.peer.video
-    identifier = None if track is None else log_identifier(track)
-    if track is None or identifier is None:
+        whip = await WhipClient.connect(url, audio=audio, settings=LOOPBACK)
+    video, sound = whip.peer.video, whip.peer.audio
+    identifier = None if video is None else log_identifier(video)
+    if video is None or identifier is None:
         raise RuntimeError("transport-wide numbers were not agreed")
-    whip._video = OutgoingTrack(track, whip.peer, SendLog(identifier))
+    log = SendLog(identifier)
+    whip._video = OutgoingTrack(video, whip.peer, log)
+    if sound is not None:
+        whip._audio = OutgoingTrack(sound, whip.peer, log)
     return whip
 
 
@@ -139,22 +150,25 @@ async def receive(
     ):
         for _ in range(rounds):
             alone = await window(serving.url, seconds, alone=True)
-            ours = await _flowing(serving.url, seconds, row.publishers)
+            due = row.publishers * (RATE + (SOUNDS if has_sound(units) else 0))
+            ours = await _flowing(serving.url, seconds, due)
             row.alone.append(alone["cpu"] / alone["packets"])
             row.ours.append(ours["cpu"] / ours["packets"])
             row.shares.append(ours["cpu"] / ours["wall"] / row.publishers)
 
 
-async def _flowing(url: str, seconds: float, publishers: int) -> dict[str, float]:
-    """A window of ours in which all pictures come."""
+async def _flowing(url: str, seconds: float, rate: float) -> dict[str, float]:
+    """A window of ours in which all pictures come, and all sound: so many a second."""
     for _ in range(TRIES):
         await asyncio.sleep(SETTLED)
         told = await window(url, seconds, alone=False)
-        due = RATE * told["wall"] * publishers
+        due = rate * told["wall"]
         if told["units"] >= DELIVERED * due:
             return told
-        print(f"  {told['units']:.0f} of {due:.0f} pictures: again", flush=True)
-    raise RuntimeError("pictures are missing in every window: the machine has too much to do")
+        print(
+            f"  {told['units']:.0f} of {due:.0f} pictures and packets of sound: again", flush=True
+        )
+    raise RuntimeError("some are missing in every window: the machine has too much to do")
 
 
 async def decoding(units: list[AccessUnit], seconds: float) -> float:
@@ -177,9 +191,9 @@ def build(folder: Path) -> Path | None:
     return library if subprocess.run(command, check=False).returncode == 0 else None
 
 
-async def measure(library: Path, seconds: float, rounds: int) -> int:
+async def measure(library: Path, seconds: float, rounds: int, *, sound: bool) -> int:
     print("making the clip ...", flush=True)
-    units = await asyncio.to_thread(make_clip)
+    units = await asyncio.to_thread(make_clip, audio=sound)
     rows = [*map(Row, COUNTS), Row(NUMBERED, numbered=True)]
     loads = [os.getloadavg()[0]]
     for row in rows:
@@ -189,25 +203,26 @@ async def measure(library: Path, seconds: float, rounds: int) -> int:
     decoded = [await decoding(units, seconds) for _ in range(rounds)]
     over_decoding = statistics.median(rows[0].shares) / statistics.median(decoded)
     print(f"  aiortc, decoding: {statistics.median(decoded):.4f} CPU seconds a second", flush=True)
-    worst = max(rows[: len(COUNTS)], key=lambda row: statistics.median(row.ratios))
+    worst = max(rows, key=lambda row: statistics.median(row.ratios))
     ratio = statistics.median(worst.ratios)
     return report(
         "receive",
         bars={
             **{
-                f"{row.publishers} publishers: {OVER_OPENING:g} of SRTP alone": (
+                f"{row.name}: {OVER_OPENING:g} of SRTP alone": (
                     statistics.median(row.ratios) <= OVER_OPENING
                 )
-                for row in rows[: len(COUNTS)]
+                for row in rows
             },
             f"one publisher: {OVER_DECODING:g} of decoding": over_decoding <= OVER_DECODING,
         },
         ratio=ratio,
-        against="SRTP opening alone, CPU a packet, the worst of all numbers of publishers",
+        against=f"SRTP opening alone, CPU a packet, the worst of all: {worst.name}",
         samples=worst.ratios,
         rows=[row.told() for row in rows],
         decoding=round(statistics.median(decoded), 4),
         over_decoding=round(over_decoding, 4),
+        sound=sound,
         load=[round(min(loads), 1), round(max(loads), 1)],
     )
 
@@ -216,6 +231,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--rounds", type=int, default=3)
+    add_sound(parser)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         library = build(Path(folder))
@@ -228,7 +244,9 @@ def main() -> int:
                 against="nothing: no compiler",
                 samples=[0.0],
             )
-        return uvloop.run(measure(library, arguments.seconds, arguments.rounds))
+        return uvloop.run(
+            measure(library, arguments.seconds, arguments.rounds, sound=arguments.sound)
+        )
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ class Group:
     """Viewers at one place."""
 
     def __init__(self, library: Path, size: int, url: str) -> None:
-        self.audience = Audience(library, size)
+        self.audience = Audience(library, size, sound=False)
         self._url = url
 
     async def join(self) -> None:

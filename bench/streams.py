@@ -13,7 +13,7 @@ from typing import Final
 import psutil
 
 from bench.servers import LOOPBACK, cpu_share
-from bench.source import pictures
+from bench.source import endless, has_sound
 from relay.cli.network import running_network
 from relay.cli.pace import pace
 from relay.media.unit import AccessUnit
@@ -27,34 +27,38 @@ LATEST: Final = 20.0
 
 
 class Count:
-    """Viewers' pictures, to see that something was really delivered."""
+    """What viewers got, to see that something was really delivered."""
 
     def __init__(self) -> None:
-        self.pictures = 0
+        self.pictures = self.sounds = 0
 
     def unit(self, unit: AccessUnit) -> None:
-        self.pictures += unit.is_video
+        if unit.is_video:
+            self.pictures += 1
+        else:
+            self.sounds += 1
 
 
-def check(name: str, came: int, expected: float) -> None:
+def check(name: str, came: int, expected: float, what: str = "pictures") -> None:
     """
     Raises:
         RuntimeError: too little arrived.
     """
     if came < LEAST * expected:
-        raise RuntimeError(f"{name}: only {came} of {expected:.0f} pictures arrived")
+        raise RuntimeError(f"{name}: only {came} of {expected:.0f} {what} arrived")
 
 
 @asynccontextmanager
 async def publishing(
     url: str, units: Sequence[AccessUnit], *, after: float = 0.0
 ) -> AsyncIterator[None]:
-    """One publisher; its first picture leaves ``after`` seconds from now."""
-    whip = await WhipClient.connect(url, audio=False, settings=LOOPBACK)
+    """One publisher, with sound where the clip has it; its first picture leaves ``after``
+    seconds from now."""
+    whip = await WhipClient.connect(url, audio=has_sound(units), settings=LOOPBACK)
 
     async def send() -> None:
         await asyncio.sleep(after)
-        await pace(pictures(units), whip.send)
+        await pace(endless(units), whip.send)
 
     sending = asyncio.create_task(send())
     try:
@@ -66,11 +70,13 @@ async def publishing(
 
 
 @asynccontextmanager
-async def watching(url: str, count: Count, viewers: int = 1) -> AsyncIterator[Count]:
+async def watching(
+    url: str, count: Count, viewers: int = 1, *, sound: bool = True
+) -> AsyncIterator[Count]:
     async with AsyncExitStack() as stack:
         for _ in range(viewers):
             client = await WhepClient.connect(
-                url, on_unit=count.unit, audio=False, settings=LOOPBACK
+                url, on_unit=count.unit, audio=sound, settings=LOOPBACK
             )
             stack.push_async_callback(client.close)
         yield count
@@ -100,15 +106,20 @@ async def gateway(
                     apart = number / streams / 30
                     await stack.enter_async_context(publishing(whip, units, after=apart))
                     whep = f"{base}/whep/bench-{number}"
-                    await stack.enter_async_context(watching(whep, counts[number]))
+                    viewer = watching(whep, counts[number], sound=has_sound(units))
+                    await stack.enter_async_context(viewer)
                 async with asyncio.timeout(LATEST):
                     while not all(count.pictures for count in counts):  # noqa: ASYNC110
                         await asyncio.sleep(0.1)
                 await asyncio.sleep(SETTLED)
                 before = sum(count.pictures for count in counts)
+                heard = sum(count.sounds for count in counts)
                 share = await cpu_share(process, seconds)
                 came = sum(count.pictures for count in counts) - before
+                heard = sum(count.sounds for count in counts) - heard
             check("gateway", came, streams * seconds * 30)
+            if has_sound(units):
+                check("gateway", heard, streams * seconds * 50, "packets of sound")
             return share
         finally:
             await network.__aexit__(None, None, None)

@@ -51,6 +51,8 @@ MAX_RETURNED: Final = 64
 SPREAD: Final = 0.05
 """Seconds before the newest packet in which the others of a feedback are said to have come."""
 REFERENCE: Final = 0.064
+NO_SOUND: Final = 255
+"""No payload type."""
 
 PATIENT: Final = LOOPBACK.model_copy(update={"consent_timeout": 60.0, "native": False})
 """The limit answers nobody for whole windows: the sender is not given up for that. Native
@@ -74,17 +76,20 @@ class Watcher:
 
     Args:
         transport_wide: offer transport-wide numbers; ``send_numbers`` tells of them.
+        sound: ask for it too.
 
     Attributes:
         seat: what the C loop counts of it.
         resent_asked: packets that it asked for again.
     """
 
-    def __init__(self, peers: Peers, seat: Any, *, transport_wide: bool = False) -> None:
+    def __init__(
+        self, peers: Peers, seat: Any, *, transport_wide: bool = False, sound: bool = False
+    ) -> None:
         self.peers = peers
         self.seat = seat
         self.resent_asked = 0
-        self.offering = Offering(peers, send=False, audio=False)
+        self.offering = Offering(peers, send=False, audio=sound)
         if transport_wide:
             offer_numbers(self.offering)
         self.peer = self.offering.peer
@@ -172,11 +177,19 @@ class Audience:
         size: the most that there will be.
         transport_wide: as for ``Watcher``.
         feedback: send feedback of those numbers, too.
+        sound: as for ``Watcher``.
     """
 
     def __init__(
-        self, library: Path, size: int, *, transport_wide: bool = False, feedback: bool = False
+        self,
+        library: Path,
+        size: int,
+        *,
+        transport_wide: bool = False,
+        feedback: bool = False,
+        sound: bool = True,
     ) -> None:
+        self._sound = sound
         self._transport_wide = transport_wide or feedback
         self._feedback = feedback
         self.watchers: list[Watcher] = []
@@ -207,7 +220,9 @@ class Audience:
                 async with places:
                     peers = await Peers.open(PATIENT)
                     seat = self._lib.room_seat(self.room, index)
-                    watcher = Watcher(peers, seat, transport_wide=self._transport_wide)
+                    watcher = Watcher(
+                        peers, seat, transport_wide=self._transport_wide, sound=self._sound
+                    )
                     await watcher.connect(http, url)
                     self._seat(index, watcher)
                 if time.monotonic() - said > 5:
@@ -219,9 +234,10 @@ class Audience:
                     group.create_task(one(index))
 
     def _seat(self, index: int, watcher: Watcher) -> None:
-        video = watcher.peer.video
-        if video is None:
-            raise RuntimeError("the answer has no video")
+        video, sound = watcher.peer.video, watcher.peer.audio
+        if video is None or (self._sound and sound is None):
+            raise RuntimeError("the answer has no video, or no sound that was asked for")
+        watcher.seat.sound_type = NO_SOUND if sound is None else sound.payload_type
         descriptor = watcher.hand_over()
         watcher.seat.fd = descriptor
         self.watchers.append(watcher)

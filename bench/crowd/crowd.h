@@ -10,12 +10,14 @@
 struct seat {
     int32_t fd;
     uint8_t payload_type;       /* of its video */
+    uint8_t sound_type;         /* of its sound, or 255 */
     uint8_t aligned;            /* offset is known: its frames can be told from one another */
     uint8_t started;
     uint32_t ssrc;              /* of the first packet with that payload type */
     uint32_t offset;            /* of its RTP timestamps to the rendition's line */
     uint32_t highest;           /* extended sequence number */
     uint64_t received;          /* packets of its video, without retransmissions */
+    uint64_t sounds;            /* packets of its sound */
     uint64_t resent;            /* other RTP: retransmissions */
     uint64_t numbered;          /* extended transport-wide number of the newest packet; 0: none */
     int64_t numbered_at;        /* its arrival, ns since the epoch */

@@ -158,6 +158,10 @@ static void take_media(struct room *room, struct seat *seat, struct msghdr *head
     uint16_t sequence = (uint16_t)(data[2] << 8 | data[3]);
     int16_t ahead;
 
+    if ((data[1] & 0x7f) == seat->sound_type) {
+        seat->sounds++;
+        return;
+    }
     if ((data[1] & 0x7f) != seat->payload_type || (seat->started && ssrc != seat->ssrc)) {
         seat->resent++;
         return;

@@ -1,4 +1,4 @@
-"""One viewer's way in, with a stamp on each step: HTTP, ICE, DTLS, the first RTP packet.
+"""One viewer's way in, with a stamp on each step: HTTP, ICE, DTLS, a picture's first RTP packet.
 
 It is a client of the bench's own, so that it behaves the same against any server, can behave
 as others do, and costs little beside what is measured.
@@ -41,7 +41,7 @@ class Moments:
     Attributes:
         checked: a pair is nominated.
         connected: the DTLS handshake is done.
-        first: the first RTP packet.
+        first: the first RTP packet of the picture.
         done: ``time.monotonic()`` of it.
     """
 
@@ -58,9 +58,10 @@ class Joiner:
     Args:
         patient: nominate as pion does: when the server's own check comes on a pair that
             works, else at the next tick; not with the first check.
+        sound: ask for it too; the first packet that counts is one of the picture all the same.
     """
 
-    def __init__(self, certificate: Certificate, *, patient: bool) -> None:
+    def __init__(self, certificate: Certificate, *, patient: bool, sound: bool = True) -> None:
         self._certificate = certificate
         self._patient = patient
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -72,12 +73,13 @@ class Joiner:
         local = LocalSide(
             self._ufrag, self._pwd, certificate.sha256(), [candidate], secrets.token_hex(8)
         )
-        lines = offered_tracks(fresh_ssrcs(), audio=False)
+        lines = offered_tracks(fresh_ssrcs(), audio=sound)
         self._offer = write_offer(lines, local, send=False).encode()
         self._remote: tuple[Any, ...] = ()
         self._names: tuple[str, str] = ("", "")
         self._fingerprints: list[tuple[str, str]] = []
         self._client = True
+        self._video = -1  # payload type
         self._dtls: Dtls | None = None
         self._asked: dict[bytes, bool] = {}
         self._early: list[bytes] = []
@@ -86,7 +88,7 @@ class Joiner:
         self._done = asyncio.Event()
 
     async def come(self, url: str) -> Moments:
-        """Come, and wait for the first RTP packet. What follows it is not read any more.
+        """Come, and wait for a picture's first RTP packet. What follows it is not read any more.
 
         Raises:
             RuntimeError: it was refused, or nothing came.
@@ -146,6 +148,7 @@ class Joiner:
         self._names = (found["ufrag"], found["pwd"])
         self._fingerprints = [("sha-256", found["fingerprint"])]
         self._client = found["setup"] == "passive"
+        self._video = int(found["video"])
         words = found["candidate"].split()
         self._remote = (words[4], int(words[5]))
 
@@ -168,7 +171,7 @@ class Joiner:
                 self._stun(data)
             elif 19 < data[0] < 64:
                 self._handshake(data)
-            elif 127 < data[0] < 192 and not 191 < data[1] < 224:
+            elif 127 < data[0] < 192 and data[1] & 0x7F == self._video:
                 self._first_at = time.monotonic()
                 self._connected_at = self._connected_at or self._first_at
                 self._done.set()
@@ -224,6 +227,7 @@ _PATTERNS: Final = {
     "pwd": re.compile(r"^a=ice-pwd:(.*)$", re.M),
     "fingerprint": re.compile(r"^a=fingerprint:sha-256 (.*)$", re.M),
     "setup": re.compile(r"^a=setup:(.*)$", re.M),
+    "video": re.compile(r"^m=video \S+ \S+ (\d+)", re.M),
     "candidate": re.compile(r"^a=candidate:(.*)$", re.M),
 }
 

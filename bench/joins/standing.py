@@ -1,7 +1,7 @@
 """Viewers that are there before others join, in a process of their own.
 
-``python -m bench.joins.standing WHEP [--whip URL]`` prints ``ready`` once pictures flow, and
-when its input ends, in one JSON line, what left and what came: moments of
+``python -m bench.joins.standing WHEP [--whip URL] [--no-sound]`` prints ``ready`` once pictures
+flow, and when its input ends, in one JSON line, what pictures left and came: moments of
 ``time.monotonic()``, which all processes of a machine share.
 """
 
@@ -19,7 +19,7 @@ from typing import Final
 import uvloop
 
 from bench.servers import LOOPBACK
-from bench.source import make_clip, pictures
+from bench.source import add_sound, endless, make_clip
 from relay.cli.pace import pace
 from relay.media.unit import AccessUnit
 from relay.protocols.webrtc.client import WhepClient, WhipClient
@@ -35,7 +35,7 @@ def name_of(unit: AccessUnit) -> str:
 
 
 class Standing:
-    """What left, and what came to each viewer: (name, pts, moment)."""
+    """What pictures left, and came to each viewer: (name, pts, moment)."""
 
     def __init__(self) -> None:
         self.sent: list[tuple[AccessUnit, float]] = []
@@ -43,10 +43,13 @@ class Standing:
         self.flow = asyncio.Event()
 
     def send(self, whip: WhipClient, unit: AccessUnit) -> None:
-        self.sent.append((unit, time.monotonic()))
+        if unit.is_video:
+            self.sent.append((unit, time.monotonic()))
         whip.send(unit)
 
     def receive(self, number: int, unit: AccessUnit) -> None:
+        if not unit.is_video:
+            return
         self.came[number].append((unit, time.monotonic()))
         if not self.flow.is_set() and min(map(len, self.came)) >= FLOWING:
             self.flow.set()
@@ -58,19 +61,19 @@ class Standing:
         }
 
 
-async def run(whep: str, whip: str | None) -> None:
+async def run(whep: str, whip: str | None, *, sound: bool) -> None:
     standing = Standing()
     publisher: WhipClient | None = None
     sending: asyncio.Task[None] | None = None
     if whip is not None:
-        opened = publisher = await WhipClient.connect(whip, audio=False, settings=LOOPBACK)
-        clip = pictures(make_clip())
+        opened = publisher = await WhipClient.connect(whip, audio=sound, settings=LOOPBACK)
+        clip = endless(make_clip(audio=sound))
         sending = asyncio.create_task(pace(clip, lambda unit: standing.send(opened, unit)))
     viewers = [
         await WhepClient.connect(
             whep,
             on_unit=partial(standing.receive, number),
-            audio=False,
+            audio=sound,
             settings=LOOPBACK,
         )
         for number in range(VIEWERS)
@@ -94,9 +97,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("whep")
     parser.add_argument("--whip")
+    add_sound(parser)
     arguments = parser.parse_args()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(run(arguments.whep, arguments.whip))
+        runner.run(run(arguments.whep, arguments.whip, sound=arguments.sound))
 
 
 if __name__ == "__main__":
