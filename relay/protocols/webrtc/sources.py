@@ -1,48 +1,46 @@
-"""How many checks of one host, or in one peer's name, are read in a second. Pure."""
+"""How many checks in one name, or from one address, are read in a second. Pure.
+
+Whoever has been answered has a name here, and whoever is connected an address. What comes is
+counted by these, never by what a stranger makes up: so no flood fills a table, or empties it.
+"""
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Hashable
-from functools import lru_cache
+from collections.abc import Container, Hashable
 from typing import Final
 
+from relay.protocols.webrtc import stun
+from relay.protocols.webrtc.stun import Address
+
+CHECKS_OF_A_NAME: Final = 3
+"""In SPELL, from addresses that no session hears from: with the first good one the address is
+known, and a client has few. By these a newcomer comes in amid a flood. Whoever has made offers for
+names to flood in has had more of us by the offers."""
+
+SPELL: Final = 5.0
+
 CHECKS_A_SECOND: Final = 2000
-"""Of one host, without those from addresses that sessions hear from: room for a crowd that
-joins from behind one translating router, and about a hundredth of a core."""
+"""Beyond those, in all names together: room for a crowd, and about a tenth of a core."""
 
 CHECKS_OF_A_PEER: Final = 1000
 """From one address that a session hears from, answers to ours among them: a peer has a few a
 second, and whoever floods in its name keeps a hundredth of a core busy with it."""
 
-MAX_HOSTS: Final = 4096
-
 
 class Sources:
-    """Counts by host, or by address, in windows of a second.
-
-    When there are more hosts than the table holds (made-up sources) it begins anew: the
-    limit is then wider than said, the memory never.
-    """
+    """Counts by what sessions have, in windows of a second."""
 
     __slots__ = ("_counts", "_limit", "_until")
 
-    def __init__(self, limit: int = CHECKS_A_SECOND) -> None:
+    def __init__(self, limit: int) -> None:
         self._limit = limit
         self._counts: dict[Hashable, int] = {}
         self._until = 0.0
 
-    def __len__(self) -> int:
-        return len(self._counts)
-
-    def admit(self, host: str, now: float) -> bool:
-        """Whether one more from this host is to be looked at."""
-        return self.take(network_of(host), now)
-
     def take(self, key: Hashable, now: float) -> bool:
-        """The same of whatever ``key`` stands for."""
+        """Whether one more under this key is to be looked at."""
         counts = self._counts
-        if now >= self._until or len(counts) >= MAX_HOSTS:
+        if now >= self._until:
             counts.clear()
             self._until = now + 1
         count = counts.get(key, 0)
@@ -52,10 +50,64 @@ class Sources:
         return True
 
 
-@lru_cache(maxsize=4096)
-def network_of(host: str) -> bytes:
-    """An IPv4 address, also when it is told as IPv6; the /64 of an IPv6 address."""
-    if ":" not in host:
-        return socket.inet_aton(host)
-    packed = socket.inet_pton(socket.AF_INET6, host.partition("%")[0])
-    return packed[12:] if packed.startswith(bytes(10) + b"\xff\xff") else packed[:8]
+class Strangers:
+    """What is read of STUN from an address that no session hears from.
+
+    Args:
+        names: user names that are heard.
+        transactions: of checks of ours.
+        expected: addresses that answers to other processes may come from.
+        familiar: limits what comes from those.
+    """
+
+    __slots__ = (
+        "_counts",
+        "_expected",
+        "_familiar",
+        "_left",
+        "_names",
+        "_spell",
+        "_transactions",
+        "_until",
+    )
+
+    def __init__(
+        self,
+        names: Container[bytes],
+        transactions: Container[bytes],
+        expected: Container[Address],
+        familiar: Sources,
+    ) -> None:
+        self._names, self._transactions, self._expected = names, transactions, expected
+        self._familiar = familiar
+        self._counts: dict[bytes, int] = {}
+        self._left = 0
+        self._until = self._spell = 0.0
+
+    def __len__(self) -> int:
+        """Names that are counted."""
+        return len(self._counts)
+
+    def admit(self, data: bytes, address: Address, now: float) -> bool:
+        """Whether it may be somebody's, and is to be looked at."""
+        if data[:2] != b"\0\1":
+            # Nobody can guess the transaction of a check of ours.
+            if data[8:20] in self._transactions:
+                return True
+            return address in self._expected and self._familiar.take(address, now)
+        name = stun.username(data).partition(b":")[0]
+        if name not in self._names:
+            return False
+        counts = self._counts
+        if now >= self._spell:
+            counts.clear()
+            self._spell = now + SPELL
+        count = counts.get(name, 0)
+        if count < CHECKS_OF_A_NAME:
+            counts[name] = count + 1
+            return True
+        if now >= self._until:
+            self._left = CHECKS_A_SECOND
+            self._until = now + 1
+        self._left -= 1
+        return self._left >= 0

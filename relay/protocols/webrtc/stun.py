@@ -57,6 +57,7 @@ _UNDERSTOOD: Final = frozenset(
         0x0015,
     )
 )
+_FRONT: Final = 16
 _INTEGRITY_SIZE: Final = 24
 _FINGERPRINT_SIZE: Final = 8
 _FINGERPRINT_XOR: Final = 0x5354554E
@@ -146,6 +147,20 @@ def parse(data: bytes) -> Message:
                 attributes.setdefault(attribute, data[at + 4 : end])
         at = end + (-size & 3)
     return Message(kind, data[8:20], attributes, integrity_at, data)
+
+
+def username(data: bytes) -> bytes:
+    """USERNAME of what may be a request, before all else is read; empty without one in front.
+
+    A check has some eight attributes; which of them comes first differs from client to client.
+    """
+    at = HEADER_SIZE
+    for _ in range(_FRONT):
+        size = int.from_bytes(data[at + 2 : at + 4], "big")
+        if data[at : at + 2] == b"\0\6":
+            return data[at + 4 : at + 4 + size]
+        at += 4 + size + (-size & 3)
+    return b""
 
 
 def _check_fingerprint(data: bytes, at: int, size: int) -> None:

@@ -32,7 +32,7 @@ from relay.protocols.webrtc.datagrams import (
 )
 from relay.protocols.webrtc.native_receive import NativeReceiver
 from relay.protocols.webrtc.path import SILENCE, Path, is_stream
-from relay.protocols.webrtc.sources import CHECKS_OF_A_PEER, Sources
+from relay.protocols.webrtc.sources import CHECKS_OF_A_PEER, Sources, Strangers
 from relay.protocols.webrtc.stun import Address, Message
 
 BUFFER: Final = 8 << 20
@@ -109,8 +109,8 @@ class UdpPort:
         self._by_address: dict[Address, Holder] = {}
         self.expected: dict[Address, Listener] = {}
         self._streams: dict[Address, Stream] = {}
-        self._sources = Sources()
-        self._familiar = Sources(CHECKS_OF_A_PEER)
+        self._familiar = familiar = Sources(CHECKS_OF_A_PEER)
+        self._strangers = Strangers(self._by_ufrag, self._by_transaction, self.expected, familiar)
         self.on_stray: Callable[[bytes, Address, float], None] = lambda *_: None
         self._open = True
         self._read_at = time.monotonic()
@@ -360,7 +360,7 @@ class UdpPort:
             if not ours and not self._familiar.take(address, now):
                 self._statistics.flooded += 1
                 return
-        elif not self._sources.admit(address[0], now):
+        elif not self._strangers.admit(data, address, now):
             self._statistics.strangers += 1
             return
         try:

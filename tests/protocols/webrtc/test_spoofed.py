@@ -1,0 +1,122 @@
+"""Checks from more hosts than anybody can count: who has made them up costs little by it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import struct
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from relay.protocols.webrtc import stun
+from relay.protocols.webrtc.peer import PeerState
+from relay.protocols.webrtc.peers import Peers
+from relay.protocols.webrtc.sources import CHECKS_A_SECOND, CHECKS_OF_A_NAME
+from relay.protocols.webrtc.stun import Message
+from tests.protocols.webrtc import nat, offers
+from tests.protocols.webrtc.aiortc_client import reach
+from tests.protocols.webrtc.test_peer_moves import flows, until
+
+HOSTS = 6500
+IP_PKTINFO = 8  # of Linux
+
+
+class Spoofer:
+    """Sends from any address of 127.0.0.0/8.
+
+    Attributes:
+        sent: datagrams so far, each from the next of ``HOSTS`` hosts.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self.sent = 0
+
+    def send(self, data: bytes, to: Peers) -> None:
+        number = self.sent % HOSTS
+        source = bytes([127, 1 + (number >> 16), number >> 8 & 255, number & 255])
+        info = struct.pack("=i4s4x", 0, source)
+        self._sock.sendmsg(
+            [data], [(socket.IPPROTO_IP, IP_PKTINFO, info)], 0, (to.udp.host, to.udp.port)
+        )
+        self.sent += 1
+
+
+@pytest.fixture
+def spoofer() -> Iterator[Spoofer]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("0.0.0.0", 0))
+        yield Spoofer(sock)
+
+
+def named(ufrag: str, kind: int = stun.BINDING_REQUEST) -> bytes:
+    """Signed with a key that nobody has."""
+    return stun.build(kind, os.urandom(12), [(stun.USERNAME, f"{ufrag}:x".encode())], b"wrong")
+
+
+async def test_checks_in_nobodys_name_are_not_read_at_all(
+    either: Peers, spoofer: Spoofer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peer = await either.answer(offers.publisher(), receive=True)
+    read: list[bytes] = []
+    parse = stun.parse
+
+    def counted(data: bytes) -> Message:
+        read.append(data)
+        return parse(data)
+
+    monkeypatch.setattr(stun, "parse", counted)
+    flood = [
+        named("nobody"),
+        named(peer.ice.ufrag, stun.BINDING_SUCCESS),
+        named(peer.ice.ufrag, stun.BINDING_INDICATION),
+        named(peer.ice.ufrag[:-1]),
+    ]
+    before = either.udp.statistics.strangers
+    while spoofer.sent < 2 * HOSTS:
+        spoofer.send(flood[spoofer.sent % len(flood)], either)
+        if spoofer.sent % 50 == 0:
+            await asyncio.sleep(0)
+    await until(lambda: either.udp.statistics.strangers >= before + 1.8 * HOSTS)
+    assert read == []
+    spoofer.send(named(peer.ice.ufrag), either)
+    await until(lambda: len(read) == 1)
+    assert peer.ice.statistics.refused == 1
+    await peer.close("test over")
+
+
+async def test_a_flood_in_a_name_of_the_floods_own_is_read_in_part_and_keeps_nobody_out(
+    either: Peers, mine: Peers, spoofer: Spoofer
+) -> None:
+    mallory = await either.answer(offers.publisher(), receive=True)
+    flood = [named(mallory.ice.ufrag), named("nobody")]
+    begun, over = time.monotonic(), False
+
+    async def flooding() -> None:
+        while not over:
+            spoofer.send(flood[spoofer.sent % 4 == 3], either)
+            if spoofer.sent % 50 == 0:
+                await asyncio.sleep(0)
+
+    def windows() -> float:
+        return time.monotonic() - begun + 2
+
+    running = asyncio.create_task(flooding())
+    await until(lambda: spoofer.sent > HOSTS)
+    # By now nothing is left of what all may have together, in this second.
+    async with nat.between(either, mine) as (_, ours, theirs):
+        await reach(ours, PeerState.CONNECTED)
+        await reach(theirs, PeerState.CONNECTED)
+        await until(lambda: spoofer.sent > 3 * HOSTS)
+        over = True
+        await running
+        received = either.udp.statistics.received
+        assert received > HOSTS
+        refused = mallory.ice.statistics.refused
+        assert refused <= windows() * (CHECKS_A_SECOND + CHECKS_OF_A_NAME)
+        await flows(ours, theirs, 0)
+        await flows(theirs, ours, 1000)
+    await mallory.close("test over")
