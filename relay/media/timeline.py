@@ -111,6 +111,22 @@ class Timeline:
         track.ticks = track.counter.last = pts - track.offset
         track.pts, track.arrival = pts, arrival
 
+    @property
+    def heard(self) -> tuple[int, int, float] | None:
+        """Of the last packet of sound the timestamp, unwrapped, what brings it, in 1/90000 s, to
+        its place as the line is laid now, and the arrival; None before the first."""
+        track = self._audio
+        if track.pts is None or track.counter.last is None:
+            return None
+        return track.counter.last, track.offset, track.arrival
+
+    def sounded(self, unwrapped: int, arrival: float) -> None:
+        """Sound was laid on the line elsewhere, from ``heard`` to this packet, each a little later
+        than the one before."""
+        track = self._audio
+        track.counter.last, track.ticks = unwrapped, track.to_ticks(unwrapped)
+        track.pts, track.arrival = track.ticks + track.offset, arrival
+
     def audio(self, rtp_timestamp: int, arrival: float) -> int:
         """The pts (90 kHz) of an Opus packet (timestamp of 48 kHz)."""
         return self._place(self._audio, self._video, rtp_timestamp, arrival)

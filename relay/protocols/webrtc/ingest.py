@@ -16,6 +16,7 @@ from relay.media.timeline import Timeline
 from relay.media.unit import AccessUnit, Codec
 from relay.protocols.webrtc.arrivals import Arrivals
 from relay.protocols.webrtc.ingest_sink import IngestSink, Nowhere
+from relay.protocols.webrtc.ingest_sound import IngestSound
 from relay.protocols.webrtc.ingest_statistics import IngestStatistics
 from relay.protocols.webrtc.keyframe_requests import KeyframeRequests
 from relay.protocols.webrtc.native_lane import ARRIVALS, Lane, unit_of
@@ -25,7 +26,7 @@ from relay.protocols.webrtc.peer import Peer, PeerState
 from relay.protocols.webrtc.peers import Peers
 from relay.protocols.webrtc.picture import Standing
 from relay.protocols.webrtc.receive import Picture, Run, VideoReceiver
-from relay.protocols.webrtc.receive_audio import AudioReceiver
+from relay.protocols.webrtc.receive_audio import AudioReceiver, SoundStanding
 from relay.protocols.webrtc.receiver_reports import ReceiverReports
 from relay.protocols.webrtc.remb import ReceiverEstimate
 from relay.protocols.webrtc.rtcp import Nack, Remb
@@ -92,6 +93,7 @@ class IngestSession(Session):
         video, audio = self._video, self._audio
         self._reporting = ReceiverReports(self._ssrc, peer, video, audio, self._estimate)
         self._timeline = Timeline()
+        self._sound = IngestSound(audio, self._timeline, self._unit) if audio is not None else None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = inf
         self._settled_at = inf
@@ -174,21 +176,18 @@ class IngestSession(Session):
 
     def _packet(self, packet: RtpPacket, now: float) -> None:
         self._last_arrival = now
-        audio, video = self._audio, self._video
+        sound, video = self._sound, self._video
         wake_at = inf
-        if packet.payload_type == self._audio_type and audio is not None:
-            if not audio.packets and self._lane is not None:
-                self._lane.tell()  # the first sound is placed beside the last picture
-                self._lane.take_reports()
-            for sound in audio.feed(packet, now):
-                pts = self._timeline.audio(sound.timestamp, sound.arrival)
-                self._sink.unit(AccessUnit(Codec.OPUS, sound.payload, pts, sound.arrival))
-            wake_at = audio.wake_at
+        if packet.payload_type == self._audio_type and sound is not None:
+            sound.feed(packet, now)
+            wake_at = sound.audio.wake_at
         elif video is not None:
             if packet.ssrc != video.ssrc and video.ssrc is not None:  # see roaming.py
                 self.peer.heard_ssrc = video.ssrc.to_bytes(4, "big")
-            if self._estimate is not None and packet.ssrc == video.ssrc:
-                self._tell_estimate(self._estimate, packet, now)
+            estimate = self._estimate
+            if estimate is not None and packet.ssrc == video.ssrc and estimate.takes(packet, now):
+                told = Remb(self._ssrc, estimate.bitrate, (packet.ssrc,))
+                self.peer.send_rtcp(told.serialise())
             lane = self._lane
             if lane is not None and packet.payload_type == self._video_type and lane.active:
                 lane.flush()  # by another way, or of another encoder: behind what came before
@@ -216,6 +215,8 @@ class IngestSession(Session):
         self._lane = self._arrivals.lane = self._reporting.lane = peer.native.lane(
             peer.receiving, self._video_type, self._arrivals.extension, self, self._sink.unit
         )
+        if self._sound is not None:
+            self._sound.lane = self._lane
 
     def _route(self) -> None:
         """What we send goes another way."""
@@ -257,6 +258,12 @@ class IngestSession(Session):
         if self._lane is not None and shown is not None and not video.waiting_for_keyframe:
             self._lane.go_on(Standing(*shown, video.pace.state, video.sets.front))
 
+    def sounded(self, run: Run, standing: SoundStanding) -> None:
+        assert self._sound is not None
+        self._sound.ran(run, standing)
+        self.peer.statistics.unprotected += run.packets
+        self._last_arrival = max(self._last_arrival or 0.0, standing.arrival)
+
     def counted(self, run: Run) -> None:
         video, lane, standing = self._video, self._lane, run.standing
         assert video is not None
@@ -279,15 +286,11 @@ class IngestSession(Session):
     def told(self, feedback: tuple[int, int]) -> None:
         self._arrivals.told(*feedback)
 
-    def reported(self, highest: int, due: float) -> None:
-        self._reporting.taken(highest, due)
+    def reported(self, highest: int, sound: int | None, due: float) -> None:
+        self._reporting.taken(highest, sound, due)
 
-    def _tell_estimate(self, estimate: ReceiverEstimate, packet: RtpPacket, now: float) -> None:
-        estimate.arrived(packet.timestamp, len(packet.payload), now)
-        if estimate.due(now):
-            estimate.told(now)
-            ssrcs = (packet.ssrc,)
-            self.peer.send_rtcp(Remb(self._ssrc, estimate.bitrate, ssrcs).serialise())
+    def _unit(self, unit: AccessUnit) -> None:
+        self._sink.unit(unit)
 
     def _picture(self, picture: Picture) -> None:
         if picture.keyframe:
@@ -323,6 +326,8 @@ class IngestSession(Session):
                 self._lane.heard_clock(video.reporting[2])
         elif audio is not None and audio.sender_report(clock.ssrc, clock.ntp, now):
             codec = Codec.OPUS
+            if self._lane is not None and audio.reporting is not None:
+                self._lane.heard_clock(audio.reporting[2], sound=True)
         else:
             return
         if video is None or audio is None:
@@ -331,6 +336,8 @@ class IngestSession(Session):
             self._lane.tell()
         self._timeline.sender_report(codec, clock.ntp, clock.timestamp, now)
         self._go_on(video)
+        if self._sound is not None:
+            self._sound.go_on()  # it may be laid elsewhere now
 
     def _poll_video(self, video: VideoReceiver, now: float) -> None:
         pictures, nack, keyframe = video.poll(now)
@@ -376,10 +383,8 @@ class IngestSession(Session):
                 self.peer.send_rtcp(request)
         if self._video is not None and now >= self._video.wake_at:
             self._poll_video(self._video, now)
-        if self._audio is not None and now >= self._audio.wake_at:
-            for sound in self._audio.poll(now):
-                pts = self._timeline.audio(sound.timestamp, sound.arrival)
-                self._sink.unit(AccessUnit(Codec.OPUS, sound.payload, pts, sound.arrival))
+        if self._sound is not None and now >= self._sound.audio.wake_at:
+            self._sound.poll(now)
         self._arm(now)
 
 

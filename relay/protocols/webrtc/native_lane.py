@@ -1,4 +1,4 @@
-"""A publisher's video in native hands (``native/receive.c``), as Python sees it."""
+"""A publisher's media in native hands (``native/receive.c``), as Python sees it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from relay.protocols.webrtc.path import Path
 from relay.protocols.webrtc.peer_state import PeerStatistics
 from relay.protocols.webrtc.picture import Run, Standing
 from relay.protocols.webrtc.receive import VideoReceiver
+from relay.protocols.webrtc.receive_audio import AudioReceiver, SoundStanding
 
 if TYPE_CHECKING:
     from relay.protocols.webrtc.native_receive import NativeReceiver
@@ -26,8 +27,12 @@ LATE: Final = 0.5
 PARAMETERS, PICTURE, KEYFRAME, STARTS, ARRIVALS = 1, 2, 4, 8, 16
 
 
+Reporting = tuple[int, int, tuple[int, float]]
+"""See ``Reception.reporting``."""
+
+
 class LaneOwner(Protocol):
-    """What is told of a publisher's video."""
+    """What is told of a publisher's media."""
 
     def opened(self, packet: bytes, now: float) -> None:
         """One RTP packet in order, opened, its arrival noted: the native part goes no further."""
@@ -38,13 +43,16 @@ class LaneOwner(Protocol):
     def counted(self, run: Run) -> None:
         """What has come since the last time."""
 
+    def sounded(self, run: Run, standing: SoundStanding) -> None:
+        """The same of sound, and how far it is."""
+
     def noted(self, now: float) -> None:
         """Arrivals wait, for long or many: for ``Lane.feedback``, else in ``Lane.arrivals``."""
 
     def told(self, feedback: tuple[int, int]) -> None:
         """Feedback goes on from there; see ``FeedbackBuilder.standing``."""
 
-    def reported(self, highest: int, due: float) -> None:
+    def reported(self, highest: int, sound: int | None, due: float) -> None:
         """Receiver reports go on from there; see ``Reception.reported``."""
 
 
@@ -60,13 +68,16 @@ class _Nobody:
     def counted(self, run: Run) -> None:
         return
 
+    def sounded(self, run: Run, standing: SoundStanding) -> None:
+        return
+
     def noted(self, now: float) -> None:
         return
 
     def told(self, feedback: tuple[int, int]) -> None:
         return
 
-    def reported(self, highest: int, due: float) -> None:
+    def reported(self, highest: int, sound: int | None, due: float) -> None:
         return
 
 
@@ -82,7 +93,7 @@ def unit_of(annexb: bytes, flags: int) -> Assembled:
 
 
 class Lane:
-    """One publisher's video: in native hands as long as all is in order.
+    """One publisher's video: in native hands as long as all is in order; and its sound beside it.
 
     Attributes:
         path: where it comes from; it knows when that was last.
@@ -118,6 +129,11 @@ class Lane:
     def active(self) -> bool:
         return self._stream is not None and bool(self._stream.active)
 
+    @property
+    def sounds(self) -> bool:
+        """Sound is in native hands too, as long as the video is."""
+        return self._stream is not None and bool(self._stream.sound.flows)
+
     def resume(self, path: Path, video: VideoReceiver) -> None:
         """Take over from where ``video`` is, if nothing is missing there."""
         stream, receiver, sequence = self._stream, self._receiver, video.to_come
@@ -127,7 +143,8 @@ class Lane:
         self.take_reports()
         self.path, self.ssrc = path, video.ssrc.to_bytes(4, "big")
         path.stream, stream.heard = stream, path.seen
-        stream.jitter, (stream.measured, stream.measured_at) = video.measured
+        jitter = stream.jitter
+        jitter.ticks, (jitter.timestamp, jitter.at) = video.measured
         raw = packed(path.address)
         receiver.lib.rx_resume(receiver.rx, stream, raw, len(raw), video.ssrc, sequence)
 
@@ -171,18 +188,55 @@ class Lane:
     def tell(self) -> None:
         """Have the owner count what has come since the last time."""
         stream = self._stream
-        if stream is None or not stream.joined:
+        if stream is None:
+            return
+        if stream.sound.packets:
+            self._tell_sound(stream.sound)
+        if not stream.joined:
             return
         packets, octets, pictures = stream.joined, stream.octets, stream.pictures
         stream.joined = stream.octets = stream.pictures = 0
-        measured = (stream.measured, stream.measured_at)
+        jitter = stream.jitter
+        measured = (jitter.timestamp, jitter.at)
         standing = None
         if pictures:
             budget = (stream.unit_tokens, stream.units_filled_at)
             standing = Standing(stream.pts, stream.shown, stream.shown_at, budget)
         keyframe_at, stream.keyframe_at = stream.keyframe_at, 0.0
         self._owner.counted(
-            Run(packets, octets, stream.jitter, measured, pictures, standing, keyframe_at)
+            Run(packets, octets, jitter.ticks, measured, pictures, standing, keyframe_at)
+        )
+
+    # -- sound
+
+    def give_sound(self, audio: AudioReceiver, standing: SoundStanding) -> None:
+        """Have it passed on natively from where ``audio`` is, if nothing is missing there."""
+        stream, sequence = self._stream, audio.to_come
+        if stream is None or not stream.active or sequence is None or audio.ssrc is None:
+            return
+        sound = stream.sound
+        sound.ssrc, sound.payload_type, sound.next = audio.ssrc, audio.payload_type, sequence
+        sound.ticks, sound.timestamp = standing.ticks, standing.ticks & 0xFFFFFFFF
+        sound.offset, sound.heard = standing.offset, standing.arrival
+        sound.tokens, sound.filled_at = standing.budget
+        jitter = sound.jitter
+        jitter.ticks, (jitter.timestamp, jitter.at) = audio.measured
+        sound.flows = 1
+
+    def take_sound(self) -> None:
+        """Have the owner count what has come, and pass sound on itself until ``give_sound``."""
+        if self._stream is not None:
+            self.tell()
+            self._stream.sound.flows = 0
+            self.take_reports()  # they are about both
+
+    def _tell_sound(self, sound: Any) -> None:
+        packets, octets = sound.packets, sound.octets
+        sound.packets = sound.octets = 0
+        jitter, budget = sound.jitter, (sound.tokens, sound.filled_at)
+        self._owner.sounded(
+            Run(packets, octets, jitter.ticks, (jitter.timestamp, jitter.at)),
+            SoundStanding(sound.ticks, sound.offset, sound.heard, budget),
         )
 
     def noted(self, now: float) -> None:
@@ -230,7 +284,8 @@ class Lane:
 
     def give_reports(
         self,
-        reporting: tuple[int, int, tuple[int, float]],
+        reporting: Reporting,
+        sound: Reporting | None,
         sender: int,
         name: bytes,
         keys: NativeKeys,
@@ -239,7 +294,8 @@ class Lane:
         """Have them leave natively from now on, as long as all is in order.
 
         Args:
-            reporting: see ``Reception.reporting``.
+            reporting: of video.
+            sound: of that, where there is some.
             sender: our SSRC.
             name: the packet that goes with each.
             keys: what seals them.
@@ -248,8 +304,10 @@ class Lane:
         if stream is None or not stream.active:
             return
         told = stream.reporting
-        told.lost, told.highest = reporting[0] & 0xFFFFFFFF, reporting[1] & 0xFFFFFFFF
-        told.last_report, told.last_report_at = reporting[2]
+        told.sounds = sound is not None
+        for block, start in ((told.picture, reporting), (told.sound, sound or reporting)):
+            block.lost, block.highest = start[0] & 0xFFFFFFFF, start[1] & 0xFFFFFFFF
+            block.last_report, block.last_report_at = start[2]
         told.sender = sender
         srtp = receiver.ffi.cast("void *", keys.pointer)
         self._sending = keys
@@ -260,19 +318,23 @@ class Lane:
         stream = self._stream
         return stream is not None and stream.reporting.due > now - LATE
 
-    def heard_clock(self, report: tuple[int, float]) -> None:
+    def heard_clock(self, report: tuple[int, float], *, sound: bool = False) -> None:
         """The publisher's last sender report, for those of ours; see ``Reception.reporting``."""
         if self._stream is not None:
-            self._stream.reporting.last_report, self._stream.reporting.last_report_at = report
+            told = self._stream.reporting
+            block = told.sound if sound else told.picture
+            block.last_report, block.last_report_at = report
 
     def take_reports(self) -> None:
         """Have the owner send them, until ``give_reports``."""
         stream = self._stream
         if stream is not None and self._sending is not None:
-            due, stream.reporting.due = stream.reporting.due, 0.0
+            told = stream.reporting
+            due, told.due = told.due, 0.0
             self._sending = None
             self.consent.ask_no_more()
-            self._owner.reported(stream.reporting.highest, due)
+            sound = told.sound.highest if told.sounds else None
+            self._owner.reported(told.picture.highest, sound, due)
 
     def arrivals(self) -> list[tuple[float, int]]:
         """Arrival and transport-wide sequence number of each packet since the last call."""

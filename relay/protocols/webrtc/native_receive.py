@@ -1,6 +1,6 @@
 """The native part of receiving: one call a wake-up of the socket (``native/receive.c``).
 
-It does the common case, a publisher's video in order, from datagrams to access units; all
+It does the common case, a publisher's media in order, from datagrams to access units; all
 else comes up as it was read. Where the library is missing, Python does all of it.
 """
 
@@ -30,7 +30,9 @@ _MAX_NAMES: Final = 4096
 _PLAIN: Final = 6
 _FEEDBACK: Final = 768  # bytes, as receive.h has it
 _MORE: Final = 32
+_SOUND: Final = 64
 _H264: Final = Codec.H264  # asking an enumeration for it costs as much as making the unit
+_OPUS: Final = Codec.OPUS
 
 
 @cache
@@ -124,7 +126,7 @@ class NativeReceiver:
         addresses = (int(ffi.cast("uintptr_t", door)) for door in doors)
         deal = partial(self._deal, datagram)
         read: Callable[[], int] = module.reader(
-            *addresses, self._shows, AccessUnit, _H264, deal, self._note, clock
+            *addresses, self._shows, AccessUnit, _H264, _OPUS, deal, self._note, clock
         )
         return read
 
@@ -160,9 +162,10 @@ class NativeReceiver:
         while kind:
             if kind == _PLAIN:
                 number, now = event.number, event.arrival
-                annexb, flags = ffi.buffer(event.data, event.length)[:], event.flags
+                payload, flags = ffi.buffer(event.data, event.length)[:], event.flags
+                codec = _OPUS if flags & _SOUND else _H264
                 keyframe = flags & KEYFRAME != 0
-                self._shows[number](AccessUnit(_H264, annexb, event.pts, now, keyframe))
+                self._shows[number](AccessUnit(codec, payload, event.pts, now, keyframe))
                 if flags & ARRIVALS:
                     self._note(number, now)
                 if not flags & _MORE:
@@ -233,7 +236,7 @@ class NativeReceiver:
         """
         Args:
             extension: identifier of the transport-wide sequence number.
-            show: takes each picture that needs no judging.
+            show: takes each picture that needs no judging, and each unit of sound.
 
         Raises:
             MemoryError.

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from math import inf
 from typing import Final, NamedTuple
 
+from relay.protocols.webrtc.picture import Run
 from relay.protocols.webrtc.reception import Received, Reception
 from relay.protocols.webrtc.rtp import RtpPacket
 
@@ -33,10 +34,27 @@ class AudioPacket(NamedTuple):
     arrival: float
 
 
+class SoundStanding(NamedTuple):
+    """How far a stream is, for whoever passes its packets on from there.
+
+    Attributes:
+        ticks: timestamp of the last one, on a line of 48 kHz that does not run over.
+        offset: from there to the publisher's line of 90 kHz.
+        arrival: of it.
+        budget: packets that may yet be passed on, see ``budget.Budget.state``.
+    """
+
+    ticks: int
+    offset: int
+    arrival: float
+    budget: tuple[float, float]
+
+
 class AudioReceiver(Received):
     """One Opus stream in order: at once when nothing is missing, else after a short wait.
 
     Attributes:
+        payload_type: of its packets.
         wake_at: when to call ``poll``.
         packets, octets: all that came for it.
         late, skipped, unknown: came too late or twice; holes gone over; of another kind.
@@ -44,7 +62,7 @@ class AudioReceiver(Received):
 
     def __init__(self, payload_type: int) -> None:
         super().__init__(AUDIO_CLOCK)
-        self._payload_type = payload_type
+        self.payload_type = payload_type
         self._held: dict[int, tuple[RtpPacket, float]] = {}
         self._next = 0
         self._retired: int | None = None
@@ -58,7 +76,7 @@ class AudioReceiver(Received):
 
     def feed(self, packet: RtpPacket, now: float) -> Sequence[AudioPacket]:
         """Take one packet in; the packets that may leave, mostly this one."""
-        if packet.payload_type != self._payload_type:
+        if packet.payload_type != self.payload_type:
             self.unknown += 1
             return ()
         if packet.ssrc != self.ssrc and not self._switch(packet, now):
@@ -83,6 +101,30 @@ class AudioReceiver(Received):
             self._next = extended
         self._held[extended] = (packet, now)
         return self.poll(now)
+
+    @property
+    def measured(self) -> tuple[float, tuple[int, float]]:
+        """What ``counted`` is to go on from: jitter in ticks, and since when."""
+        reception = self._reception
+        return (0.0, (0, 0.0)) if reception is None else (reception.jitter, reception.measured)
+
+    @property
+    def to_come(self) -> int | None:
+        """The sequence number that comes next, where nothing is missing."""
+        reception = self._reception
+        if reception is None or self._held or self._next != reception.highest + 1:
+            return None
+        return self._next & 0xFFFF
+
+    def counted(self, run: Run, arrival: float) -> None:
+        """Take in account what came from ``to_come`` on, the last of it then."""
+        reception = self._reception
+        assert reception is not None
+        reception.continued(run.packets, run.jitter, run.measured)
+        self.packets += run.packets
+        self.octets += run.octets
+        self._arrived_at = arrival
+        self._next = reception.highest + 1
 
     def poll(self, now: float) -> Sequence[AudioPacket]:
         """What may leave: all in order, and what has waited long enough behind a hole."""

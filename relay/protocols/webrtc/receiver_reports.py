@@ -78,11 +78,13 @@ class ReceiverReports:
             if answered := self.lane.consent.count():
                 self._peer.ice.statistics.answered += answered
 
-    def taken(self, highest: int, due: float) -> None:
+    def taken(self, highest: int, sound: int | None, due: float) -> None:
         """They were told natively up to there: they leave from here again, until all is in order
         once more."""
         if self._video is not None:
             self._video.reported(highest)
+        if self._audio is not None and sound is not None:
+            self._audio.reported(sound)
         self.due_at = due
 
     def _send(self, now: float) -> None:
@@ -95,19 +97,19 @@ class ReceiverReports:
     def _attend(self, now: float) -> bool:
         """Have the next ones leave natively where they can; whether they do.
 
-        Only from where media comes to where we send, and about video alone: sound is Python's.
+        Only from where media comes to where we send, and about what is in native hands.
         """
         lane, peer, video = self.lane, self._peer, self._video
         path = peer.ice.selected
         if lane is None or video is None or path is None or lane.path is not path:
             return False
-        sounds = self._audio is not None and self._audio.ssrc is not None
-        if sounds or not lane.active or peer.sending is None:
+        sound = None if self._audio is None else self._audio.reporting
+        if not lane.active or peer.sending is None or (sound is not None and not lane.sounds):
             return False
         if not lane.reports(now):
             if (reporting := video.reporting) is None:
                 return False
-            lane.give_reports(reporting, self._ssrc, self._name, peer.sending, now)
+            lane.give_reports(reporting, sound, self._ssrc, self._name, peer.sending, now)
         if lane.consent.path is not path:
             lane.consent.hear(path)
         if not lane.consent.settled:

@@ -12,6 +12,7 @@ from typing import Final
 
 from relay.media.unit import VIDEO_CLOCK
 from relay.protocols.webrtc.estimate import Estimator
+from relay.protocols.webrtc.rtp import RtpPacket
 
 INTERVAL: Final = 1.0
 """Seconds between two messages while the estimate falls little."""
@@ -70,6 +71,14 @@ class ReceiverEstimate:
                 return  # late, or sent again
         self._came = now
         self._octets += octets
+
+    def takes(self, packet: RtpPacket, now: float) -> bool:
+        """Take in a packet that has arrived; whether the sender is to be told now."""
+        self.arrived(packet.timestamp, len(packet.payload), now)
+        if not self.due(now):
+            return False
+        self.told(now)
+        return True
 
     def lost(self, fraction: float, now: float) -> None:
         """That share of the packets was lost since the last report."""

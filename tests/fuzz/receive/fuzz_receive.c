@@ -34,6 +34,7 @@ static ssize_t fake_getrandom(void *buffer, size_t length, unsigned flags);
 #undef RECEIVER_REPORT
 #include "../../../relay/protocols/webrtc/native/receive.c"
 #include "../../../relay/protocols/webrtc/native/routes.c"
+#include "../../../relay/protocols/webrtc/native/sound.c"
 #include "../../../relay/protocols/webrtc/native/units.c"
 #include "../../../relay/protocols/webrtc/native/waiting.c"
 #undef getrandom
@@ -102,6 +103,16 @@ static size_t begin_media(uint8_t *data, const struct rx_stream *stream, uint8_t
     return 12;
 }
 
+static size_t begin_packet_of_sound(uint8_t *data, const struct rx_sound *from, uint8_t shape)
+{
+    data[0] = (uint8_t)(0x80 | (shape & 0x10));
+    data[1] = from->payload_type;
+    put16(data + 2, (uint16_t)(from->next + (shape & 2 ? 1 : 0)));
+    put32(data + 4, from->timestamp + (shape & 4 ? 0x10000u * take() : 960));
+    put32(data + 8, from->ssrc);
+    return 12;
+}
+
 /* The next datagram: its length. ``place``: where it comes from. ``ends``: the batch. */
 static size_t compose(uint8_t *data, size_t room, uint8_t *place, int *ends)
 {
@@ -118,7 +129,9 @@ static size_t compose(uint8_t *data, size_t room, uint8_t *place, int *ends)
     if ((first & 0xF0) == OF_A_PUBLISHER && stream != NULL)
         return compose_stun(data, &stream->consent, shape,
                             size > LARGEST_OF_THEM ? LARGEST_OF_THEM : size);
-    if (shape & 0x80 && stream != NULL)
+    if ((first & 0xF0) == OF_SOUND && stream != NULL)
+        at = begin_packet_of_sound(data, &stream->sound, shape);
+    else if (shape & 0x80 && stream != NULL)
         at = begin_media(data, stream, shape);
     for (size_t end = at + size; at < end && at < room; at++)
         data[at] = take();
@@ -307,6 +320,8 @@ static void deal(struct rx *rx)
             check(event.stream->arrivals <= RX_LOG);
             if (kind == RX_YIELD) {
                 on_yield(rx, event.stream, &seen);
+            } else if (kind == RX_PLAIN && event.flags & RX_SOUND) {
+                on_sound(rx, &event);
             } else {
                 check(kind == RX_NOTED ||
                       (event.stream->joined > 0 && event.stream->packets == 0));

@@ -117,7 +117,7 @@ async def both(
     """With the turns of the loop in C, and in Python."""
     if request.param == "python":
         monkeypatch.setattr(native_receive, "_reader", lambda size: None)
-    made = Both()
+    made = Both(sound=True)
     assert isinstance(made.inlet.read, BuiltinFunctionType) == (request.param == "compiled")
     yield made
     made.close()
@@ -354,6 +354,143 @@ async def test_whatever_becomes_of_the_packets_the_pictures_are_the_same(
         both.send(out)
     both.send(numbered(sender.next(keyframe=True), sent))  # the last of them is whole
     both.same()
+
+
+AUDIO_SSRC = 0x77
+SOUND = 960  # ticks of 48 kHz: 20 ms
+
+
+class Sounds:
+    """Packets of Opus, the one after the other."""
+
+    def __init__(self, *, sequence: int = 65_500, timestamp: int = 2**32 - 20 * SOUND) -> None:
+        self.sequence, self.timestamp, self.ssrc = sequence, timestamp, AUDIO_SSRC
+        self.sent = 0
+
+    def next(self, payload: bytes | None = None) -> RtpPacket:
+        self.sequence = self.sequence + 1 & 0xFFFF
+        self.timestamp = self.timestamp + SOUND & 0xFFFFFFFF
+        self.sent += 1
+        given = b"sound %d" % self.sent if payload is None else payload
+        return RtpPacket(111, False, self.sequence, self.timestamp, self.ssrc, given)
+
+
+async def test_sound_in_order_reaches_python_as_units_only(both: Both) -> None:
+    sender, sounds, sent = Sender(), Sounds(), 0
+
+    def send(packets: list[RtpPacket]) -> None:
+        nonlocal sent
+        both.send(numbered(packets, sent))
+        sent += len(packets)
+
+    send(sender.next(keyframe=True))
+    send([sounds.next()])  # the first is placed by Python
+    first = both.inlet.raised
+    for index in range(60):
+        picture = sender.next(keyframe=index % 20 == 0)
+        send([*picture[:-1], sounds.next(), picture[-1]])
+        if index % 3:
+            send([sounds.next()])
+    assert both.inlet.raised == first
+    both.same()
+    heard = [unit for unit in both.native.sink.units if not unit.is_video]
+    assert [unit.payload for unit in heard] == [
+        b"sound %d" % number for number in range(1, sounds.sent + 1)
+    ]
+    for unit, of_python in zip(heard[1:], heard, strict=False):
+        assert unit.pts - of_python.pts == SOUND * VIDEO_CLOCK // 48_000
+    last = heard[-1]
+    same = AccessUnit(Codec.OPUS, last.payload, last.pts, last.arrival)
+    assert last == same
+    assert repr(last) == repr(same)
+    assert last.is_video is False
+    assert gc.is_tracked(last) == gc.is_tracked(same)
+    came, _ = told_by(both.native)
+    assert len(came) == sent
+
+
+async def test_sound_goes_on_while_no_picture_comes_and_where_it_was_moved(both: Both) -> None:
+    sender, sounds = Sender(), Sounds()
+    both.send(numbered(sender.next(keyframe=True), 0))
+    for _ in range(4):
+        both.send([sounds.next().serialise()])
+    first = both.inlet.raised
+    for _ in range(20):
+        both.send([sounds.next().serialise()])
+    assert both.inlet.raised == first
+    # The same instant is 0.2 s later on the sound's own clock: it is laid elsewhere.
+    for ssrc, timestamp in ((SSRC, sender.timestamp), (AUDIO_SSRC, sounds.timestamp + 9600)):
+        clock = SenderReport(ssrc, 0x0123456789ABCDEF, timestamp & 0xFFFFFFFF, 1, 1).serialise()
+        for publisher in (both.native, both.pure):
+            publisher.peer.on_rtcp(clock, both.now)
+    for _ in range(4):
+        both.send(numbered(sender.next(), 100))
+        both.send([sounds.next().serialise()])
+    both.same()
+
+
+async def test_sound_that_comes_too_fast_is_dropped_alike(both: Both) -> None:
+    sender, sounds = Sender(), Sounds()
+    both.send(numbered(sender.next(keyframe=True), 0))
+    both.send([sounds.next().serialise()])
+    both.now += 1
+    for _ in range(int(2 * UNITS) + 20):
+        packet = sounds.next().serialise()
+        for publisher in (both.native, both.pure):
+            publisher.give([packet], both.now)
+    both.same()
+    assert len(both.native.sink.units) <= 2 * UNITS + 2
+    both.now += 1
+    both.send([sounds.next().serialise()])
+    both.same()
+
+
+@pytest.mark.parametrize("seed", range(30))
+async def test_whatever_becomes_of_the_sound_it_is_the_same(both: Both, seed: int) -> None:
+    dice = random.Random(seed)
+    sender, sounds, sent = Sender(), Sounds(), 0
+    held: list[bytes] = []
+    natively = 0
+    for index in range(100):
+        packets = sender.next(keyframe=index % 12 == 0)
+        for _ in range(dice.randrange(3)):
+            packets.insert(dice.randrange(len(packets) + 1), sounds.next())
+        out: list[bytes] = []
+        for packet in numbered(packets, sent):
+            sound, chance = packet[1] & 0x7F == 111, dice.random()
+            if index < 2 or chance > (0.2 if sound else 0.01):
+                out.append(packet)
+            elif chance < 0.04:
+                out += [packet, packet]
+            elif chance < 0.08:
+                held.append(packet)
+            elif chance < 0.10:
+                out.append(packet[:12] + packet[20:20])  # no payload
+        sent += len(packets)
+        chance = dice.random()
+        if chance < 0.02:
+            sounds.timestamp += dice.choice([-60_000, -500, 30_000_000])
+        elif chance < 0.03:
+            sounds.ssrc ^= 1
+        elif chance < 0.06:
+            line = sounds.timestamp + dice.choice([0, 4800, -4800])
+            for ssrc, at in ((SSRC, sender.timestamp), (sounds.ssrc, line)):
+                ntp = (index << 32) // 30 + (1 << 40)
+                clock = SenderReport(ssrc, ntp, at & 0xFFFFFFFF, 1, 1).serialise()
+                for publisher in (both.native, both.pure):
+                    publisher.peer.on_rtcp(clock, both.now)
+        if held and dice.random() < 0.5:
+            out.insert(dice.randrange(len(out) + 1), held.pop())
+        both.send(out)
+        for publisher in (both.native, both.pure):
+            session = publisher.session
+            if session._sound is not None and session._sound.audio.wake_at <= both.now:
+                session._sound.poll(both.now)
+        lane = both.native.session._lane
+        natively += lane is not None and lane.active and lane.sounds
+    both.send(numbered(sender.next(keyframe=True), sent))
+    both.same()
+    assert natively > 20
 
 
 Change = Callable[[list[RtpPacket]], None]

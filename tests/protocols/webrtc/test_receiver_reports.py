@@ -20,10 +20,15 @@ from relay.protocols.webrtc.rtcp import (
     SenderReport,
     parse_compound,
 )
-from relay.protocols.webrtc.rtp import RtpPacket
 from tests.protocols.webrtc.live_publisher import publishing
 from tests.protocols.webrtc.source import SSRC, Sender
-from tests.protocols.webrtc.test_native_receive import Both, numbered, told_by
+from tests.protocols.webrtc.test_native_receive import (
+    AUDIO_SSRC,
+    Both,
+    Sounds,
+    numbered,
+    told_by,
+)
 from tests.protocols.webrtc.test_peer_moves import until
 from tests.protocols.webrtc.test_rebind import filming, found
 
@@ -147,13 +152,44 @@ async def test_where_no_picture_comes_python_reports(reported: Reported) -> None
     assert reported.natively() == []
 
 
-async def test_where_sound_comes_python_reports_of_both(reported: Reported) -> None:
-    both = reported.both
-    both.send([RtpPacket(111, True, 7, 9, 0x77, b"sound").serialise()])
+async def test_where_sound_comes_python_reports_of_both_until_it_is_native_too(
+    reported: Reported,
+) -> None:
+    both, sounds, compared = reported.both, Sounds(), 0
+    both.send([sounds.next().serialise()])
     assert reported.due <= both.now + REPORT_INTERVAL
     for _ in range(40):
         reported.send()
     assert reported.natively() == []
+    reported.tell()
+    for ssrc in (SSRC, AUDIO_SSRC):
+        for publisher in (both.native, both.pure):
+            clock = SenderReport(ssrc, 0x0123456789ABCDEF + ssrc, 7, 1, 1).serialise()
+            publisher.peer.on_rtcp(clock, both.now)
+    before = len(both.native.peer.rtcp)
+    for index in range(300):
+        if index % 2:
+            reported.send()
+        else:
+            both.send([sounds.next().serialise()])
+        for native in reported.natively():
+            assert native == reported.by_python()
+            report = parse_compound(native)[0]
+            assert isinstance(report, ReceiverReport)
+            assert [block.ssrc for block in report.blocks] == [SSRC, AUDIO_SSRC]
+            assert all(block.last_report for block in report.blocks)
+            compared += 1
+    assert compared >= 5
+    reports = [data for data in both.native.peer.rtcp[before:] if data[1] == 201]
+    assert len(reports) == compared, "Python sent none beside them"
+    sounds.next()  # and one is lost
+    both.send([sounds.next().serialise()])
+    both.now += 1
+    reported.tell()
+    last = parse_compound(both.native.peer.rtcp[-1])[0]
+    assert isinstance(last, ReceiverReport)
+    assert [block.lost for block in last.blocks] == [0, 1]
+    assert last.blocks == parse_compound(both.pure.peer.rtcp[-1])[0].blocks  # type: ignore[union-attr]
 
 
 async def test_where_they_cannot_be_sealed_python_says_so(reported: Reported) -> None:

@@ -15,28 +15,40 @@
 
 #define INTERVAL 1.0           /* seconds between two reports; as ingest.py has it */
 #define RECEIVER_REPORT 201
-#define REPORT 32              /* bytes of a receiver report of one block */
+#define REPORT 8               /* bytes of a receiver report without blocks */
+#define OF_A_STREAM 24         /* and of each of these */
 #define SRTCP_ROOM 160         /* what libsrtp may want behind a packet: SRTP_MAX_TRAILER_LEN */
+
+static uint8_t *write_block(uint8_t *out, struct rx_block *block, uint32_t ssrc, uint16_t next,
+                            const struct rx_jitter *jitter, double now)
+{
+    double age = (now - block->last_report_at) * 65536;
+
+    block->highest += (uint16_t)((uint16_t)(next - 1) - (uint16_t)block->highest);
+    put32(out, ssrc);
+    put32(out + 4, block->lost & 0xFFFFFF);
+    put32(out + 8, block->highest);
+    put32(out + 12, (uint32_t)jitter->ticks);
+    put32(out + 16, block->last_report);
+    put32(out + 20, block->last_report != 0 && age > 0 ? (uint32_t)(age + 0.5) : 0);
+    return out + OF_A_STREAM;
+}
 
 static uint32_t write_report(struct rx_stream *stream, double now, uint8_t *out)
 {
     struct rx_reporting *reporting = &stream->reporting;
-    uint16_t last = (uint16_t)(stream->next - 1);
-    double age = (now - reporting->last_report_at) * 65536;
+    const struct rx_sound *sound = &stream->sound;
+    uint8_t *at = write_block(out + REPORT, &reporting->picture, stream->ssrc, stream->next,
+                              &stream->jitter, now);
 
-    reporting->highest += (uint16_t)(last - (uint16_t)reporting->highest);
-    out[0] = 0x81;
+    if (reporting->sounds)
+        at = write_block(at, &reporting->sound, sound->ssrc, sound->next, &sound->jitter, now);
+    out[0] = reporting->sounds ? 0x82 : 0x81;
     out[1] = RECEIVER_REPORT;
-    put16(out + 2, REPORT / 4 - 1);
+    put16(out + 2, (uint32_t)(at - out) / 4 - 1);
     put32(out + 4, reporting->sender);
-    put32(out + 8, stream->ssrc);
-    put32(out + 12, reporting->lost & 0xFFFFFF);
-    put32(out + 16, reporting->highest);
-    put32(out + 20, (uint32_t)stream->jitter);
-    put32(out + 24, reporting->last_report);
-    put32(out + 28, reporting->last_report != 0 && age > 0 ? (uint32_t)(age + 0.5) : 0);
-    memcpy(out + REPORT, reporting->name, reporting->name_length);
-    return REPORT + reporting->name_length;
+    memcpy(at, reporting->name, reporting->name_length);
+    return (uint32_t)(at - out) + reporting->name_length;
 }
 
 /* Seal a packet of so many bytes, SRTCP_ROOM behind them, and send it. */
@@ -52,7 +64,7 @@ static void say(struct rx *rx, struct rx_stream *stream, uint8_t *packet, uint32
 
 static void report(struct rx *rx, struct rx_stream *stream)
 {
-    _Alignas(8) uint8_t packet[REPORT + sizeof stream->reporting.name + SRTCP_ROOM];
+    _Alignas(8) uint8_t packet[REPORT + 2 * OF_A_STREAM + sizeof stream->reporting.name + SRTCP_ROOM];
 
     say(rx, stream, packet, write_report(stream, rx->now, packet));
 }
@@ -68,6 +80,21 @@ int tell_arrivals(struct rx *rx, struct rx_stream *stream)
     if (length > 0)
         say(rx, stream, packet, length);
     return length > 0;
+}
+
+int note_arrival(struct rx *rx, struct rx_stream *stream, int32_t number)
+{
+    struct rx_arrival *arrival = &stream->log[stream->arrivals];
+
+    if (number < 0 || stream->arrivals >= RX_LOG)
+        return RX_IDLE;
+    arrival->at = rx->now;
+    arrival->sequence = (uint32_t)number;
+    stream->arrivals++;
+    if ((stream->arrivals == TELL_AT || rx->now - stream->log[0].at > TELL_AFTER) &&
+        !tell_arrivals(rx, stream))
+        return RX_NOTED;
+    return RX_IDLE;
 }
 
 static void ask(struct rx *rx, struct rx_stream *stream)

@@ -25,11 +25,12 @@ typedef struct {
     struct rx_event *event;
     waking wake;
     following next;
-    PyObject *shows;            /* number of a stream: who takes its pictures */
+    PyObject *shows;            /* number of a stream: who takes its units */
     PyTypeObject *unit;         /* of an access unit */
     Py_ssize_t slots[SLOTS];    /* where in one its attributes are, in the order of NAMES; the
                                  * first is 0 where that is not known */
-    PyObject *codec;
+    PyObject *codec;            /* of a picture */
+    PyObject *opus;
     PyObject *deal;             /* takes everything else, from this event on */
     PyObject *note;             /* is told that arrivals wait */
     PyObject *clock;            /* seconds; None: CLOCK_MONOTONIC */
@@ -45,6 +46,7 @@ static int turn_traverse(PyObject *self, visitproc visit, void *arg)
     Py_VISIT(turn->shows);
     Py_VISIT(turn->unit);
     Py_VISIT(turn->codec);
+    Py_VISIT(turn->opus);
     Py_VISIT(turn->deal);
     Py_VISIT(turn->note);
     Py_VISIT(turn->clock);
@@ -58,6 +60,7 @@ static int turn_clear(PyObject *self)
     Py_CLEAR(turn->shows);
     Py_CLEAR(turn->unit);
     Py_CLEAR(turn->codec);
+    Py_CLEAR(turn->opus);
     Py_CLEAR(turn->deal);
     Py_CLEAR(turn->note);
     Py_CLEAR(turn->clock);
@@ -126,13 +129,14 @@ static void find_slots(Turn *turn)
 static PyObject *make_unit(const Turn *turn, const struct rx_event *event)
 {
     PyObject *keyframe = event->flags & RX_KEYFRAME ? Py_True : Py_False, *unit = NULL;
+    int sounds = (event->flags & RX_SOUND) != 0;
     PyObject *values[SLOTS] = {
-        Py_NewRef(turn->codec),
+        Py_NewRef(sounds ? turn->opus : turn->codec),
         PyBytes_FromStringAndSize((const char *)event->data, (Py_ssize_t)event->length),
         PyLong_FromLongLong(event->pts),
         PyFloat_FromDouble(event->arrival),
         Py_NewRef(keyframe),
-        Py_NewRef(Py_True),
+        Py_NewRef(sounds ? Py_False : Py_True),
     };
 
     if (values[1] != NULL && values[2] != NULL && values[3] != NULL) {
@@ -148,7 +152,7 @@ static PyObject *make_unit(const Turn *turn, const struct rx_event *event)
     return unit;
 }
 
-/* Hand the picture of the event on; 0, or -1 with an exception. */
+/* Hand the unit of the event on; 0, or -1 with an exception. */
 static int show(Turn *turn, uint32_t number)
 {
     const struct rx_event *event = turn->event;
@@ -159,10 +163,10 @@ static int show(Turn *turn, uint32_t number)
     Py_XDECREF(key);
     if (to == NULL) {
         if (!PyErr_Occurred())
-            PyErr_SetString(PyExc_KeyError, "a picture of nobody's");
+            PyErr_SetString(PyExc_KeyError, "a unit of nobody's");
         return -1;
     }
-    Py_INCREF(to); /* its picture may end it */
+    Py_INCREF(to); /* its unit may end it */
     unit = make_unit(turn, event);
     done = unit == NULL ? NULL : PyObject_CallOneArg(to, unit);
     Py_XDECREF(unit);
@@ -211,18 +215,18 @@ static PyObject *turn_read(PyObject *self, PyObject *Py_UNUSED(nothing))
 
 static PyMethodDef read_method = {"read", turn_read, METH_NOARGS, NULL};
 
-/* reader(rx, event, wake, next, shows, unit, codec, deal, note, clock): the first four are
+/* reader(rx, event, wake, next, shows, unit, codec, opus, deal, note, clock): the first four are
  * addresses; what they are of is held by ``deal``. */
 static PyObject *make_reader(PyObject *Py_UNUSED(module), PyObject *args)
 {
     unsigned long long rx, event, wake, next;
-    PyObject *shows, *codec, *deal, *note, *clock, *read;
+    PyObject *shows, *codec, *opus, *deal, *note, *clock, *read;
     PyTypeObject *unit;
     allocfunc allocate = (allocfunc)PyType_GetSlot(turn_type, Py_tp_alloc);
     Turn *turn;
 
-    if (!PyArg_ParseTuple(args, "KKKKOO!OOOO", &rx, &event, &wake, &next, &shows, &PyType_Type,
-                          &unit, &codec, &deal, &note, &clock))
+    if (!PyArg_ParseTuple(args, "KKKKOO!OOOOO", &rx, &event, &wake, &next, &shows, &PyType_Type,
+                          &unit, &codec, &opus, &deal, &note, &clock))
         return NULL;
     turn = (Turn *)allocate(turn_type, 0);
     if (turn == NULL)
@@ -235,6 +239,7 @@ static PyObject *make_reader(PyObject *Py_UNUSED(module), PyObject *args)
     turn->unit = (PyTypeObject *)Py_NewRef(unit);
     find_slots(turn);
     turn->codec = Py_NewRef(codec);
+    turn->opus = Py_NewRef(opus);
     turn->deal = Py_NewRef(deal);
     turn->note = Py_NewRef(note);
     turn->clock = Py_NewRef(clock);

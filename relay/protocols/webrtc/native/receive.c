@@ -1,5 +1,5 @@
 /*
- * The common case of receiving: publishers' video in order, from datagrams to access units.
+ * The common case of receiving: publishers' media in order, from datagrams to access units.
  *
  * A batch of datagrams is read at once. Those that continue a known stream are opened and
  * kept as its train; the one with the marker makes an access unit of it. Everything else is
@@ -13,12 +13,14 @@
 #define _GNU_SOURCE
 #include "receiver.h"
 
+#include "budget.h"
 #include "bytes.h"
 #include "consent.h"
 #include "far.h"
 #include "names.h"
 #include "publishers.h"
 #include "routes.h"
+#include "sound.h"
 #include "units.h"
 #include "viewers.h"
 #include "waiting.h"
@@ -30,8 +32,7 @@
 #define TRAIN_PACKETS 2048
 #define TRAIN_BYTES (1u << 20)
 #define SENDER_REPORT 200
-#define TELL_AT 200
-#define TELL_AFTER 0.03        /* seconds; as arrivals.py has it */
+#define PICTURE_CLOCK 90000.0
 #define SLOW 0.05              /* seconds between two pictures: what has come is told with each */
 #define MAX_JUMP 900000u       /* ticks; a longer step is another clock, as timeline.py has it */
 #define TURN 0.002             /* seconds of other work for which one batch more is read */
@@ -122,21 +123,6 @@ void rx_put(struct rx *rx, const uint8_t *data, uint32_t length, const uint8_t *
     rx->headers[0].msg_len = length;
 }
 
-/* As budget.py has it. */
-static int spend(double *tokens, double *filled_at, double now, double rate, double burst)
-{
-    if (*tokens < 1) {
-        *tokens += (now - *filled_at) * rate;
-        if (*tokens > burst)
-            *tokens = burst;
-        *filled_at = now;
-    }
-    if (*tokens < 1)
-        return 0;
-    *tokens -= 1;
-    return 1;
-}
-
 static int within_budget(const struct rx *rx, struct rx_route *route)
 {
     if (spend(&route->tokens, &route->refilled, rx->now, rx->limits.rate, rx->limits.burst))
@@ -217,16 +203,29 @@ static int is_to_be_told(const struct rx *rx, const struct rx_stream *stream)
             rx->now - stream->shown_at >= SLOW);
 }
 
+/* Sound, a retransmission: another order than the picture's. */
+static int beside(struct rx *rx, struct rx_stream *stream, struct rx_event *event,
+                  uint32_t received)
+{
+    int told = take_sound(rx, stream, event, received);
+
+    if (told < 0)
+        return datagram(rx, event, received);
+    if (told == RX_PLAIN && more(rx))
+        event->flags |= RX_MORE;
+    return told;
+}
+
 /* A packet of an active stream; RX_IDLE when there is nothing to tell of it. */
 static int media(struct rx *rx, struct rx_stream *stream, struct rx_event *event,
                  uint32_t received)
 {
     uint8_t *data = rx->datagrams[rx->at];
-    int length = (int)received, told = RX_IDLE;
+    int length = (int)received, told;
     struct header header;
 
     if ((data[1] & 0x7F) != stream->payload_type || get32(data + 8) != stream->ssrc)
-        return datagram(rx, event, received); /* sound, a retransmission: another order */
+        return beside(rx, stream, event, received);
     if (read_header(&header, data, received, stream->extension) != 0 ||
         header.sequence != stream->next ||
         (stream->packets > 0 && header.timestamp != stream->timestamp) ||
@@ -249,15 +248,7 @@ static int media(struct rx *rx, struct rx_stream *stream, struct rx_event *event
         stream->batch = rx->batch;
         rx->begun++;
     }
-    if (header.transport >= 0 && stream->arrivals < RX_LOG) {
-        struct rx_arrival *arrival = &stream->log[stream->arrivals++];
-
-        arrival->at = rx->now;
-        arrival->sequence = (uint32_t)header.transport;
-        if ((stream->arrivals == TELL_AT || rx->now - stream->log[0].at > TELL_AFTER) &&
-            !tell_arrivals(rx, stream))
-            told = RX_NOTED;
-    }
+    told = note_arrival(rx, stream, header.transport);
     event->stream = stream;
     event->number = stream->number;
     if (!header.marker)
@@ -266,8 +257,8 @@ static int media(struct rx *rx, struct rx_stream *stream, struct rx_event *event
     rx->begun--;
     if (join(rx, stream, event) != 0)
         return yield(stream, event);
-    if (stream->timestamp != stream->measured)
-        measure(stream);
+    if (stream->timestamp != stream->jitter.timestamp)
+        note_step(&stream->jitter, stream->timestamp, stream->train[0].arrival, PICTURE_CLOCK);
     stream->packets = 0;
     stream->used = 0;
     if (stream->reporting.due > 0 && rx->now >= stream->reporting.due)

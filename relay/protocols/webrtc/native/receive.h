@@ -26,7 +26,7 @@ enum {
     RX_UNIT,                    /* a whole access unit */
     RX_NOTED,                   /* arrivals wait to be told: for long, or many */
     RX_SAID,                    /* RTCP of a viewer, opened: not the common case */
-    RX_PLAIN               /* a whole access unit that needs no judging: see rx_stream */
+    RX_PLAIN               /* a whole access unit that needs no judging: see rx_stream, rx_sound */
 };
 
 /* What an access unit holds; see h264_payload.Assembled. */
@@ -36,7 +36,8 @@ enum {
     RX_KEYFRAME = 4,
     RX_STARTS = 8,
     RX_ARRIVALS = 16,           /* arrivals wait to be told */
-    RX_MORE = 32                /* of RX_PLAIN: rx_next has not told all yet */
+    RX_MORE = 32,               /* of RX_PLAIN: rx_next has not told all yet */
+    RX_SOUND = 64               /* of RX_PLAIN: it is one packet of Opus */
 };
 
 struct rx_arrival {
@@ -91,22 +92,54 @@ struct rx_consent {
     uint64_t limited;           /* checks that were not: too many a second */
 };
 
-/* What a publisher is told of its stream once a second, while all is in order: a receiver report
- * with the name behind it, and a check of ours where one is due; and in between transport-wide
- * feedback. Python goes on from ``highest`` where it reports itself again. */
-struct rx_reporting {
-    double due;                 /* when the next one is; 0: Python reports */
-    void *srtp;                 /* srtp_t that seals them */
-    uint32_t sender;            /* our SSRC */
+/* What a report tells of picture or sound. Python goes on from ``highest`` where it reports itself
+ * again. */
+struct rx_block {
     uint32_t lost;              /* packets, in all; none since */
     uint32_t highest;           /* sequence number, extended, that was told last */
     uint32_t last_report;       /* of theirs the middle of the NTP time; 0: none */
     double last_report_at;
+};
+
+/* What a publisher is told of its stream once a second, while all is in order: a receiver report
+ * with the name behind it, and a check of ours where one is due; and in between transport-wide
+ * feedback. */
+struct rx_reporting {
+    double due;                 /* when the next one is; 0: Python reports */
+    void *srtp;                 /* srtp_t that seals them */
+    uint32_t sender;            /* our SSRC */
+    struct rx_block picture;
+    struct rx_block sound;
+    uint8_t sounds;             /* there is a block about sound as well */
     uint32_t name_length;
     uint8_t name[64];           /* a whole packet: SDES with our CNAME */
 };
 
-/* One publisher's video. Python reads it; only native code writes it. */
+struct rx_jitter {
+    double ticks;               /* of its clock (RFC 3550 A.8), once a timestamp */
+    double at;                  /* arrival of the first packet of the last timestamp */
+    uint32_t timestamp;         /* that one */
+};
+
+/* A publisher's sound. While ``flows`` is set and the stream is active, packets in order stay here
+ * and each is told as a unit. Python sets all of it, and looks before it goes on itself. */
+struct rx_sound {
+    uint8_t flows;
+    uint8_t payload_type;
+    uint16_t next;              /* sequence number that is to come */
+    uint32_t ssrc;
+    uint32_t timestamp;         /* of the last packet */
+    int64_t ticks;              /* the same on a line that does not run over, 48 kHz */
+    int64_t offset;             /* from there to the publisher's line, 90 kHz */
+    double heard;               /* arrival of the last packet */
+    double tokens;              /* units that may yet be passed on, see reception.UNITS */
+    double filled_at;
+    uint64_t packets;           /* since Python last looked */
+    uint64_t octets;            /* of their payloads */
+    struct rx_jitter jitter;
+};
+
+/* One publisher: its video, and its sound beside it. Python reads it; only native code writes it. */
 struct rx_stream {
     struct rx_route route;
     void *srtp;                 /* srtp_t */
@@ -120,9 +153,7 @@ struct rx_stream {
     uint32_t batch;             /* the last one that went on with its picture */
     uint64_t joined;            /* packets of whole access units, since Python last looked */
     uint64_t octets;            /* of their payloads */
-    double jitter;              /* in ticks of 90 kHz (RFC 3550 A.8), once a timestamp */
-    double measured_at;         /* arrival of the first packet of the last timestamp */
-    uint32_t measured;          /* that timestamp */
+    struct rx_jitter jitter;
     uint64_t refused;           /* SRTP failed */
     /* While ``plain`` is set the picture before is shown, and whatever follows it in order and in
      * time goes on from here. Python sets it, and looks before it goes on itself. */
@@ -144,6 +175,7 @@ struct rx_stream {
     uint32_t packet_room;
     struct rx_packet *train;
     uint32_t arrivals;
+    struct rx_sound sound;
     /* What most pictures do not touch. */
     /* What a key frame begins with that lacks nothing and says nothing new: ``head``, and
      * then an octet of which the bits in ``mask`` are ``value``. */

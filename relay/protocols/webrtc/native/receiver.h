@@ -54,6 +54,7 @@ struct rx {
         char bytes[CMSG_SPACE(sizeof(struct in6_pktinfo))];
         struct cmsghdr align;
     } controls[BATCH];
+    uint8_t sound[DATAGRAM];    /* a unit of it */
     _Alignas(8) uint8_t names[BATCH][WRAPPING];
     _Alignas(16) uint8_t datagrams[BATCH][DATAGRAM];
 };

@@ -9,7 +9,6 @@
 #include <stdlib.h>
 
 #define MOST_UNITS 64          /* NAL units of an aggregate, as h264_payload.py has it */
-#define CLOCK 90000.0
 #define LONGEST_STEP 5.0       /* seconds; a longer one is a jump of the sender's clock */
 
 int widen(struct rx_stream *stream, uint32_t length)
@@ -170,16 +169,15 @@ int join(struct rx *rx, struct rx_stream *stream, struct rx_event *event)
     return 0;
 }
 
-void measure(struct rx_stream *stream)
+void note_step(struct rx_jitter *jitter, uint32_t timestamp, double now, double clock)
 {
-    double now = stream->train[0].arrival;
-    int32_t ticks = (int32_t)(stream->timestamp - stream->measured);
-    double step = (now - stream->measured_at) * CLOCK - ticks;
+    int32_t ticks = (int32_t)(timestamp - jitter->timestamp);
+    double apart = (now - jitter->at) * clock - ticks;
 
-    if (step < 0)
-        step = -step;
-    if (step < LONGEST_STEP * CLOCK)
-        stream->jitter += (step - stream->jitter) / 16;
-    stream->measured = stream->timestamp;
-    stream->measured_at = now;
+    if (apart < 0)
+        apart = -apart;
+    if (apart < LONGEST_STEP * clock)
+        jitter->ticks += (apart - jitter->ticks) / 16;
+    jitter->timestamp = timestamp;
+    jitter->at = now;
 }

@@ -73,8 +73,8 @@ int widen(struct rx_stream *stream, uint32_t length);
 /* The whole train as an access unit. 0, or -1 when it is not the common case. */
 int join(struct rx *rx, struct rx_stream *stream, struct rx_event *event);
 
-/* The train's jitter, as reception.py has it. */
-void measure(struct rx_stream *stream);
+/* Jitter, as reception.py has it: the first packet of another timestamp came. */
+void note_step(struct rx_jitter *jitter, uint32_t timestamp, double now, double clock);
 
 #pragma GCC visibility pop
 
