@@ -1,7 +1,7 @@
 """A router gives a peer another address in mid-stream: its picture goes on within a second.
 
 Nobody knows of it, and no check of the client's own helps. It takes some 150 ms, and each test
-has it three times: that a loaded machine stalls one of them proves nothing.
+has it three times: that a loaded machine stalls one of them proves nothing, two would.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from statistics import median
 
 import pytest
 
@@ -68,7 +69,7 @@ async def test_of_a_publisher_no_picture_is_lost_and_the_next_comes_within_a_sec
             await found(publisher, sink, theirs, outward, seen)
             took.append(sink.units[seen].arrival - rebound)
             await publisher.show()
-        assert min(took) < BAR
+        assert median(took) < BAR
         assert publisher.numbers == list(range(publisher.sender.number))
         assert theirs.ice.statistics.moves == TIMES
 
@@ -124,5 +125,5 @@ async def test_to_a_viewer_the_picture_goes_on_within_a_second(
         async with saying(ours, words(), every):
             await until(lambda: theirs.heard_rtcp)
             took = [await rebound() for _ in range(TIMES)]
-        assert min(took) < BAR
+        assert median(took) < BAR
         assert theirs.ice.statistics.moves == TIMES

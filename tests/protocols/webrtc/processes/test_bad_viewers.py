@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from statistics import median
 
 import pytest
 
@@ -173,6 +174,6 @@ async def test_a_viewer_whose_router_gives_it_another_address_sees_the_picture_w
                         made.picture(keyframe=True)
                         await asyncio.sleep(0.01)
                 took.append(time.monotonic() - rebound)
-        assert min(took) < 1.0
+        assert median(took) < 1.0
         assert len(sources) == 3
         router.close()
