@@ -6,9 +6,9 @@ in virtual time, from our own sending side over a seeded link of 30 ms round tri
 of 20 s; then an outage of 2 s. Held against aiortc's receive path (its NACK generator, its jitter
 buffer and its reports) behind the same sender and the same link.
 
-A picture counts as shown when it is whole and all since its key frame were shown before it, and
-all that were sent since the stream began count. The seeds are others than those that thresholds
-were chosen with (1 to 10).
+A picture counts as shown when it is whole within a second of being sent and all since its key
+frame were whole before it, and all that were sent since the stream began count. The seeds are
+others than those that thresholds were chosen with (1 to 10).
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ SETTLED: Final = 5.0
 AFTER: Final = 12.0
 REPORTS: Final = 1.0
 
+LATEST: Final = 1.0
+"""Seconds after it was sent in which a picture has to be whole: later it is not shown any more."""
 SHOWN_AT_3: Final = 0.995
 FREEZE_AT_5: Final = 0.4
 BACK: Final = 3.0
@@ -105,7 +107,8 @@ class Aiortc(Watched):
 class Seen(NamedTuple):
     """What a viewer saw of a lossy link."""
 
-    missing: float  # share of the pictures
+    missing: float  # share of the pictures: never whole, or later than LATEST
+    late: int  # of them whole, but later
     first: float  # seconds to the first picture
     freeze: float  # seconds, the longest
     wait: float  # seconds from sent to shown, 95th percentile
@@ -117,11 +120,15 @@ def lossy(kind: type[Watched], loss: float, seed: int, seconds: float) -> Seen:
     sent = watch.number
     watch.forward.loss = watch.back.loss = 0.0  # the end of it gets through
     watch.run(1)
-    shown = [s for s in watch.shown if s.number < sent]
+    whole = [s for s in watch.shown if s.number < sent]
+    waits = [s.at - watch.begin - s.number / FPS for s in whole]
+    shown = sum(wait <= LATEST for wait in waits)
     first = watch.shown[0]
     freeze = max(b.at - a.at for a, b in pairwise(watch.shown))
-    waits = [s.at - watch.begin - s.number / FPS for s in shown]
-    return Seen(1 - len(shown) / sent, first.at - watch.begin, freeze, percentile(waits, 0.95))
+    return Seen(
+        *(1 - shown / sent, len(whole) - shown, first.at - watch.begin, freeze),
+        percentile(waits, 0.95),
+    )
 
 
 def full_rate(watch: Watched, since: float) -> float:
@@ -223,6 +230,7 @@ def main(arguments: list[str]) -> int:
         against="aiortc's receive path: the longest freeze at 5 % loss",
         samples=ratios,
         shown_at_3=round(shown, 5),
+        late={f"{loss:.0%}": sum(r.late for r in seen["relay", loss]) for loss in LOSSES},
         freeze_at_5_ms=round(freeze * 1000),
         back_after_squeeze_s=round(back, 2),
         back_after_outage_s=round(max(out["relay"]), 2),
