@@ -69,7 +69,7 @@ class Group:
     """Viewers at one place."""
 
     def __init__(self, library: Path, size: int, url: str) -> None:
-        self.audience = Audience(library, size, sound=False)
+        self.audience = Audience(library, size, sound=False, thrown=0)
         self._url = url
 
     async def join(self) -> None:
@@ -90,7 +90,8 @@ class Group:
         sent = 0
         for _ in range(REPORTS):
             for watcher in self.audience.watchers:
-                block = ReportBlock(watcher.seat.ssrc, 0, 0, watcher.seat.highest, 30, 0, 0)
+                flow = watcher.seat.video
+                block = ReportBlock(flow.ssrc, 0, 0, flow.highest, 30, 0, 0)
                 assert watcher.peer.video is not None
                 watcher.peer.send_rtcp(
                     compound([ReceiverReport(watcher.peer.video.ssrc, (block,))])

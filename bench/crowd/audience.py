@@ -1,8 +1,10 @@
 """The receiving process: viewers with real ICE, DTLS and SRTP, their media drained by C.
 
 Once a viewer is connected its socket is read by the C loop. What is not media comes back
-here, so that consent lives on and reports are answered; feedback leaves through each
-viewer's own keys.
+here, so that consent lives on and reports are answered. What it tells is what the C loop saw: a
+report of its picture each second and one of its sound each fifth, as Chromium does; feedback of
+transport-wide numbers ten times a second, where that is asked for; and a NACK when a number is
+missing. For there to be any, each viewer throws one packet of its picture in a thousand away.
 """
 
 from __future__ import annotations
@@ -13,26 +15,23 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
-from math import floor
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
 
 from bench.crowd.built import door
+from bench.crowd.telling import Numbers, Reception
 from bench.numbers import offer_numbers
 from bench.servers import LOOPBACK
-from relay.protocols.webrtc.congestion import MAX_STATUSES, TICK, TransportFeedback
 from relay.protocols.webrtc.offering import Offering
 from relay.protocols.webrtc.peer import PeerState
 from relay.protocols.webrtc.peers import Peers
 from relay.protocols.webrtc.rtcp import (
     Nack,
     ReceiverReport,
-    ReportBlock,
     SenderReport,
-    compound,
     parse_compound,
 )
 
@@ -40,19 +39,22 @@ CONNECT_TIMEOUT: Final = 30.0
 AT_ONCE: Final = 8
 REPORTS: Final = 1.0
 """Seconds between two receiver reports of a viewer."""
-NACK_EVERY: Final = 5
-"""Reports of which one asks for a packet again."""
+SOUND_EVERY: Final = 5
+"""Reports of the picture beside which one of the sound leaves."""
+THROWN: Final = 1000
+"""Packets of a viewer's picture of which it throws one away, and asks for it again."""
 STEPS: Final = 50
 """Parts of a second in which reports leave: a part of the viewers each."""
 FEEDBACK: Final = 5
 """Of these steps each viewer tells once of transport-wide numbers: ten times a second, as
 Chromium does."""
 MAX_RETURNED: Final = 64
-SPREAD: Final = 0.05
-"""Seconds before the newest packet in which the others of a feedback are said to have come."""
-REFERENCE: Final = 0.064
 NO_SOUND: Final = 255
 """No payload type."""
+ASK: Final = 255
+"""Of what the C loop hands back: numbers that are missing, as in ``crowd.h``."""
+MOST_NUMBERS: Final = 1 << 15
+"""Sequence numbers that can be told apart."""
 
 PATIENT: Final = LOOPBACK.model_copy(update={"consent_timeout": 60.0, "native": False})
 """The limit answers nobody for whole windows: the sender is not given up for that. Native
@@ -75,12 +77,12 @@ class Watcher:
     """One viewer.
 
     Args:
-        transport_wide: offer transport-wide numbers; ``send_numbers`` tells of them.
+        transport_wide: offer transport-wide numbers; ``tell_numbers`` tells of them.
         sound: ask for it too.
 
     Attributes:
         seat: what the C loop counts of it.
-        resent_asked: packets that it asked for again.
+        asked: packets that it asked for again.
     """
 
     def __init__(
@@ -88,7 +90,7 @@ class Watcher:
     ) -> None:
         self.peers = peers
         self.seat = seat
-        self.resent_asked = 0
+        self.asked = 0
         self.offering = Offering(peers, send=False, audio=sound)
         if transport_wide:
             offer_numbers(self.offering)
@@ -96,9 +98,10 @@ class Watcher:
         self.peer.on_rtcp = self._on_rtcp
         self.peer.on_state = self._on_state
         self._changed = asyncio.Event()
-        self._report = (0, 0.0)  # the middle of its NTP time, and when it came
+        self._clocks: dict[int, tuple[int, float]] = {}  # middle of its NTP time, when it came
         self._reports = 0
-        self._told = (0, 0)  # the last number that was told of, and how many feedbacks
+        self._flows: list[tuple[int, Any, Reception]] = []  # picture, sound: whose report it is
+        self._numbers: Numbers | None = None
         self._tap: _Tap | None = None
 
     async def connect(self, http: aiohttp.ClientSession, url: str) -> None:
@@ -113,8 +116,17 @@ class Watcher:
         if self.peer.state is not PeerState.CONNECTED:
             raise RuntimeError(f"a viewer was not connected: {self.peer.close_reason}")
 
-    def hand_over(self) -> int:
-        """Read the socket no more; returns its descriptor."""
+    def hand_over(self, read_at: memoryview) -> int:
+        """Read the socket no more; returns its descriptor.
+
+        Args:
+            read_at: of its seat.
+        """
+        self._numbers = Numbers(read_at)
+        for track, flow in ((self.peer.video, "video"), (self.peer.audio, "sound")):
+            if track is not None:
+                counted = getattr(self.seat, flow)
+                self._flows.append((track.ssrc, counted, Reception(counted)))
         udp = self.peers.udp
         asyncio.get_running_loop().remove_reader(udp.fileno())
         assert self.peer.address is not None
@@ -133,41 +145,31 @@ class Watcher:
     def _on_rtcp(self, data: bytes, now: float) -> None:
         for packet in parse_compound(data):
             if isinstance(packet, SenderReport):
-                self._report = (packet.ntp >> 16 & 0xFFFFFFFF, now)
+                self._clocks[packet.ssrc] = (packet.ntp >> 16 & 0xFFFFFFFF, now)
 
-    def send_feedback(self, now: float) -> None:
-        """A receiver report; now and then a NACK of a packet that came not long ago."""
-        seat, video = self.seat, self.peer.video
-        if not seat.started or video is None:
-            return
-        last, at = self._report
-        delay = round((now - at) * 65536) if last else 0
-        block = ReportBlock(seat.ssrc, 0, 0, seat.highest, 30, last, delay)
-        packets: list[Any] = [ReceiverReport(video.ssrc, (block,))]
+    def report(self, now: float) -> None:
+        """A receiver report of the picture; with every fifth another of the sound."""
+        sound_too = self._reports % SOUND_EVERY == 0
         self._reports += 1
-        if self._reports % NACK_EVERY == 0:
-            self.resent_asked += 1
-            packets.append(Nack(video.ssrc, seat.ssrc, (seat.highest - 20 & 0xFFFF,)))
-        self.peer.send_rtcp(compound(packets))
+        for ours, flow, reception in self._flows if sound_too else self._flows[:1]:
+            if flow.started:
+                last, at = self._clocks.get(flow.ssrc, (0, now))
+                block = reception.block(last, now - at)
+                self.peer.send_rtcp(ReceiverReport(ours, (block,)).serialise())
 
-    def send_numbers(self) -> None:
-        """Transport-wide feedback of all that came since the last one. The arrival of the
-        newest packet is its own; the others lie evenly before it."""
-        newest, at = int(self.seat.numbered), self.seat.numbered_at / 1e9
-        last, count = self._told
-        number = min(newest - last, MAX_STATUSES)
-        if number <= 0 or self.peer.video is None:
-            return
-        self._told = (newest, count + 1)
-        began = at - SPREAD
-        reference = floor(began / REFERENCE)
-        first = began - reference * REFERENCE
-        arrivals = tuple(
-            round((first + SPREAD * (index + 1) / number) / TICK) for index in range(number)
-        )
-        ssrc, base = self.peer.video.ssrc, newest - number + 1 & 0xFFFF
-        told = TransportFeedback(ssrc, self.seat.ssrc, base, reference, count, arrivals)
-        self.peer.send_rtcp(told.serialise())
+    def ask(self, numbers: tuple[int, ...]) -> None:
+        """Ask for packets of the picture again, once."""
+        ours, flow, _ = self._flows[0]
+        self.asked += len(numbers)
+        self.peer.send_rtcp(Nack(ours, flow.ssrc, numbers).serialise())
+
+    def tell_numbers(self) -> None:
+        """Transport-wide feedback of all that came since the last one."""
+        assert self._numbers is not None
+        ours, flow, _ = self._flows[0]
+        told = self._numbers.told(int(self.seat.numbered), ours, flow.ssrc)
+        if told is not None:
+            self.peer.send_rtcp(told.serialise())
 
 
 class Audience:
@@ -178,6 +180,7 @@ class Audience:
         transport_wide: as for ``Watcher``.
         feedback: send feedback of those numbers, too.
         sound: as for ``Watcher``.
+        thrown: one packet of a picture in so many is thrown away; 0: none.
     """
 
     def __init__(
@@ -188,6 +191,7 @@ class Audience:
         transport_wide: bool = False,
         feedback: bool = False,
         sound: bool = True,
+        thrown: int = THROWN,
     ) -> None:
         self._sound = sound
         self._transport_wide = transport_wide or feedback
@@ -199,7 +203,7 @@ class Audience:
         self._returned, self._back = ours, theirs
         self._returned.setblocking(False)
         self._size = size
-        self.room = self._lib.room_new(size, theirs.fileno())
+        self.room = self._lib.room_new(size, theirs.fileno(), thrown)
         if self.room == self.ffi.NULL:
             raise MemoryError("no room for the viewers")
         self._thread = threading.Thread(target=self._lib.room_drain, args=(self.room,))
@@ -237,12 +241,13 @@ class Audience:
         video, sound = watcher.peer.video, watcher.peer.audio
         if video is None or (self._sound and sound is None):
             raise RuntimeError("the answer has no video, or no sound that was asked for")
-        watcher.seat.sound_type = NO_SOUND if sound is None else sound.payload_type
-        descriptor = watcher.hand_over()
+        sound_type = NO_SOUND if sound is None else sound.payload_type
+        read_at = memoryview(self.ffi.buffer(watcher.seat.read_at)).cast("I")
+        descriptor = watcher.hand_over(read_at)
         watcher.seat.fd = descriptor
         self.watchers.append(watcher)
         self._by_index[index] = watcher
-        status = self._lib.room_open(self.room, index, descriptor, video.payload_type)
+        status = self._lib.room_open(self.room, index, descriptor, video.payload_type, sound_type)
         if status:
             raise OSError(status, "a viewer's socket cannot be drained")
 
@@ -253,7 +258,11 @@ class Audience:
             except BlockingIOError:
                 return
             watcher = self._by_index.get(int.from_bytes(data[:4], sys.byteorder))
-            if watcher is not None and len(data) > 4:
+            if watcher is None or len(data) <= 4:
+                continue
+            if data[4] == ASK:
+                watcher.ask(tuple(memoryview(data[5:]).cast("H")))
+            else:
                 watcher.returned(data[4:])
 
     async def _report(self) -> None:
@@ -264,10 +273,10 @@ class Audience:
             step = (step + 1) % STEPS
             now = time.monotonic()
             for watcher in self.watchers[step::STEPS]:
-                watcher.send_feedback(now)
+                watcher.report(now)
             if self._feedback:
                 for watcher in self.watchers[step % FEEDBACK :: FEEDBACK]:
-                    watcher.send_numbers()
+                    watcher.tell_numbers()
 
     # -- what came
 
@@ -278,34 +287,59 @@ class Audience:
             offsets: for each SSRC that of its timestamps to the rendition's line.
         """
         for watcher in self.watchers:
-            if watcher.seat.started:
-                watcher.seat.offset = offsets[watcher.seat.ssrc]
+            if watcher.seat.video.started:
+                watcher.seat.offset = offsets[watcher.seat.video.ssrc]
                 watcher.seat.aligned = 1
 
     def started(self) -> int:
         """Viewers that media has come to."""
-        return sum(bool(watcher.seat.started) for watcher in self.watchers)
+        return sum(bool(watcher.seat.video.started) for watcher in self.watchers)
 
     def counts(self) -> list[tuple[int, int]]:
-        """For each viewer its extended highest sequence number, and its packets so far."""
-        return [(watcher.seat.highest, watcher.seat.received) for watcher in self.watchers]
+        """For each viewer the extended highest sequence number of its picture, and packets of it
+        so far: that came, whether it threw them away or not."""
+        return [(w.seat.video.reached, w.seat.video.came) for w in self.watchers]
+
+    def came(self, sent: Mapping[int, tuple[int, int]]) -> list[int]:
+        """For each viewer how many packets came of those that were sent to it.
+
+        Args:
+            sent: for each SSRC the first sequence number, and how many.
+
+        Raises:
+            ValueError: more than sequence numbers can tell apart.
+        """
+        if any(count >= MOST_NUMBERS for _, count in sent.values()):
+            raise ValueError("too many packets for one window: make it shorter")
+        return [
+            sum(
+                self._lib.room_came(self.ffi.addressof(flow), *sent.get(flow.ssrc, (0, 0)))
+                for flow in (watcher.seat.video, watcher.seat.sound)
+            )
+            for watcher in self.watchers
+        ]
+
+    def packets(self) -> int:
+        """All RTP packets that were read."""
+        seats = [watcher.seat for watcher in self.watchers]
+        return sum(seat.video.came + seat.sound.came + seat.resent for seat in seats)
 
     def resent(self) -> tuple[int, int]:
-        """Retransmissions that were asked for, and that came."""
-        asked = sum(watcher.resent_asked for watcher in self.watchers)
+        """Packets that were asked for again, and that came again."""
+        asked = sum(watcher.asked for watcher in self.watchers)
         return asked, sum(watcher.seat.resent for watcher in self.watchers)
 
-    def lags(self, timestamps: range) -> list[float]:
-        """Seconds from a frame's end at its first viewer to its end at its last one.
-
-        Frames that one in twenty viewers or more did not get whole are left out.
-        """
-        found = []
+    def lags(self, timestamps: range) -> tuple[list[float], int]:
+        """Seconds from a frame's end at its first viewer to its end at its last one, of those
+        that it came to; and how many frames did not come to all."""
+        found, dropped = [], 0
         for timestamp in timestamps:
             arrival = self._lib.room_arrival(self.room, timestamp)
-            if arrival.timestamp == timestamp and arrival.viewers >= 0.95 * len(self.watchers):
+            viewers = arrival.viewers if arrival.timestamp == timestamp else 0
+            dropped += viewers < len(self.watchers)
+            if viewers:
                 found.append((arrival.last - arrival.first) / 1e9)
-        return found
+        return found, dropped
 
     async def close(self) -> None:
         self._reporting.cancel()

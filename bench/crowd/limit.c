@@ -96,15 +96,16 @@ static void flush(struct limit *out, struct limit_counts *counts)
 
 /* Write a packet's header, and its transport-wide number where the viewer is told those: who is
  * told none sends no feedback. Returns the length. */
-static size_t write_header(struct target *target, uint8_t *packet, uint32_t timestamp, int last)
+static size_t write_header(struct target *target, struct outgoing *flow, uint8_t *packet,
+                           uint32_t timestamp, int marker)
 {
     packet[0] = target->numbers_id ? 0x90 : 0x80;
-    packet[1] = (uint8_t)(target->payload_type | (last ? 0x80 : 0));
-    packet[2] = (uint8_t)(target->sequence >> 8);
-    packet[3] = (uint8_t)target->sequence;
-    put32(packet + 4, target->offset + timestamp);
-    put32(packet + 8, target->ssrc);
-    target->sequence++;
+    packet[1] = (uint8_t)(flow->payload_type | (marker ? 0x80 : 0));
+    packet[2] = (uint8_t)(flow->sequence >> 8);
+    packet[3] = (uint8_t)flow->sequence;
+    put32(packet + 4, flow->offset + timestamp);
+    put32(packet + 8, flow->ssrc);
+    flow->sequence++;
     if (target->numbers_id == 0)
         return HEADER;
     put32(packet + HEADER, 0xBEDE0001);
@@ -113,24 +114,27 @@ static size_t write_header(struct target *target, uint8_t *packet, uint32_t time
     return HEADER + NUMBER;
 }
 
-/* One picture to one viewer, in as few messages as its lengths allow. */
+/* One unit to one viewer, in as few messages as its lengths allow. */
 static int send_one(struct limit *out, protect_t protect, struct target *target,
-                    const struct picture *picture, uint32_t batch, struct limit_counts *counts)
+                    const struct unit *unit, uint32_t batch, struct limit_counts *counts)
 {
+    struct outgoing *flow = unit->is_sound ? &target->sound : &target->video;
     uint32_t at = 0;
 
-    while (at < picture->packets) {
-        uint32_t message = out->count, number = 0, first = picture->lengths[at];
+    if (flow->ssrc == 0)
+        return 0;
+    while (at < unit->packets) {
+        uint32_t message = out->count, number = 0, first = unit->lengths[at];
         uint8_t *packet = out->arena[message];
         uint16_t segment = 0;
 
         do {
-            uint32_t length = picture->lengths[at];
-            size_t head = write_header(target, packet, picture->timestamp,
-                                       at + 1 == picture->packets);
+            uint32_t length = unit->lengths[at];
+            int marker = !unit->is_sound && at + 1 == unit->packets;
+            size_t head = write_header(target, flow, packet, unit->timestamp, marker);
             int total = (int)(head + length);
 
-            memcpy(packet + head, picture->payloads[at], length);
+            memcpy(packet + head, unit->payloads[at], length);
             if (protect(target->srtp, packet, &total) != 0)
                 return -1;
             if (number == 0)
@@ -140,7 +144,7 @@ static int send_one(struct limit *out, protect_t protect, struct target *target,
             at++;
             if (length < first)
                 break; /* only the last of a train may be shorter */
-        } while (at < picture->packets && picture->lengths[at] <= first && number < SEGMENTS &&
+        } while (at < unit->packets && unit->lengths[at] <= first && number < SEGMENTS &&
                  (packet - out->arena[message]) + segment <= MESSAGE);
         memcpy(CMSG_DATA(&out->controls[message].align), &segment, sizeof segment);
         out->headers[message].msg_hdr.msg_controllen =
@@ -182,7 +186,7 @@ static void wait_until(struct limit *out, double due, struct limit_counts *count
 }
 
 int limit_run(int fd, protect_t protect, struct target *targets, uint32_t count,
-              const struct picture *pictures, uint32_t number, double begin, double interval,
+              const struct unit *units, uint32_t number, double begin, double end,
               uint32_t batch, struct limit_counts *counts)
 {
     struct limit *out = calloc(1, sizeof *out);
@@ -195,11 +199,12 @@ int limit_run(int fd, protect_t protect, struct target *targets, uint32_t count,
     out->fd = fd;
     prepare(out);
     for (uint32_t at = 0; at < number && !failed; at++) {
-        wait_until(out, begin + interval * at, counts);
+        wait_until(out, begin + units[at].at, counts);
         for (uint32_t to = 0; to < count && !failed; to++)
-            failed = send_one(out, protect, &targets[to], &pictures[at], batch, counts);
+            failed = send_one(out, protect, &targets[to], &units[at], batch, counts);
         flush(out, counts);
     }
+    wait_until(out, end, counts);
     free(out);
     return failed;
 }
