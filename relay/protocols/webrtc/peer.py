@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from relay.media.unit import Codec
 from relay.protocols.webrtc.addresses import not_in_time
-from relay.protocols.webrtc.budget import Budget
+from relay.protocols.webrtc.budget import MediaBudget
 from relay.protocols.webrtc.dtls import Dtls, NativeKeys, SrtpError
 from relay.protocols.webrtc.ice import IceSession
 from relay.protocols.webrtc.native_receive import NativeReceiver
@@ -116,7 +116,7 @@ class Peer:
         self._unprotect_rtcp: Callable[[bytes], bytes] = _unchanged
         self._protect_rtcp: Callable[[bytes], bytes] = _unchanged
         self._timer: asyncio.TimerHandle | None = None
-        self._budget = Budget(time.monotonic())
+        self._budget = MediaBudget(time.monotonic())
         self._doubted = inf  # since when
         # uvloop's handle of a timer that is due already does not tell when it was for.
         self._timer_at = 0.0
@@ -254,7 +254,7 @@ class Peer:
         first = data[0]
         if 127 < first < 192:
             self.heard = path
-            if not self._budget.take(now):
+            if not self._budget.take(data, now):
                 self.statistics.limited += 1
             elif self._unprotect is None:
                 self._keep_early(data, now)
@@ -278,6 +278,7 @@ class Peer:
             self.statistics.refused += 1
             return False
         self.statistics.unprotected += 1
+        self._budget.know(data[4:8] if is_rtcp else data[8:12])
         if is_rtcp:
             self._heard_rtcp = data
             self.on_rtcp(packet, now)

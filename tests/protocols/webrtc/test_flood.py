@@ -18,6 +18,7 @@ from relay.protocols.webrtc.rtp import RtpPacket
 from tests.protocols.webrtc.aiortc_client import reach
 from tests.protocols.webrtc.source import Sender
 from tests.protocols.webrtc.test_bad_peers import KEY
+from tests.protocols.webrtc.test_peer_moves import until
 
 PICTURES = 100
 JUNK = 200  # datagrams of the other between two pictures: more than a batch
@@ -130,3 +131,36 @@ async def test_a_flood_of_one_publisher_delays_no_other(either: Peers, mine: Pee
     assert counted.limited > 0 or spent * RATE > PICTURES * JUNK - BURST
     await session.close("test over")
     await other.close()
+
+
+async def test_who_forges_a_publishers_address_takes_nothing_from_it(
+    either: Peers, mine: Peers
+) -> None:
+    sink = Sink()
+    good, session = await publisher(either, mine, sink)
+    sender, track = Sender(), good.peer.video
+    assert track is not None
+    junk = bytes([0x80, track.payload_type]) + b"\x01" * 60  # of no SSRC of its own
+
+    def send(*, keyframe: bool) -> None:
+        for packet in sender.next(keyframe=keyframe):
+            packet.payload_type = track.payload_type
+            good.peer.send_rtp(packet.serialise())
+
+    send(keyframe=True)
+    counted, sent = session.peer.statistics, 1
+    async with asyncio.timeout(30):
+        while counted.limited < JUNK or sent < PICTURES // 2:
+            for at in range(4 * JUNK):
+                good.peer.transmit(junk)
+                if at % 50 == 49:
+                    await asyncio.sleep(0)
+            send(keyframe=False)
+            sent += 1
+            await asyncio.sleep(0)
+            session.statistics()
+            if session._lane is not None:
+                session._lane.count(counted)
+        await until(lambda: len(sink.units) == sent)
+    assert session.statistics().lost == 0
+    await session.close("test over")

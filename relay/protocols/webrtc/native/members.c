@@ -30,6 +30,8 @@ struct rx_stream *rx_open(struct rx *rx, void *srtp, uint8_t payload_type, uint8
     rx->streams++;
     stream->route.tokens = rx->limits.burst;
     stream->route.refilled = rx->now;
+    stream->others = rx->limits.burst;
+    stream->others_at = rx->now;
     return stream;
 }
 

@@ -123,14 +123,6 @@ void rx_put(struct rx *rx, const uint8_t *data, uint32_t length, const uint8_t *
     rx->headers[0].msg_len = length;
 }
 
-static int within_budget(const struct rx *rx, struct rx_route *route)
-{
-    if (spend(&route->tokens, &route->refilled, rx->now, rx->limits.rate, rx->limits.burst))
-        return 1;
-    route->limited++;
-    return 0;
-}
-
 /* At the end of a batch: whether there is another one. Else this turn is over. */
 static int more(struct rx *rx)
 {
@@ -353,7 +345,7 @@ static int next_event(struct rx *rx, struct rx_event *event)
         } else {
             struct rx_stream *stream = (struct rx_stream *)route;
 
-            if (!within_budget(rx, route)) {
+            if (!is_looked_at(rx, stream, data)) {
                 rx->at++;
                 continue;
             }

@@ -165,6 +165,8 @@ struct rx_stream {
     double units_filled_at;
     uint64_t pictures;          /* passed on since Python last looked */
     double heard;               /* arrival of the last packet that passed SRTP; 0: none */
+    double others;              /* tokens of packets of any SSRC but these two: see budget.py */
+    double others_at;
     uint8_t tells;              /* feedback about the log goes on from these two: */
     uint8_t feedbacks;          /* number of the next one */
     uint16_t untold;            /* transport-wide number that is to be told next */
