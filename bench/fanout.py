@@ -29,7 +29,7 @@ import aiohttp
 
 from bench.crowd import built
 from bench.crowd.audience import THROWN, Audience
-from bench.crowd.sender import TICKS
+from bench.crowd.sender import RATE, TICKS
 from bench.report import percentile, report
 from bench.servers import Server, cpu_share, server
 from bench.source import add_sound, words_of
@@ -44,6 +44,9 @@ MANY: Final = 200
 OVER_LIMIT: Final = 1.25
 PYTHON_CHEAPER: Final = 1.5
 DELIVERED: Final = 0.999
+PACE: Final = 0.97
+"""Of the frames that are due in a window's time: a sender that is late by half a second and more
+lets the rest go."""
 LAG_P50: Final = 6e-3
 LAG_P99: Final = 30e-3
 BATCHES: Final = (16, 128)
@@ -69,6 +72,7 @@ class Row:
     delivered: list[float] = field(default_factory=list)  # of what was due to all
     due: int = 0  # packets of a viewer, in all windows
     came: list[int] = field(default_factory=list)  # ... to each viewer
+    paces: list[float] = field(default_factory=list)  # frames that left, of those of the time
     lags: list[float] = field(default_factory=list)  # seconds, one a frame
     dropped: int = 0  # frames that did not come to all
     again: list[int] = field(default_factory=lambda: [0, 0])  # asked for, came
@@ -97,6 +101,8 @@ class Row:
             "came_again": self.again[1],
             "us_reading": round(1e6 * statistics.median(self.reading), 3),
         }
+        if self.paces:
+            told["pace"] = round(min(self.paces), 3)
         if self.sending:
             told["us_sending"] = round(1e6 * statistics.median(self.sending), 3)
         if self.heard:
@@ -140,6 +146,7 @@ class Crowd:
         row.costs.append(told["cpu"] / max(told["sent"], 1))
         row.sending.append(told["sending"] / max(told["sent"], 1))
         row.shares.append(told["cpu"] / told["wall"])
+        row.paces.append((told["last"] - told["first"]) / (told["wall"] * RATE))
         row.heard.append(told["heard"] / told["wall"] / row.viewers)
         frames = range(told["first"] * TICKS, told["last"] * TICKS, TICKS)
         lags, dropped = self._audience.lags(frames)
@@ -320,6 +327,7 @@ def judge(rows: list[Row], form: Form) -> int:
             bars[f"{row.viewers} viewers: {DELIVERED:.1%} delivered to each"] = (
                 row.worst >= DELIVERED
             )
+            bars[f"{row.viewers} viewers: {PACE:.0%} of the pace"] = min(row.paces) >= PACE
     for share, bar in ((0.5, LAG_P50), (0.99, LAG_P99)):
         held = None
         if lagging is not None:

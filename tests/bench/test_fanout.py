@@ -16,7 +16,7 @@ def row(what: str, viewers: int, cost: float, *, came: list[int] | None = None) 
     made = Row(what, viewers, costs=[cost] * 2, shares=[0.1] * 2, delivered=[1.0] * 2)
     made.reading = [1e-6] * 2
     made.due, made.came = 1000, came or [1000] * viewers
-    made.lags = [0.001] * 60
+    made.lags, made.paces = [0.001] * 60, [1.0] * 2
     return made
 
 
@@ -53,6 +53,13 @@ def test_one_viewer_that_lacks_what_was_due_fails_it(
     native = row("native", 800, 1.2e-6, came=[1000] * 799 + [least])
     line = judged(capsys, native, row("limit", 800, 1e-6), *of_python(50))
     assert line["missed"] == ["800 viewers: 99.9% delivered to each"]
+
+
+def test_a_sender_that_leaves_frames_out_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    native = row("native", 200, 1.2e-6)
+    native.paces = [1.0, 0.8]
+    line = judged(capsys, native, row("limit", 200, 1e-6), *of_python(50))
+    assert line["missed"] == ["200 viewers: 97% of the pace"]
 
 
 def test_frames_that_came_to_nobody_are_no_small_lag(capsys: pytest.CaptureFixture[str]) -> None:
