@@ -166,9 +166,10 @@ async def test_a_flood_of_one_publisher_delays_no_other(
     kind, number = bad.peer.video.payload_type, source.sequence
     # In order, as native code opens it at once; its tag is wrong.
     junk = RtpPacket(kind, False, number, 5000, ssrc, b"\x01" * 60).serialise()
-    fill_no_more(flood.peer._budget)
+    fill_no_more(flood.peer._budget._known)
+    fill_no_more(flood.peer._budget._others)
     if (lane := flood._lane) is not None:
-        lane._stream.route.refilled = time.monotonic() + 3600
+        lane._stream.route.refilled = lane._stream.others_at = time.monotonic() + 3600
     for index in range(PICTURES):
         for at in range(JUNK):
             bad.peer.transmit(junk)
