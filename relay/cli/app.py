@@ -298,7 +298,8 @@ def streams(
     """Show what a gateway carries: rates, delay, losses, viewers.
 
     Of each viewer: packets sent, and sent again; [b]lost[/b], [b]jitter[/b], [b]round trip[/b]
-    as it last told; [b]path[/b]: what the network to it carries, by what it tells (-: nothing);
+    as it last told; [b]path[/b]: what the network to it carries, and [b]queue[/b]: how long
+    packets wait there, by what it tells (-: nothing);
     [b]pauses[/b]: how often its picture stood still for a path too small;
     [b]process[/b]: which one serves it (0: the gateway itself).
     """

@@ -257,6 +257,7 @@ def _viewers(viewers: list[Mapping[str, Any]]) -> Table:
             "jitter",
             "round trip",
             "path",
+            "queue",
             "pauses",
             "key frames asked",
             "process",
@@ -264,7 +265,7 @@ def _viewers(viewers: list[Mapping[str, Any]]) -> Table:
     )
     for given in viewers:
         since, trip = given["connected_for"], given["round_trip_ms"]
-        path = given["estimate"]
+        path, queue = given["estimate"], given["queue_ms"]
         table.add_row(
             Text(given["id"]),
             given["state"],
@@ -275,6 +276,7 @@ def _viewers(viewers: list[Mapping[str, Any]]) -> Table:
             f"{given['jitter_ms']:.1f} ms",
             "-" if trip is None else f"{trip:.1f} ms",
             "-" if path is None else f"{path / 1e6:.1f} Mbit/s",
+            "-" if queue is None else f"{queue:.1f} ms",
             str(given["pauses"]),
             str(given["keyframes_asked"]),
             str(given["process"]),

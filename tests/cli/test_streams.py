@@ -60,6 +60,7 @@ async def test_a_live_stream_is_shown_with_its_viewers(tmp_path: Path) -> None:
 def _viewer(number: int) -> dict[str, Any]:
     figures = dict.fromkeys(("packets", "resent", "keyframes_asked", "pauses"), 0)
     shares = {"fraction_lost": 0.0, "jitter_ms": 0.5, "round_trip_ms": None, "estimate": None}
+    shares["queue_ms"] = None
     who = {"id": f"v{number}", "state": "live", "connected_for": 3.0, "process": number % 3}
     return {**who, **figures, **shares}
 
@@ -83,11 +84,24 @@ def test_viewers_that_have_left_meanwhile_are_no_more_to_show(
 
 def test_an_id_is_whole_where_the_terminal_is_narrow() -> None:
     large = {"packets": 123_456, "resent": 12_345, "round_trip_ms": 1234.5, "estimate": 12.3e6}
+    large["queue_ms"] = 1234.5
     viewers = [_viewer(number) | large | {"id": f"n4FGx_-{number}"} for number in range(5)]
     narrow = Console(width=80, file=io.StringIO())
     narrow.print(streams._page({"stream": _stream(5), "viewers": viewers}))
     said = narrow.file.getvalue()  # type: ignore[attr-defined]
     assert all(given["id"] in said for given in viewers)
+
+
+def test_what_a_viewers_path_carries_and_how_long_packets_queue_there_is_shown() -> None:
+    wide = Console(width=200, file=io.StringIO())
+    viewers = [_viewer(0), _viewer(1) | {"estimate": 2_500_000, "queue_ms": 34.56}]
+    wide.print(streams._page({"stream": _stream(2), "viewers": viewers}))
+    head, untold, told = wide.file.getvalue().splitlines()[-3:]  # type: ignore[attr-defined]
+    assert "path" in head
+    assert "queue" in head
+    assert "2.5 Mbit/s" in told
+    assert "34.6 ms" in told
+    assert "Mbit/s" not in untold
 
 
 @pytest.mark.parametrize("whole", [False, True])

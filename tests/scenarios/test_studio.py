@@ -124,6 +124,8 @@ async def test_a_viewer_sees_what_the_streamer_chooses(
             await opened.says("#worker", "effects at https://127.0.0.1")
             await opened.says("#received", "lost")
             await opened.says("#sent", "reported lost")
+            for told in ("path ", "queue "):  # Chromium gives transport-wide feedback
+                await opened.says("#sent", told)
             assert await eventually(lambda: _all_estimated(network, name))
             viewer.check()
         opened.check()

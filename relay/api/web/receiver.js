@@ -69,12 +69,14 @@ function since(here, before) {
   };
 }
 
-function sentWords({ packets, resent, fraction_lost: lost, round_trip_ms: trip }) {
+function sentWords({ packets, resent, fraction_lost: lost, round_trip_ms: trip, estimate, queue_ms: queue }) {
   return [
     `${packets} packets`,
     `${resent} again`,
     `${(lost * 100).toFixed(1)} % reported lost`,
     trip === null ? null : `round trip ${trip.toFixed(1)} ms`,
+    estimate === null ? null : `path ${(estimate / 1e6).toFixed(1)} Mbit/s`,
+    queue === null ? null : `queue ${queue.toFixed(1)} ms`,
   ]
     .filter((part) => part !== null)
     .join(" · ");
