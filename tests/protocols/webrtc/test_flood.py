@@ -206,6 +206,11 @@ async def test_who_forges_a_publishers_address_takes_nothing_from_it(
             good.peer.send_rtp(packet.serialise())
 
     send(keyframe=True)
+    async with asyncio.timeout(10):
+        await sink.came.wait()
+    fill_no_more(session.peer._budget._others)
+    if session._lane is not None:
+        session._lane._stream.others_at = time.monotonic() + 3600
     counted, sent = session.peer.statistics, 1
     async with asyncio.timeout(30):
         while counted.limited < JUNK or sent < PICTURES // 2:
