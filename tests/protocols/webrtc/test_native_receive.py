@@ -263,6 +263,19 @@ async def test_pictures_that_come_too_fast_are_dropped_alike(both: Both) -> None
     both.same()
 
 
+async def test_a_packet_that_is_looked_at_twice_is_counted_once(both: Both) -> None:
+    sender = Sender()
+    for index in range(3):
+        both.send(numbered(sender.next(keyframe=index == 0), 50 * index))
+    lane = both.native.session._lane
+    assert lane is not None
+    assert lane.active
+    before = lane._stream.route.tokens
+    both.send(numbered(sender.next(size=2500), 200)[1:2])  # behind a hole
+    assert not lane.active
+    assert lane._stream.route.tokens == before - 1
+
+
 async def test_arrivals_are_told_with_pictures_and_no_later_than_every_second(both: Both) -> None:
     sender, sent, told = Sender(), 0, []
     for index in range(20):

@@ -221,8 +221,10 @@ static int media(struct rx *rx, struct rx_stream *stream, struct rx_event *event
     if (read_header(&header, data, received, stream->extension) != 0 ||
         header.sequence != stream->next ||
         (stream->packets > 0 && header.timestamp != stream->timestamp) ||
-        stream->packets == TRAIN_PACKETS || stream->used + received > TRAIN_BYTES)
-        return yield(stream, event); /* and then this one, as it came */
+        stream->packets == TRAIN_PACKETS || stream->used + received > TRAIN_BYTES) {
+        stream->route.tokens += 1; /* this one is looked at again, as it came */
+        return yield(stream, event);
+    }
     rx->at++;
     if (rx->doors.rtp(stream->srtp, data, &length) != 0 || length < RTP_HEADER ||
         length > (int)received) {
