@@ -18,7 +18,7 @@ import asyncio
 import os
 import statistics
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -257,7 +257,7 @@ async def ours(library: Path, viewers: int, form: Form, *, python: bool) -> list
     return [*found, bare] if bare.costs else found
 
 
-async def theirs(library: Path, viewers: int, form: Form) -> Row:
+async def theirs(library: Path, viewers: int, form: Form) -> list[Row]:
     row = Row("aiortc", viewers)
     told = {"feedback": form.feedback, "sound": form.sound}
     async with crowd(library, viewers, "bench.plain", "send", **told) as joined:
@@ -265,7 +265,7 @@ async def theirs(library: Path, viewers: int, form: Form) -> Row:
         joined.check()
         for _ in range(form.rounds):
             await joined.watched(row, form.seconds)
-    return row
+    return [row]
 
 
 def _say(row: Row) -> None:
@@ -287,22 +287,34 @@ async def measure(arguments: argparse.Namespace, library: Path) -> int:
     seconds = arguments.seconds or SECONDS[whole]
     form = Form(*(seconds, arguments.rounds, arguments.feedback, arguments.bare, arguments.sound))
     rows: list[Row] = []
+    failed: list[str] = []
 
-    def keep(found: list[Row]) -> None:
+    async def keep(viewers: int, what: str, measuring: Awaitable[list[Row]]) -> None:
+        """One that does not come to its end fails, and the others are looked at all the same."""
+        try:
+            found = await measuring
+        except (RuntimeError, ExceptionGroup) as error:
+            print(f"  {viewers:4} {what}: {error!r}", flush=True)
+            failed.append(f"{viewers} viewers, {what}: to the end")
+            return
         for row in found:
             _say(row)
         rows.extend(found)
 
     for viewers in counts:
-        keep(await ours(library, viewers, form, python=False))
+        await keep(viewers, "native", ours(library, viewers, form, python=False))
     for viewers in () if arguments.viewers else CARRIED[whole]:
-        keep(await ours(library, viewers, form, python=True))
-        keep([await theirs(library, viewers, form)])
-    return judge(rows, form)
+        await keep(viewers, "python", ours(library, viewers, form, python=True))
+        await keep(viewers, "aiortc", theirs(library, viewers, form))
+    return judge(rows, form, failed)
 
 
-def judge(rows: list[Row], form: Form) -> int:
-    """A bar that nothing was measured for is told as not run."""
+def judge(rows: list[Row], form: Form, failed: Sequence[str] = ()) -> int:
+    """A bar that nothing was measured for is told as not run.
+
+    Args:
+        failed: what did not come to its end.
+    """
     by = {(row.what, row.viewers): row for row in rows}
     over = {
         row.viewers: [a / b for a, b in zip(row.costs, by["limit", row.viewers].costs, strict=True)]
@@ -311,12 +323,17 @@ def judge(rows: list[Row], form: Form) -> int:
     }
     ratios = {viewers: statistics.median(samples) for viewers, samples in over.items()}
     many = [viewers for viewers in ratios if viewers >= MANY]
-    worst = max(many or [max(ratios)], key=lambda viewers: ratios[viewers])
-    cheaper = [row.cost / by["python", row.viewers].cost for row in rows if row.what == "aiortc"]
+    worst = max(many or [max(ratios, default=0)], key=lambda viewers: ratios.get(viewers, 0.0))
+    cheaper = [
+        row.cost / by["python", row.viewers].cost
+        for row in rows
+        if row.what == "aiortc" and ("python", row.viewers) in by
+    ]
     lagging = by.get(("native", MANY))
     bars: dict[str, bool | None] = {
         f"{n} viewers: {OVER_LIMIT:g} of the limit": ratios[n] <= OVER_LIMIT for n in many
     }
+    bars |= dict.fromkeys(failed, False)
     if not many:
         bars[f"{MANY} viewers and more: {OVER_LIMIT:g} of the limit"] = None
     bars[f"aiortc over pure Python: {PYTHON_CHEAPER:g}"] = (
@@ -336,9 +353,9 @@ def judge(rows: list[Row], form: Form) -> int:
     return report(
         "fanout",
         bars=bars,
-        ratio=ratios[worst],
+        ratio=ratios.get(worst, 0.0),
         against=f"a C loop that only sends the same to the same {worst} viewers, CPU a packet",
-        samples=over[worst],
+        samples=over.get(worst, [0.0]),
         sound=form.sound,
         feedback=form.feedback,
         thrown_away=f"1 in {THROWN}",

@@ -62,6 +62,16 @@ def test_a_sender_that_leaves_frames_out_fails(capsys: pytest.CaptureFixture[str
     assert line["missed"] == ["200 viewers: 97% of the pace"]
 
 
+def test_a_run_that_did_not_end_fails_beside_those_that_did(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = [row("native", 200, 1.2e-6), row("limit", 200, 1e-6), *of_python(50)]
+    for kept in (rows, []):
+        judge(kept, FORM, ["800 viewers, native: to the end"])
+        line = json.loads(capsys.readouterr().out.splitlines()[-1])
+        assert line["missed"] == ["800 viewers, native: to the end"]
+
+
 def test_frames_that_came_to_nobody_are_no_small_lag(capsys: pytest.CaptureFixture[str]) -> None:
     native = row("native", 200, 1.2e-6)
     native.lags, native.dropped = [], 60
