@@ -103,7 +103,7 @@ class Rendition:
     def _sort(self) -> None:
         """Who is sent what, in lists that the sending loop need not think about."""
         viewers = [session.viewer for session in self.sessions.values()]
-        failed = self._pictures.set(
+        self._pictures.set(
             [
                 viewer.video
                 for viewer in viewers
@@ -113,7 +113,6 @@ class Rendition:
         self._sound.set(
             [viewer.audio for viewer in viewers if viewer.audio_open and viewer.audio is not None]
         )
-        self._fail(failed)
 
     def video(self, payloads: Sequence[bytes], timestamp: int, *, keyframe: bool) -> None:
         self._has_video = True

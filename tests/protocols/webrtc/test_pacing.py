@@ -64,10 +64,29 @@ def test_who_comes_in_the_middle_of_one_gets_nothing_of_it() -> None:
     paced.set([one])
     paced.frame(payloads(AT_ONCE + 5, 1), 0)
     paced.set([one, two])
+    assert len(first.packets) == AT_ONCE, "the others get no burst for it"
+    paced.pump()
     assert len(first.packets) == AT_ONCE + 5
     assert second.packets == []
     paced.frame(payloads(1, 2), 3000)
     assert len(second.packets) == 1
+    assert len(first.packets) == AT_ONCE + 6
+
+
+def test_who_leaves_in_the_middle_of_one_gets_no_more_of_it() -> None:
+    one, first = track()
+    two, second = track()
+    three, third = track()
+    paced = PacedFanOut(FanOut())
+    paced.set([one, two])
+    paced.frame(payloads(AT_ONCE + A_STEP + 5, 1), 0)
+    paced.set([two, three])
+    paced.pump()
+    paced.set([two])  # and the newcomer is gone before it got anything
+    paced.frame(payloads(1, 2), 3000)
+    assert len(first.packets) == AT_ONCE
+    assert len(second.packets) == AT_ONCE + A_STEP + 6
+    assert third.packets == []
 
 
 async def test_the_timer_of_all_viewers_sends_the_parts() -> None:
