@@ -10,7 +10,7 @@ from typing import Final
 
 from relay.errors import ParseError
 from relay.media.h264 import AUD, IDR, TYPE_MASK, join_annexb, split_annexb
-from relay.media.native_transport import PictureReader, PictureWriter
+from relay.media.native_transport import UnitReader, UnitWriter
 from relay.media.opus_packets import opus_packets
 from relay.media.pes import (
     BODY,
@@ -47,7 +47,6 @@ _NEAR: Final = 1 << (_CLOCK_BITS - 1)
 _PCR_LEAD: Final = 9000
 """The PCR is 100 ms before the PTS, as stock nodes have it."""
 
-_H264: Final = Codec.H264
 _AUD_NAL: Final = b"\x00\x00\x00\x01\x09\xf0"
 
 
@@ -64,9 +63,13 @@ class Muxer:
     Attributes:
         write_picture: what ``write`` does with a picture, in one call less: of its payload, its
             pts, and whether it is a key frame. None where it takes Python to do it.
+        write_sound: the same of a packet of sound: of its payload and its pts.
     """
 
-    __slots__ = ("_counters", "_headers", "_pcr", "_pcr_pid", "_sections", "write_picture")
+    __slots__ = (
+        *("_counters", "_headers", "_pcr", "_pcr_pid", "_sections"),
+        *("write_picture", "write_sound"),
+    )
 
     def __init__(self, *, video: bool = True, audio: bool) -> None:
         self._pcr_pid = VIDEO_PID if video else AUDIO_PID
@@ -77,8 +80,11 @@ class Muxer:
         self._counters = dict.fromkeys((PAT_PID, PMT_PID, VIDEO_PID, AUDIO_PID), 0)
         self._headers = {pid: continuation_headers(pid) for pid in (VIDEO_PID, AUDIO_PID)}
         self._pcr = 0
-        native = PictureWriter.of(VIDEO_PID) if video else None
-        self.write_picture = None if native is None else native.write
+        native = UnitWriter.of(VIDEO_PID) if video else None
+        self.write_picture = None if native is None else native.picture
+        # Where there is sound alone it carries the PCR: Python does that.
+        native = UnitWriter.of(AUDIO_PID) if video and audio else None
+        self.write_sound = None if native is None else native.sound
 
     def tables(self) -> bytes:
         """A PAT and a PMT, one packet each: the head of every segment."""
@@ -103,6 +109,9 @@ class Muxer:
                 return head + data if head else data
             pid, stream_id, begin = VIDEO_PID, 0xE0, _AUD_NAL
         else:
+            if self.write_sound is not None:
+                data = self.write_sound(unit.payload, unit.pts)
+                return head + data if head else data
             full, rest = divmod(len(unit.payload), 255)
             # 11 bits of prefix 0x3ff, no trims, no extension; then the size in 255s.
             begin = b"\x7f\xe0" + b"\xff" * full + bytes((rest,))
@@ -184,8 +193,7 @@ class Demuxer:
         self._pmt = SectionReader()
         self._pmt_pid: int | None = None
         self._streams: dict[int, Elementary] = {}
-        self._pictures = PictureReader.where_built()
-        self._whole: Elementary | None = None  # whose pictures that is for
+        self._native = UnitReader.where_built()
 
     def feed(self, data: bytes, arrival: float) -> list[AccessUnit]:
         """Take bytes, of any number, and give the access units that they complete.
@@ -194,38 +202,30 @@ class Demuxer:
             arrival: ``time.monotonic()`` seconds when the bytes came; becomes the units'.
         """
         units: list[AccessUnit] = []
-        at, whole = 0, self._whole
         if self._rest:
             data = self._rest + data
-        elif whole is not None and self._synced and not whole.open:
-            # Most pieces are one picture: nothing is asked about it twice.
-            at = self._picture(whole, data, 0, units, arrival)
-            if at == len(data):
-                return units
-        last = len(data) - PACKET
+        at, last = 0, len(data) - PACKET
         while at <= last:
             if data[at] != SYNC or not self._synced:
                 at = self._resync(data, at)
                 if not self._synced:
                     break
                 continue
-            pid = (data[at + 1] & 0x1F) << 8 | data[at + 2]
+            begins = data[at + 1]
+            pid = (begins & 0x1F) << 8 | data[at + 2]
             stream = self._streams.get(pid)
             if stream is None:
                 if pid in (PAT_PID, self._pmt_pid):
                     self._table(pid, data[at : at + PACKET])
-            elif stream.open and (end := stream.take(data, at, last, self._max_pes + 1)) > at:
-                at = end
-                if stream.complete or stream.size > self._max_pes:
-                    self._close(stream, units, arrival)
-                continue
-            elif (
-                stream is self._whole
-                and data[at + 1] & 0x40
-                and not stream.open
-                and (end := self._picture(stream, data, at, units, arrival)) > at
-            ):
-                at = end
+            elif stream.open:
+                if (end := stream.take(data, at, last, self._max_pes + 1)) > at:
+                    at = end
+                    if stream.complete or stream.size > self._max_pes:
+                        self._close(stream, units, arrival)
+                    continue
+                self._packet(stream, data[at : at + PACKET], units, arrival)
+            elif begins & 0x40 and (end := self._whole(stream, data, at, units, arrival)) > at:
+                at = end  # most pieces are one picture or one packet of sound
                 continue
             else:
                 self._packet(stream, data[at : at + PACKET], units, arrival)
@@ -288,19 +288,17 @@ class Demuxer:
             stream = kept.get(found)
             same = stream is not None and stream.codec is codec
             self._streams[found] = stream if stream and same else Elementary(found, codec)
-        if self._pictures is not None:
-            videos = (stream for stream in self._streams.values() if stream.codec is _H264)
-            self._whole = next(videos, None)
 
-    def _picture(
+    def _whole(
         self, stream: Elementary, data: bytes, at: int, units: list[AccessUnit], arrival: float
     ) -> int:
-        """Take the picture that begins at ``at``, if it is whole and nothing is strange about
-        it; where the packet behind it starts."""
-        native = self._pictures
-        assert native is not None
-        state, counter = native.state, stream.counter
-        size = native.look(state, data, len(data), at, stream.pid, counter, self._max_pes)
+        """Take the access unit that begins at ``at``, if it is whole, alone in its PES, and
+        nothing is strange about it; where the packet behind it starts."""
+        native = self._native
+        if native is None:
+            return at
+        state, look, counter = native.state, native.look[stream.codec], stream.counter
+        size = look(state, data, len(data), at, stream.pid, counter, self._max_pes)
         if not size:
             return at
         found = native.buffer(state.out, size)[:]

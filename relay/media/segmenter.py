@@ -51,6 +51,7 @@ class Segmenter:
     ) -> None:
         self._muxer = Muxer(audio=audio)
         self._write_picture = self._muxer.write_picture
+        self._write_sound = self._muxer.write_sound
         self._audio = audio
         self._min_duration = min_duration
         self._keyframe_interval = keyframe_interval
@@ -82,6 +83,8 @@ class Segmenter:
             return []
         if unit.is_video and self._write_picture is not None:
             data = self._write_picture(unit.payload, unit.pts, unit.keyframe)
+        elif not unit.is_video and self._write_sound is not None:
+            data = self._write_sound(unit.payload, unit.pts)
         else:
             data = self._muxer.write(unit)
         self._size += len(data)

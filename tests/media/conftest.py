@@ -11,7 +11,7 @@ from relay.media import native_transport
 def backend(request: pytest.FixtureRequest) -> Iterator[None]:
     """MPEG-TS with the native part, and without."""
     if request.param == "native":
-        assert native_transport.PictureReader.where_built() is not None
+        assert native_transport.UnitReader.where_built() is not None
         yield
         return
     with pytest.MonkeyPatch.context() as patch:

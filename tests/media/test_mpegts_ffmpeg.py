@@ -161,6 +161,9 @@ def test_ffmpeg_decodes_segments_one_after_another_and_each_alone() -> None:
             assert len(list(container.decode(video=0))) == 15
     with opened(b"".join(segments)) as container:
         assert len(list(container.decode(video=0))) == PICTURES
+    with opened(b"".join(segments)) as container:
+        sound = [(bytes(p), p.pts) for p in container.demux(audio=0) if p.size]
+    assert sound == of(Codec.OPUS)
 
 
 def test_the_ffmpeg_command_has_nothing_to_say() -> None:

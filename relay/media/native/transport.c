@@ -1,6 +1,6 @@
 /*
- * Pictures to MPEG-TS packets and back: the common case of mpegts.py, which says what each field
- * is for. What is read are bytes of strangers; each read is held to the length of what came.
+ * Pictures and sound to MPEG-TS packets and back: the common case of mpegts.py, which says what
+ * each field is for. What is read are bytes of strangers; each read is held to the length of what came.
  */
 
 #include "transport.h"
@@ -15,6 +15,9 @@
 #define PCR_LEAD 9000
 #define LONGEST 0xFFFFu         /* bytes of a PES behind its length */
 #define MOST_NALS 8192u
+#define PICTURES 0xE0           /* stream_id: video 0, private stream 1 */
+#define SOUND 0xBD
+#define MOST_SAMPLES 5760u      /* 120 ms of Opus */
 
 static const uint8_t code[4] = {0, 0, 0, 1};
 
@@ -64,45 +67,73 @@ static uint8_t *put_clock(struct ts_writer *writer, uint8_t *out, int64_t pts, i
     return out + 8 + spare;
 }
 
-/* The PES header and an access unit delimiter: at most 21 bytes. */
-static uint32_t make_front(uint8_t *front, uint64_t pts, uint32_t size, uint32_t room)
+/* The PES header for ``size`` bytes of data, ``room`` what the first packet has for both: its own
+ * bytes, at most 15. */
+static uint32_t put_pes(uint8_t *out, uint8_t stream_id, int64_t time, uint32_t size, uint32_t room)
 {
-    static const uint8_t delimiter[6] = {0, 0, 0, 1, 9, 0xF0};
+    uint64_t pts = (uint64_t)time & CLOCK_MASK;
     uint32_t length = size + 8, stuffing = 0;
 
     if (length > LONGEST) {
         length = 0;
         stuffing = (size + 14 - room) % BODY == 0;
     }
-    front[0] = front[1] = 0;
-    front[2] = 1;
-    front[3] = 0xE0;
-    front[4] = (uint8_t)(length >> 8);
-    front[5] = (uint8_t)length;
-    front[6] = 0x84;
-    front[7] = 0x80;
-    front[8] = (uint8_t)(5 + stuffing);
-    front[9] = (uint8_t)(0x21 | (pts >> 29 & 0x0E));
-    front[10] = (uint8_t)(pts >> 22);
-    front[11] = (uint8_t)((pts >> 14 & 0xFE) | 1);
-    front[12] = (uint8_t)(pts >> 7);
-    front[13] = (uint8_t)((pts << 1 & 0xFE) | 1);
-    front[14] = 0xFF;
-    memcpy(front + 14 + stuffing, delimiter, sizeof delimiter);
-    return 14 + stuffing + (uint32_t)sizeof delimiter;
+    out[0] = out[1] = 0;
+    out[2] = 1;
+    out[3] = stream_id;
+    out[4] = (uint8_t)(length >> 8);
+    out[5] = (uint8_t)length;
+    out[6] = 0x84;
+    out[7] = 0x80;
+    out[8] = (uint8_t)(5 + stuffing);
+    out[9] = (uint8_t)(0x21 | (pts >> 29 & 0x0E));
+    out[10] = (uint8_t)(pts >> 22);
+    out[11] = (uint8_t)((pts >> 14 & 0xFE) | 1);
+    out[12] = (uint8_t)(pts >> 7);
+    out[13] = (uint8_t)((pts << 1 & 0xFE) | 1);
+    out[14] = 0xFF;
+    return 14 + stuffing;
+}
+
+/* What is left of a PES in packets without a PCR, the last one made full. */
+static uint8_t *put_rest(struct ts_writer *writer, uint8_t *out, uint8_t begins,
+                         const uint8_t *pes, uint32_t left)
+{
+    for (; left >= BODY; left -= BODY, pes += BODY, begins = 0) {
+        out = put_header(writer, out, begins, 0);
+        memcpy(out, pes, BODY);
+        out += BODY;
+    }
+    if (left > 0) {
+        uint32_t spare = BODY - left;
+
+        out = put_header(writer, out, begins, 0x20);
+        *out++ = (uint8_t)(spare - 1);
+        if (spare > 1) {
+            *out++ = 0;
+            memset(out, 0xFF, spare - 2);
+            out += spare - 2;
+        }
+        memcpy(out, pes, left);
+        out += left;
+    }
+    return out;
 }
 
 uint32_t ts_write(struct ts_writer *writer, const uint8_t *picture, uint32_t size, int64_t pts,
                   int random_access)
 {
+    static const uint8_t delimiter[6] = {0, 0, 0, 1, 9, 0xF0};
     const uint32_t room = BODY - 8;
-    uint8_t front[24], *out;
-    uint32_t before, total, piece, left;
+    uint8_t front[15 + sizeof delimiter], *out;
+    uint32_t before, total, piece;
 
     if (size > UINT32_MAX / 2 ||
         make_room(&writer->out, &writer->room, (size / BODY + 3) * PACKET) != 0)
         return 0;
-    before = make_front(front, (uint64_t)pts & CLOCK_MASK, size + 6, room);
+    before = put_pes(front, PICTURES, pts, size + (uint32_t)sizeof delimiter, room);
+    memcpy(front + before, delimiter, sizeof delimiter);
+    before += (uint32_t)sizeof delimiter;
     total = before + size;
     out = put_header(writer, writer->out, 1, 0x20);
     out = put_clock(writer, out, pts, random_access, total < room ? room - total : 0);
@@ -110,26 +141,31 @@ uint32_t ts_write(struct ts_writer *writer, const uint8_t *picture, uint32_t siz
     out += before;
     piece = (total < room ? total : room) - before;
     memcpy(out, picture, piece);
-    out += piece;
-    picture += piece;
-    for (left = size - piece; left >= BODY; left -= BODY, picture += BODY) {
-        out = put_header(writer, out, 0, 0);
-        memcpy(out, picture, BODY);
-        out += BODY;
-    }
-    if (left > 0) {
-        uint32_t spare = BODY - left;
+    out = put_rest(writer, out + piece, 0, picture + piece, size - piece);
+    return (uint32_t)(out - writer->out);
+}
 
-        out = put_header(writer, out, 0, 0x20);
-        *out++ = (uint8_t)(spare - 1);
-        if (spare > 1) {
-            *out++ = 0;
-            memset(out, 0xFF, spare - 2);
-            out += spare - 2;
-        }
-        memcpy(out, picture, left);
-        out += left;
-    }
+uint32_t ts_write_sound(struct ts_writer *writer, const uint8_t *packet, uint32_t size,
+                        int64_t pts)
+{
+    uint32_t full = size / 255, data = 2 + full + 1 + size, packets, before;
+    uint8_t *pes, *out;
+
+    if (size > UINT32_MAX / 8)
+        return 0;
+    packets = ((data + 15) / BODY + 1) * PACKET;
+    if (make_room(&writer->out, &writer->room, packets + 15 + data) != 0)
+        return 0;
+    pes = writer->out + packets; /* put together behind the packets that it is cut into */
+    before = put_pes(pes, SOUND, pts, data, BODY);
+    out = pes + before;
+    *out++ = 0x7F;
+    *out++ = 0xE0;
+    memset(out, 0xFF, full);
+    out += full;
+    *out++ = (uint8_t)(size % 255);
+    memcpy(out, packet, size);
+    out = put_rest(writer, writer->out, 1, pes, before + data);
     return (uint32_t)(out - writer->out);
 }
 
@@ -234,6 +270,46 @@ static uint32_t unpack(struct ts_reader *reader, uint32_t size)
     return (uint32_t)(out - reader->out);
 }
 
+/* Whether opus_duration of audio.py takes it. */
+static int is_opus(const uint8_t *packet, uint32_t size)
+{
+    uint32_t config, frames, samples;
+
+    if (size == 0 || ((packet[0] & 3) == 3 && size < 2))
+        return 0;
+    config = packet[0] >> 3;
+    frames = (packet[0] & 3) == 3 ? packet[1] & 0x3F : (packet[0] & 3) == 0 ? 1 : 2;
+    if (config < 12)
+        samples = (config & 3) == 3 ? 2880 : 480u << (config & 3);
+    else if (config < 16)
+        samples = 480u << (config & 1);
+    else
+        samples = 120u << (config & 3);
+    return frames > 0 && frames * samples <= MOST_SAMPLES;
+}
+
+/* The one Opus packet in ``reader->pes``, behind a control header with neither trims nor an
+ * extension, in ``reader->out``: bytes, or 0. */
+static uint32_t unpack_sound(struct ts_reader *reader, uint32_t size)
+{
+    const uint8_t *pes = reader->pes;
+    uint32_t at = 2, length = 0;
+
+    if (size < 3 || pes[0] != 0x7F || pes[1] != 0xE0)
+        return 0;
+    for (; at < size && pes[at] == 0xFF; at++)
+        length += 255;
+    if (at == size)
+        return 0;
+    length += pes[at++];
+    if (length != size - at || !is_opus(pes + at, length) ||
+        make_room(&reader->out, &reader->out_room, length) != 0)
+        return 0;
+    memcpy(reader->out, pes + at, length);
+    reader->keyframe = 0;
+    return length;
+}
+
 uint32_t ts_read(struct ts_reader *reader, const uint8_t *data, uint32_t size, uint32_t at,
                  uint16_t pid, int counter, uint32_t most)
 {
@@ -242,6 +318,16 @@ uint32_t ts_read(struct ts_reader *reader, const uint8_t *data, uint32_t size, u
     if (at > size || (found = collect(reader, data + at, size - at, pid, counter, most)) == 0)
         return 0;
     return unpack(reader, found);
+}
+
+uint32_t ts_read_sound(struct ts_reader *reader, const uint8_t *data, uint32_t size, uint32_t at,
+                       uint16_t pid, int counter, uint32_t most)
+{
+    uint32_t found;
+
+    if (at > size || (found = collect(reader, data + at, size - at, pid, counter, most)) == 0)
+        return 0;
+    return unpack_sound(reader, found);
 }
 
 /* -- life ----------------------------------------------------------------------------------- */

@@ -5,16 +5,16 @@
 #include <stdint.h>
 
 /* -- begin */
-/* One video stream on its way out. Python reads ``out``; only native code writes it. */
+/* One stream on its way out. Python reads ``out``; only native code writes it. */
 struct ts_writer {
-    uint8_t *out;               /* packets of the last picture */
+    uint8_t *out;               /* packets of what was written last */
     uint32_t room;
     uint16_t pid;
     uint8_t counter;            /* of the next packet */
-    int64_t pcr;                /* of the last picture, 90 kHz */
+    int64_t pcr;                /* of the last picture, 90 kHz; of sound none */
 };
 
-/* One on its way in. */
+/* What streams are read with on their way in. */
 struct ts_reader {
     uint8_t *pes;               /* its data, as it came */
     uint32_t pes_room;
@@ -38,6 +38,10 @@ uint32_t ts_reader_size(void);
 uint32_t ts_write(struct ts_writer *writer, const uint8_t *picture, uint32_t size, int64_t pts,
                   int random_access);
 
+/* One Opus packet the same way, without a PCR. */
+uint32_t ts_write_sound(struct ts_writer *writer, const uint8_t *packet, uint32_t size,
+                        int64_t pts);
+
 /* The common case of reading: a PES that begins at ``at``, says its length, and lies there whole
  * and in order, of pictures' NAL units. Bytes in ``out``, or 0 when it is anything else: Python
  * is to judge it, and nothing has changed.
@@ -45,6 +49,10 @@ uint32_t ts_write(struct ts_writer *writer, const uint8_t *picture, uint32_t siz
  * ``counter``: of the last packet, below 0 before the first. ``most``: bytes of a PES. */
 uint32_t ts_read(struct ts_reader *reader, const uint8_t *data, uint32_t size, uint32_t at,
                  uint16_t pid, int counter, uint32_t most);
+
+/* The same of one Opus packet that is alone in its PES, behind a plain control header. */
+uint32_t ts_read_sound(struct ts_reader *reader, const uint8_t *data, uint32_t size, uint32_t at,
+                       uint16_t pid, int counter, uint32_t most);
 /* -- end */
 
 #endif
