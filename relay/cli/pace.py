@@ -70,6 +70,8 @@ class Pacer:
                     await self._sleep(wait)
                     if self._back:
                         continue
+                else:
+                    await asyncio.sleep(0)  # who is behind still answers for its connection
                 unit, last = coming.pop(), pts
                 self._keep(unit)
                 self._send(replace(unit, pts=pts, arrival=time.monotonic()))

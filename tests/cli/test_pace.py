@@ -22,6 +22,21 @@ async def test_units_are_sent_in_order_and_never_early() -> None:
     assert sent[2][1] - sent[0][1] >= 0.04 - 0.001
 
 
+async def test_who_is_behind_lets_others_have_their_turns() -> None:
+    turns, sent = 0, []
+    loop = asyncio.get_running_loop()
+
+    def turn() -> None:
+        nonlocal turns
+        turns += 1
+        loop.call_soon(turn)
+
+    turn()
+    units = [AccessUnit(Codec.H264, b"", 0, 0.0, keyframe=True) for _ in range(50)]
+    await pace(units, lambda unit: sent.append(turns))
+    assert sent == sorted(set(sent))
+
+
 async def test_the_time_of_sending_is_the_arrival() -> None:
     sent: list[AccessUnit] = []
     await pace(_video(0, 90), sent.append)
