@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -57,6 +58,9 @@ class Report:
     log: str = ""
     state: str = ""
     """The stream's last state, with its reason."""
+    load: float = 0.0
+    """Processes that wanted a core, on average of the last minute."""
+    cores: int = 0
 
 
 @dataclass(slots=True)
@@ -194,6 +198,8 @@ def _report(request: Request, seen: Seen, came: dict[int, float]) -> Report:
         delay_p95_ms=_percentile(delays, 0.95),
         log=str(request.folder / LOG),
         state=seen.states[-1] if seen.states else "",
+        load=round(os.getloadavg()[0], 1),
+        cores=os.cpu_count() or 0,
         first_picture_ms=(round((min(came.values()) - seen.sent[0]) * 1000, 1) if came else None),
     )
     report.passed = len(came) >= ENOUGH * expected and len(came) >= len(seen.sent) / 2
@@ -221,8 +227,14 @@ def text(report: Report) -> str:
     ]
     if not report.passed:
         lines += [f"  state     {report.state}"] if report.state else []
-        lines += [f"  log       {report.log}", "  too little came back"]
+        lines += [f"  log       {report.log}", f"  too little came back{_why(report)}"]
     return "\n".join([*lines, ""])
+
+
+def _why(report: Report) -> str:
+    if report.load <= report.cores:
+        return ""
+    return f": {report.load} processes wanted the {report.cores} cores of this machine"
 
 
 def _say(words: str) -> None:

@@ -175,3 +175,11 @@ async def test_what_cannot_be_published_is_said(
     assert code == 1
     assert named in errors
     assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(("load", "said"), [(1.5, False), (5.2, True)])
+def test_a_demo_that_fails_on_a_busy_machine_says_so(load: float, said: bool) -> None:
+    report = demo.Report("effects", 300, 205, 20.5, 400, 90.0, 300.0, 200.0, load=load, cores=2)
+    words = demo.text(report)
+    assert "too little came back" in words
+    assert ("5.2 processes wanted the 2 cores" in words) is said
