@@ -93,7 +93,7 @@ class IngestSession(Session):
         video, audio = self._video, self._audio
         self._reporting = ReceiverReports(self._ssrc, peer, video, audio, self._estimate)
         self._timeline = Timeline()
-        self._sound = IngestSound(audio, self._timeline, self._unit) if audio is not None else None
+        self._sound = IngestSound(audio, self._timeline, sink.unit) if audio is not None else None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = inf
         self._settled_at = inf
@@ -159,6 +159,8 @@ class IngestSession(Session):
                 self._reporting.count()
                 self._lane.close()
             sink, self._sink = self._sink, Nowhere()  # it may hold the session
+            if self._sound is not None:
+                self._sound.close()
             sink.closed(self.peer.close_reason)
 
     # -- media
@@ -288,9 +290,6 @@ class IngestSession(Session):
 
     def reported(self, highest: int, sound: int | None, due: float) -> None:
         self._reporting.taken(highest, sound, due)
-
-    def _unit(self, unit: AccessUnit) -> None:
-        self._sink.unit(unit)
 
     def _picture(self, picture: Picture) -> None:
         if picture.keyframe:

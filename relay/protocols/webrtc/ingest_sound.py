@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 from relay.media.timeline import Timeline
 from relay.media.unit import AccessUnit, Codec
+from relay.protocols.webrtc.ingest_sink import Nowhere
 from relay.protocols.webrtc.native_lane import Lane
 from relay.protocols.webrtc.picture import Run
 from relay.protocols.webrtc.receive_audio import AudioPacket, AudioReceiver, SoundStanding
@@ -51,6 +52,10 @@ class IngestSound:
         self.audio.counted(run, standing.arrival)
         self.audio.pace.state = standing.budget
         self._timeline.sounded(standing.ticks, standing.arrival)
+
+    def close(self) -> None:
+        """Nothing is passed on any more: who takes it may hold the session."""
+        self._show, self.lane = Nowhere().unit, None
 
     def _pass(self, packets: Iterable[AudioPacket]) -> None:
         for packet in packets:
