@@ -97,8 +97,9 @@ class Program:
             line = await asyncio.wait_for(self._process.stdout.readline(), START_BOUND)
         except TimeoutError:
             line = b""
-        assert line, f"{self.name} did not become ready:\n{self.said()}"
-        self.ready = json.loads(line)
+        told = json.loads(line or "{}")
+        assert told and "error" not in told, f"{self.name} did not become ready:\n{self.said()}"
+        self.ready = told
 
     @property
     def pid(self) -> int:

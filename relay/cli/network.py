@@ -62,9 +62,9 @@ async def _ready(process: asyncio.subprocess.Process, log: Path) -> Mapping[str,
         line = await asyncio.wait_for(process.stdout.readline(), START_BOUND)
     except TimeoutError:
         raise PeerTimeout(f"the network was not ready in {START_BOUND:.0f} s; see {log}") from None
-    if not line:
+    ready: Mapping[str, Any] = json.loads(line or "{}")
+    if not ready or "error" in ready:
         raise PeerError(f"the network did not start; {log} ends:\n{_last_lines(log)}")
-    ready: Mapping[str, Any] = json.loads(line)
     return ready
 
 

@@ -12,8 +12,9 @@ import psutil
 import pytest
 
 from relay.cli import up
+from relay.cli.network import running_network
 from relay.config import Settings
-from relay.errors import ConfigError
+from relay.errors import ConfigError, PeerError
 from tests.network import Network, Program, eventually
 
 
@@ -102,3 +103,11 @@ async def test_a_phone_gets_https(tmp_path: Path) -> None:
     async with Network.running(tmp_path, **settings) as network:
         assert network.url.startswith("https://")
         assert (await _get(network.url))[0] == 200
+
+
+async def test_a_network_of_ones_own_that_cannot_start_says_why(tmp_path: Path) -> None:
+    async with Network.running(tmp_path) as network:
+        port = network.up.ready["orchestrator"]["port"]
+        taken = running_network(tmp_path / "log", {"orchestrator.port": port})
+        with pytest.raises(PeerError, match=f"{port} is in use"):
+            await taken.__aenter__()
