@@ -154,12 +154,6 @@ class VideoReceiver(Received):
         return pictures
 
     @property
-    def measured(self) -> tuple[float, tuple[int, float]]:
-        """What ``counted`` is to go on from: jitter in ticks, and since when."""
-        reception = self._reception
-        return (0.0, (0, 0.0)) if reception is None else (reception.jitter, reception.measured)
-
-    @property
     def to_come(self) -> int | None:
         """The sequence number that comes next, where nothing is missing or half done."""
         reception = self._reception

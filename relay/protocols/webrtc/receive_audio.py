@@ -103,12 +103,6 @@ class AudioReceiver(Received):
         return self.poll(now)
 
     @property
-    def measured(self) -> tuple[float, tuple[int, float]]:
-        """What ``counted`` is to go on from: jitter in ticks, and since when."""
-        reception = self._reception
-        return (0.0, (0, 0.0)) if reception is None else (reception.jitter, reception.measured)
-
-    @property
     def to_come(self) -> int | None:
         """The sequence number that comes next, where nothing is missing."""
         reception = self._reception

@@ -210,6 +210,12 @@ class Received:
             self._reception.reported(highest)
 
     @property
+    def measured(self) -> tuple[float, tuple[int, float]]:
+        """What is counted elsewhere goes on from there: jitter in ticks, and since when."""
+        reception = self._reception
+        return (0.0, (0, 0.0)) if reception is None else (reception.jitter, reception.measured)
+
+    @property
     def lost(self) -> int:
         """Packets lost on the way, whether or not they were recovered."""
         return max(0, self._reception.lost) if self._reception is not None else 0
