@@ -98,7 +98,8 @@ class Program:
         except TimeoutError:
             line = b""
         told = json.loads(line or "{}")
-        assert told and "error" not in told, f"{self.name} did not become ready:\n{self.said()}"
+        started = bool(told) and "error" not in told
+        assert started, f"{self.name} did not become ready:\n{self.said()}"
         self.ready = told
 
     @property
