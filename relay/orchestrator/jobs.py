@@ -1,7 +1,8 @@
 """Every job of this node: begun at a runner, watched, and ended whole.
 
 A job ends when its input or its control channel is deleted, when its runner is lost or
-deletes its own channels, when the input stays silent, or when the node stops. Then all
+deletes its own channels, when the input stays silent, when its gateway was cut off and is
+connected no more, or when the node stops. Then all
 four channels are closed, which is how the runner and the gateway learn of it, and its
 place is free at once.
 """
