@@ -2,9 +2,8 @@
 
 A job ends when its input or its control channel is deleted, when its runner is lost or
 deletes its own channels, when the input stays silent, when its gateway was cut off and is
-connected no more, or when the node stops. Then all
-four channels are closed, which is how the runner and the gateway learn of it, and its
-place is free at once.
+connected no more, or when the node stops. Then all four channels are closed, which is how the
+runner and the gateway learn of it, and its place is free at once.
 """
 
 from __future__ import annotations
