@@ -38,6 +38,13 @@ from tests.protocols.webrtc.outlet import parameters
 from tests.protocols.webrtc.source import PPS, SPS, SSRC, START, Sender
 
 
+class Untimed(IngestSession):
+    """The test says when it is: no timer of the real clock may come in between."""
+
+    def _arm(self, now: float) -> None:
+        """Only the test wakes it."""
+
+
 class Publisher:
     def __init__(self, inlet: Inlet, *, sound: bool) -> None:
         given = replace(
@@ -47,7 +54,7 @@ class Publisher:
         self._inlet = inlet
         inlet.admit(self.peer)
         self.sink = Sink()
-        self.session = IngestSession(cast("Peer", self.peer), self.sink)
+        self.session = Untimed(cast("Peer", self.peer), self.sink)
         self.peer.connect()
 
     @property
