@@ -111,7 +111,7 @@ class Receiver:
 def _context(session: IngestSession) -> int:
     """The address of libsrtp's context that opens what this publisher sends."""
     peer: Any = session.peer
-    return int(_binding.ffi.cast("uintptr_t", peer._dtls._rx_srtp._srtp[0]))
+    return int(_binding.ffi.cast("uintptr_t", peer._dtls._receiving._srtp[0]))
 
 
 def _cpu() -> float:

@@ -1,7 +1,7 @@
 """aiortc's DTLS, driven by datagrams and a clock: the one door to aiortc.
 
-Of aiortc only ``RTCDtlsTransport`` and ``RTCCertificate`` are used. Its ICE, SDP, senders,
-receivers and jitter buffers never come to be, and its tasks never start.
+Of aiortc only ``RTCCertificate`` and what it knows of SRTP's profiles are used. Its transports,
+ICE, SDP, senders, receivers and jitter buffers never come to be, and its tasks never start.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 import pylibsrtp
@@ -28,7 +29,6 @@ they are some eight thousand."""
 MAX_MESSAGES: Final = 16
 
 _HASHES: Final = {"sha-256": "sha256", "sha-384": "sha384", "sha-512": "sha512"}
-_NOTHING: Any = None
 _RESEND_DELAYS: Final = (0.25, 0.5)
 _REPEAT_SPACING: Final = 0.2
 _READ_SIZE: Final = 1500
@@ -36,23 +36,16 @@ _MAX_FLIGHT: Final = 1 << 14  # bytes; more than OpenSSL writes at once
 _SRTP_BUFFER: Final = 2048
 _SRTP_TRAILER: Final = 148  # of RTCP: index, tag and the room libsrtp wants for a key name
 _CERTIFICATE_HOOKS: Final = ("_create_ssl_context", "getFingerprints", "generateCertificate")
-_TRANSPORT_HOOKS: Final = (
-    "_rx_srtp",
-    "_set_role",
-    "_setup_srtp",
-    "_srtp_profiles",
-    "_ssl",
-    "_tx_srtp",
-    "encrypted",
-    "state",
+_PROFILE_HOOKS: Final = (
+    "get_key_and_salt",
+    "key_length",
+    "libsrtp_profile",
+    "openssl_profile",
+    "salt_length",
 )
-_SRTP_HOOKS: Final = (
-    "srtp_protect",
-    "srtp_protect_rtcp",
-    "srtp_unprotect",
-    "srtp_unprotect_rtcp",
-)
+_SRTP_HOOKS: Final = ("srtp_protect", "srtp_protect_rtcp", "srtp_unprotect", "srtp_unprotect_rtcp")
 _MODULE_HOOKS: Final = ("SRTP_PROFILES",)
+_KEYS: Final = b"EXTRACTOR-dtls_srtp"
 
 
 def check_hooks() -> None:
@@ -70,8 +63,8 @@ def check_hooks() -> None:
         kind = rtcdtlstransport.RTCCertificate
         missing = [f"RTCCertificate.{n}" for n in _CERTIFICATE_HOOKS if not hasattr(kind, n)]
     if not missing:
-        probe = rtcdtlstransport.RTCDtlsTransport(_NOTHING, [_NOTHING])
-        missing = [f"RTCDtlsTransport.{n}" for n in _TRANSPORT_HOOKS if not hasattr(probe, n)]
+        probe = rtcdtlstransport.SRTP_PROFILES[0]
+        missing = [f"SRTPProtectionProfile.{n}" for n in _PROFILE_HOOKS if not hasattr(probe, n)]
     if missing:
         raise ConfigError(
             f"this aiortc does not fit (1.16 is needed): it lacks {', '.join(missing)}",
@@ -93,6 +86,9 @@ class Certificate(rtcdtlstransport.RTCCertificate):
             self._context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
         return self._context
 
+    def context(self) -> Any:
+        return self._context or self._create_ssl_context(_srtp_profiles())
+
     def sha256(self) -> str:
         if not self._sha256:
             prints = {f.algorithm: f.value for f in self.getFingerprints()}
@@ -105,6 +101,25 @@ def _srtp_profiles() -> list[Any]:
     order = (b"SRTP_AEAD_AES_128_GCM", b"SRTP_AEAD_AES_256_GCM", b"SRTP_AES128_CM_SHA1_80")
     found = {p.openssl_profile: p for p in rtcdtlstransport.SRTP_PROFILES}
     return [found[name] for name in order if name in found]
+
+
+@cache
+def _policy(profile: int, ssrcs: int) -> pylibsrtp.Policy:
+    """Made once for all connections: only the keys differ."""
+    policy = pylibsrtp.Policy(ssrc_type=ssrcs, srtp_profile=profile)
+    policy.allow_repeat_tx = True
+    policy.window_size = 1024  # packets
+    return policy
+
+
+def _session(profile: int, ssrcs: int, keys: bytes) -> pylibsrtp.Session:
+    """libsrtp's context of one direction."""
+    policy = _policy(profile, ssrcs)
+    policy.key = keys
+    try:
+        return pylibsrtp.Session(policy)
+    finally:
+        policy.key = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,8 +195,8 @@ def _transform(
     return transform
 
 
-class Dtls(rtcdtlstransport.RTCDtlsTransport):
-    """aiortc's DTLS transport, driven by datagrams and a clock in place of its tasks.
+class Dtls:
+    """One end of a connection, driven by datagrams and a clock.
 
     Attributes:
         ready: the handshake is done, the other end is who it should be, keys are there.
@@ -192,10 +207,7 @@ class Dtls(rtcdtlstransport.RTCDtlsTransport):
     def __init__(
         self, certificate: Certificate, fingerprints: Sequence[tuple[str, str]], *, client: bool
     ) -> None:
-        # It asks its transport for nothing as long as its own tasks do not run.
-        super().__init__(_NOTHING, [certificate])
-        self._set_role("client" if client else "server")
-        self._srtp_profiles = _srtp_profiles()
+        self.encrypted = False
         self.ready = False
         self.failure: str | None = None
         self.ended = False
@@ -205,8 +217,10 @@ class Dtls(rtcdtlstransport.RTCDtlsTransport):
         self._resends: list[float] = []
         self._goodbye: list[bytes] | None = None
         self._announced: dict[int, int] = {}
-        context = certificate._create_ssl_context(self._srtp_profiles)
-        self._connection = self._ssl = SSL.Connection(context)
+        self._client = client
+        self._sending: Any = None
+        self._receiving: Any = None
+        self._connection = SSL.Connection(certificate.context())
         self._connection.set_ciphertext_mtu(MTU)
         if client:
             self._connection.set_connect_state()
@@ -264,11 +278,26 @@ class Dtls(rtcdtlstransport.RTCDtlsTransport):
         if not self._is_who_it_should_be():
             self.failure = "the certificate does not fit the fingerprint"
             return
-        self._setup_srtp()
-        if self.state == "failed":
+        if not self._take_keys():
             self.failure = "no common SRTP profile"
             return
         self.ready = True
+
+    def _take_keys(self) -> bool:
+        """Those of both ends, the client's first (RFC 5764 section 4.2); whether there are any."""
+        name = self._connection.get_selected_srtp_profile()
+        known = (p for p in rtcdtlstransport.SRTP_PROFILES if p.openssl_profile == name)
+        profile = next(known, None)
+        if profile is None:
+            return False
+        size = 2 * (profile.key_length + profile.salt_length)
+        material = self._connection.export_keying_material(_KEYS, size)
+        ours, theirs = (0, 1) if self._client else (1, 0)
+        kind = profile.libsrtp_profile
+        outgoing, incoming = (profile.get_key_and_salt(material, at) for at in (ours, theirs))
+        self._sending = _session(kind, pylibsrtp.Policy.SSRC_ANY_OUTBOUND, outgoing)
+        self._receiving = _session(kind, pylibsrtp.Policy.SSRC_ANY_INBOUND, incoming)
+        return True
 
     def _is_who_it_should_be(self) -> bool:
         """Whether the certificate has every fingerprint that was signalled, and one at least."""
@@ -299,12 +328,12 @@ class Dtls(rtcdtlstransport.RTCDtlsTransport):
         gcm = b"AEAD" in self._connection.get_selected_srtp_profile()
         place = _memory()
         return Srtp(
-            _transform(place, self._tx_srtp, "srtp_protect", _SRTP_TRAILER),
-            _transform(place, self._tx_srtp, "srtp_protect_rtcp", _SRTP_TRAILER),
-            _transform(place, self._rx_srtp, "srtp_unprotect", 0),
-            _transform(place, self._rx_srtp, "srtp_unprotect_rtcp", 0),
-            NativeKeys(self._tx_srtp),
-            NativeKeys(self._rx_srtp),
+            _transform(place, self._sending, "srtp_protect", _SRTP_TRAILER),
+            _transform(place, self._sending, "srtp_protect_rtcp", _SRTP_TRAILER),
+            _transform(place, self._receiving, "srtp_unprotect", 0),
+            _transform(place, self._receiving, "srtp_unprotect_rtcp", 0),
+            NativeKeys(self._sending),
+            NativeKeys(self._receiving),
             4 if gcm else 14,
         )
 

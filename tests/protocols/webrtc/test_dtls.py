@@ -143,7 +143,7 @@ def test_a_certificate_that_does_not_fit_is_refused() -> None:
     ends.server = Dtls(OTHER_CERTIFICATE, [("sha-256", ":".join(["00"] * 32))], client=False)
     ends.begin()
     assert ends.server.failure == "the certificate does not fit the fingerprint"
-    assert ends.server._tx_srtp is None
+    assert ends.server._sending is None
 
 
 @pytest.mark.parametrize(
@@ -321,7 +321,7 @@ def test_the_installed_aiortc_fits() -> None:
     [
         (rtcdtlstransport, "SRTP_PROFILES"),
         (rtcdtlstransport.RTCCertificate, "_create_ssl_context"),
-        (rtcdtlstransport.RTCDtlsTransport, "_setup_srtp"),
+        (rtcdtlstransport.SRTPProtectionProfile, "get_key_and_salt"),
     ],
 )
 def test_another_aiortc_is_refused_by_name(
