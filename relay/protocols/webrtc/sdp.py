@@ -182,8 +182,10 @@ def parse(text: str) -> Description:
             name, _, value = line[2:].partition(":")
             if not sections:
                 _session_attribute(description, session, name, value)
-            else:
-                _section_attribute(sections[-1], name, value)
+            elif (reader := _READERS.get(name)) is not None:
+                reader(sections[-1], value)
+            elif (of_both := _TRANSPORT_READERS.get(name)) is not None:
+                of_both(sections[-1].transport, value)
     if not sections:
         raise BadInput("the session description has no media section", code="sdp_no_media")
     mids = [section.mid for section in sections if section.mid is not None]
@@ -230,26 +232,33 @@ def _session_attribute(description: Description, session: Transport, name: str, 
             description.bundle = mids
     elif name == "ice-lite":
         description.ice_lite = True
-    else:
-        _transport_attribute(session, name, value)
+    elif name in _TRANSPORT_READERS:
+        _TRANSPORT_READERS[name](session, value)
 
 
-def _transport_attribute(transport: Transport, name: str, value: str) -> bool:
-    if name == "ice-ufrag":
-        transport.ufrag = check_ice_token(value, 4)
-    elif name == "ice-pwd":
-        transport.pwd = check_ice_token(value, 22)
-    elif name == "setup":
-        transport.setup = value.lower()
-    elif name == "fingerprint":
-        parts = value.split()
-        if len(parts) == 2 and len(transport.fingerprints) < 8:
-            transport.fingerprints.append((parts[0].lower(), parts[1].upper()))
-    elif name in DIRECTIONS:
+def _read_ufrag(transport: Transport, value: str) -> None:
+    transport.ufrag = check_ice_token(value, 4)
+
+
+def _read_pwd(transport: Transport, value: str) -> None:
+    transport.pwd = check_ice_token(value, 22)
+
+
+def _read_setup(transport: Transport, value: str) -> None:
+    transport.setup = value.lower()
+
+
+def _read_fingerprint(transport: Transport, value: str) -> None:
+    parts = value.split()
+    if len(parts) == 2 and len(transport.fingerprints) < 8:
+        transport.fingerprints.append((parts[0].lower(), parts[1].upper()))
+
+
+def _direction(name: str) -> Callable[[Transport, str], None]:
+    def read(transport: Transport, value: str) -> None:
         transport.direction = name
-    else:
-        return False
-    return True
+
+    return read
 
 
 def check_ice_token(value: str, least: int) -> str:
@@ -262,14 +271,6 @@ def check_ice_token(value: str, least: int) -> str:
     if not least <= len(value) <= 256 or not _TOKEN.fullmatch(value):
         raise BadInput("ice-ufrag or ice-pwd has a wrong length or form", code="sdp_ice")
     return value
-
-
-def _section_attribute(section: Section, name: str, value: str) -> None:
-    if _transport_attribute(section.transport, name, value):
-        return
-    reader = _READERS.get(name)
-    if reader is not None:
-        reader(section, value)
 
 
 def _read_mid(section: Section, value: str) -> None:
@@ -362,6 +363,14 @@ def _flag(name: str) -> Callable[[Section, str], None]:
 
     return read
 
+
+_TRANSPORT_READERS: Final[Mapping[str, Callable[[Transport, str], None]]] = {
+    "ice-ufrag": _read_ufrag,
+    "ice-pwd": _read_pwd,
+    "setup": _read_setup,
+    "fingerprint": _read_fingerprint,
+    **{name: _direction(name) for name in DIRECTIONS},
+}
 
 _READERS: Final[Mapping[str, Callable[[Section, str], None]]] = {
     "mid": _read_mid,
