@@ -55,6 +55,8 @@ class Rendition:
         self._has_video = False
         self._pictures = PacedFanOut(FanOut() if native is None else native.fan_out())
         self._sound = FanOut() if native is None else native.fan_out()
+        self._seeing: list[OutgoingTrack] = []
+        self._hearing: list[OutgoingTrack] = []
         self._reporting = Reporting(native)
         self._waiting: list[EgressSession] = []
         self._paused: list[EgressSession] = []
@@ -103,16 +105,21 @@ class Rendition:
     def _sort(self) -> None:
         """Who is sent what, in lists that the sending loop need not think about."""
         viewers = [session.viewer for session in self.sessions.values()]
-        self._pictures.set(
-            [
-                viewer.video
-                for viewer in viewers
-                if viewer.state is ViewerState.LIVE and viewer.video is not None
-            ]
-        )
-        self._sound.set(
-            [viewer.audio for viewer in viewers if viewer.audio_open and viewer.audio is not None]
-        )
+        seeing = [
+            viewer.video
+            for viewer in viewers
+            if viewer.state is ViewerState.LIVE and viewer.video is not None
+        ]
+        hearing = [
+            viewer.audio for viewer in viewers if viewer.audio_open and viewer.audio is not None
+        ]
+        # One is changed more often than both, and each takes a look at all of its tracks.
+        if seeing != self._seeing:
+            self._seeing = seeing
+            self._pictures.set(seeing)
+        if hearing != self._hearing:
+            self._hearing = hearing
+            self._sound.set(hearing)
 
     def video(self, payloads: Sequence[bytes], timestamp: int, *, keyframe: bool) -> None:
         self._has_video = True
