@@ -48,6 +48,11 @@ async def read(request: web.Request, *, limit: int, types: Collection[str] | Non
     parts: list[bytes] = []
     size = 0
     try:
+        if request.content.is_eof():  # it came with its head: there is nothing to wait for
+            body = request.content.read_nowait()
+            if len(body) > limit:
+                raise _too_large(limit)
+            return body
         async with asyncio.timeout(READ_TIMEOUT):
             async for part in request.content.iter_any():
                 size += len(part)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from functools import cache
 
 from aiohttp import web
+from prometheus_client import Counter, Histogram
 
 from relay import metrics
 from relay.api import problem
@@ -40,8 +42,9 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     finally:
         metrics.HTTP_OPEN.dec()
         route = _pattern(request)
-        metrics.HTTP_REQUESTS.labels(route, _method(request), status).inc()
-        metrics.HTTP_SECONDS.labels(route).observe(time.monotonic() - started)
+        requests, seconds = _counted(route, _method(request), status)
+        requests.inc()
+        seconds.observe(time.monotonic() - started)
     return answer
 
 
@@ -76,6 +79,12 @@ async def common_headers(request: web.Request, answer: web.StreamResponse) -> No
         headers["Access-Control-Allow-Methods"] = _METHODS
         headers["Access-Control-Allow-Headers"] = _REQUEST_HEADERS
         headers["Access-Control-Max-Age"] = "7200"
+
+
+@cache
+def _counted(route: str, method: str, status: int) -> tuple[Counter, Histogram]:
+    """Looked up once for each of the few there are, as is all that prometheus keeps of them."""
+    return metrics.HTTP_REQUESTS.labels(route, method, status), metrics.HTTP_SECONDS.labels(route)
 
 
 def _pattern(request: web.Request) -> str:

@@ -61,6 +61,7 @@ def configure(log: Log, role: str, *, among_others: bool = False) -> None:
     handler.setFormatter(JsonFormatter(role) if log.format == "json" else text)
     for detail in ("logThreads", "logProcesses", "logMultiprocessing", "logAsyncioTasks"):
         setattr(logging, detail, False)  # looked up for each line, and in none of them
+    logging._srcfile = None  # nor is where it was written, by a walk through the callers
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(log.level.upper())
