@@ -13,6 +13,9 @@ from relay.rpc.certificate import self_signed, server_context
 from tests.gateway.desk import gateway
 from tests.gateway.seller import Seller
 
+PATIENT = {"start_timeout": 60.0, "output_timeout": 60.0}
+"""Seconds. However slow the machine is, an orchestrator is left only for what it shows."""
+
 
 def certificate(folder: Path, name: str) -> Path:
     path = folder / f"{name}.pem"
@@ -41,7 +44,7 @@ async def test_another_certificate_in_mid_job_fails_it(tmp_path: Path) -> None:
     async with (
         over_tls(tmp_path).running() as seller,
         Seller().running() as good,
-        gateway(seller, good) as desk,
+        gateway(seller, good, **PATIENT) as desk,
     ):
         async with desk.filming(), desk.watching() as viewer:
             await desk.live_at(seller)
@@ -81,7 +84,7 @@ async def test_channels_elsewhere_than_an_orchestrator_may_send_us(reach: str, n
     async with (
         Seller().running() as bad,
         Seller().running() as good,
-        gateway(bad, good, reach=reach) as desk,
+        gateway(bad, good, reach=reach, **PATIENT) as desk,
     ):
         bad.names = names
         async with desk.filming(), desk.watching() as viewer:
