@@ -8,7 +8,9 @@ few). CPU is counted a packet, so that a key frame more in one window does not t
 
 ``python -m bench.receive`` takes 1, 10 and 50 publishers of our own client, and then 10 that
 number their packets transport-wide, as browsers do, and are told of their arrival. All are held
-against the same bar.
+against the same bar. The receiver has a core of its own, and so have the publishers: on one core
+together packets wait until a publisher has sent all that it has, and how often that is so is
+chance.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ import uvloop
 
 from bench.numbers import offer_numbers
 from bench.report import report
-from bench.servers import LOOPBACK, cpu_share, server
+from bench.servers import LOOPBACK, Server, cpu_share, server
 from bench.source import add_sound, endless, has_sound, make_clip
 from relay.media.unit import VIDEO_CLOCK, AccessUnit
 from relay.protocols.webrtc import client
@@ -90,6 +92,19 @@ class Row:
 
 class TooMuch(Exception):
     """The machine does not carry so many publishers."""
+
+
+@asynccontextmanager
+async def apart(library: Path) -> AsyncIterator[Server]:
+    """A receiver on a core of its own; this process is on another one."""
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[0]})  # the receiver inherits it, with all its threads
+    try:
+        async with server("bench.opening.receiver", str(library)) as serving:
+            os.sched_setaffinity(0, {cores[-1]})
+            yield serving
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 @asynccontextmanager
@@ -163,7 +178,7 @@ async def receive(
     library: Path, units: list[AccessUnit], row: Row, seconds: float, rounds: int
 ) -> None:
     async with (
-        server("bench.opening.receiver", str(library)) as serving,
+        apart(library) as serving,
         publishing(f"{serving.url}/whip", units, row.publishers, numbered=row.numbered),
     ):
         for _ in range(rounds):
