@@ -15,7 +15,7 @@ from relay.protocols.webrtc.native_fanout import NativeSender
 from relay.protocols.webrtc.pacing import PacedFanOut
 from relay.protocols.webrtc.payloads import Payloads
 from relay.protocols.webrtc.reporting import Reporting
-from relay.protocols.webrtc.viewer import Frame, ViewerState
+from relay.protocols.webrtc.viewer import CATCH_UP_RATE, Frame, ViewerState
 
 MAX_GROUP: Final = 4 << 20
 """Bytes of a group of pictures that a new viewer is started with."""
@@ -26,6 +26,13 @@ MAX_GROUP_TIME: Final = 10 * VIDEO_CLOCK
 GROUP_LIFE: Final = 10.0
 """Seconds after its last picture in which a group still starts viewers: a worker that is
 replaced shows its last picture, a publisher that is long gone shows nothing."""
+
+SOONER: Final = 0.25
+"""Seconds to catch up with a group from which on a fresh key frame is likely to be there before: it
+is asked for as well."""
+
+DECODED: Final = 0.003
+"""Seconds that a viewer's decoder needs for a picture, about."""
 
 KEYFRAME_INTERVAL: Final = 0.5
 """Seconds between two requests of a rendition for a key frame, however many ask."""
@@ -81,8 +88,12 @@ class Rendition:
         if viewer.state is ViewerState.WAITING:
             self._waiting.append(session)
             self.want_keyframe(now)
-        elif viewer.state is ViewerState.CATCHING_UP:
-            self.catching_up.append(session)
+        else:
+            if viewer.state is ViewerState.CATCHING_UP:
+                self.catching_up.append(session)
+            sent = self._group_octets / CATCH_UP_RATE
+            if group and max(sent, len(group) * DECODED) > SOONER:
+                self.want_keyframe(now)
         self._sort()
         self.wake()
 

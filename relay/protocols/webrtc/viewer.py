@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Final, NamedTuple
 
 from relay.errors import ParseError
-from relay.protocols.webrtc.fanout import OutgoingTrack
+from relay.protocols.webrtc.fanout import MAX_PAYLOAD, OutgoingTrack
 from relay.protocols.webrtc.link import PROBE_PACKETS, Link
 from relay.protocols.webrtc.rtcp import (
     TRANSPORT_FEEDBACK,
@@ -40,6 +40,9 @@ CATCH_UP_PACKETS: Final = 32
 
 CATCH_UP_STEP: Final = 0.005
 """Seconds between steps: 60 Mbit/s, which a line of some breadth takes without loss."""
+
+CATCH_UP_RATE: Final = CATCH_UP_PACKETS * MAX_PAYLOAD / CATCH_UP_STEP
+"""Bytes a second, that is."""
 
 SQUEEZED: Final = 90
 """Ticks of 90 kHz between pictures that are caught up with: about the pace they leave at,

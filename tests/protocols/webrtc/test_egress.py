@@ -20,11 +20,13 @@ from relay.protocols.webrtc.h264_payload import packetize
 from relay.protocols.webrtc.peer import PeerState
 from relay.protocols.webrtc.peers import Peers
 from relay.protocols.webrtc.rendition import (
+    DECODED,
     GROUP_LIFE,
     KEYFRAME_INTERVAL,
     MAX_GROUP,
     MAX_GROUP_TIME,
     PUMPED,
+    SOONER,
 )
 from relay.protocols.webrtc.rtcp import (
     Nack,
@@ -34,7 +36,7 @@ from relay.protocols.webrtc.rtcp import (
     SenderReport,
     SourceDescription,
 )
-from relay.protocols.webrtc.viewer import MAX_BACKLOG
+from relay.protocols.webrtc.viewer import CATCH_UP_FIRST, CATCH_UP_RATE, MAX_BACKLOG
 from tests.protocols.webrtc import encoded
 from tests.protocols.webrtc.aiortc_client import connection, offer_of
 from tests.protocols.webrtc.fake_peer import FakePeer, until
@@ -103,6 +105,31 @@ async def test_a_group_too_large_is_not_kept_and_a_key_frame_is_asked_for(show: 
     assert (peer.rtp, show.wanted) == ([], 1)
     show.picture(keyframe=True)
     assert len(peer.rtp) == 1
+
+
+async def test_with_many_pictures_to_catch_up_a_key_frame_is_asked_for_as_well(show: Show) -> None:
+    show.picture(keyframe=True)
+    for _ in range(int(SOONER / DECODED)):
+        show.picture()
+    peer = await show.join()
+    assert numbers(peer)[:2] == [1, 2], "it does not wait for it"
+    assert show.wanted == 1
+    await show.join()
+    assert show.wanted == 1, "it may soon be there"
+    show.picture(keyframe=True)
+    assert numbers(await show.join()) == [show.number]
+    assert show.wanted == 1
+
+
+async def test_with_much_to_catch_up_likewise(show: Show) -> None:
+    show.picture(keyframe=True)
+    for _ in range(int(SOONER * CATCH_UP_RATE / (1000 * 100)) + 1):
+        show.picture(packets=100, size=1000)
+    peer = await show.join()
+    assert len(peer.rtp) >= CATCH_UP_FIRST
+    assert show.wanted == 1
+    show.picture(keyframe=True)
+    assert peer.packets[-1].payload[0] == show.number, "nobody needs what came before it"
 
 
 async def test_a_group_too_long_is_not_kept(show: Show) -> None:
