@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,7 +19,9 @@ from relay.protocols.webrtc.datagrams import packed, unpacked
 from relay.protocols.webrtc.dtls import NativeKeys, protect_pointer
 from relay.protocols.webrtc.native_lane import ARRIVALS, KEYFRAME, Lane, LaneOwner
 from relay.protocols.webrtc.native_viewer import NativeViewer
+from relay.protocols.webrtc.path import is_stream
 from relay.protocols.webrtc.reception import UNITS
+from relay.protocols.webrtc.registered import Registered
 from relay.protocols.webrtc.stun import Address
 
 if TYPE_CHECKING:
@@ -208,12 +210,13 @@ class NativeReceiver:
         self.lib.rx_displace(self.rx, far)
 
     def count(self, statistics: UdpStatistics) -> None:
-        """Add what was read and answered since the last call."""
+        """Add what was read, answered and dropped since the last call."""
         counts = self._counts
         statistics.received += counts.received
         statistics.sent += counts.sent
         statistics.unsent += counts.unsent
-        counts.received = counts.sent = counts.unsent = 0
+        statistics.strangers += counts.strangers
+        counts.received = counts.sent = counts.unsent = counts.strangers = 0
 
     def _name(self, event: Any) -> Address:
         """The source of a datagram, as ``DatagramReader`` names it."""
@@ -257,6 +260,29 @@ class NativeReceiver:
         self._lanes.pop(number, None)
         self._shows.pop(number, None)
         self._viewers.pop(number, None)
+
+    def guard(
+        self,
+        names: Registered[bytes, Any],
+        transactions: Registered[bytes, Any],
+        addresses: Iterable[Registered[Address, Any]],
+    ) -> None:
+        """Drop from now on what is in no name, of no transaction and from no address of these,
+        but for some media: that may be of a peer that has moved."""
+        know_of, rx = self.lib.rx_know_of, self.rx
+
+        def told(what: int, key: bytes, known: bool) -> None:
+            know_of(rx, what, key, len(key), known)
+
+        def heard(address: Address, known: bool) -> None:
+            if not is_stream(address):
+                told(self.lib.RX_ADDRESS, packed(address), known)
+
+        names.tell(partial(told, self.lib.RX_NAME))
+        transactions.tell(partial(told, self.lib.RX_TRANSACTION))
+        for each in addresses:
+            each.tell(heard)
+        self.lib.rx_guard(rx)
 
     def forget(self, address: Address) -> None:
         """Nothing from that address is the common case any more."""

@@ -32,6 +32,7 @@ from relay.protocols.webrtc.datagrams import (
 )
 from relay.protocols.webrtc.native_receive import NativeReceiver
 from relay.protocols.webrtc.path import SILENCE, Path, is_stream
+from relay.protocols.webrtc.registered import Registered
 from relay.protocols.webrtc.sources import CHECKS_OF_A_PEER, Sources, Strangers
 from relay.protocols.webrtc.stun import Address, Message
 
@@ -104,10 +105,10 @@ class UdpPort:
         self.port: int = name[1]
         self._statistics = UdpStatistics()
         self.native: NativeReceiver | None = None
-        self._by_ufrag: dict[bytes, Listener] = {}
-        self._by_transaction: dict[bytes, Listener] = {}
-        self._by_address: dict[Address, Holder] = {}
-        self.expected: dict[Address, Listener] = {}
+        self._by_ufrag = Registered[bytes, Listener]()
+        self._by_transaction = Registered[bytes, Listener]()
+        self._by_address = Registered[Address, Holder]()
+        self.expected = Registered[Address, Listener]()
         self._streams: dict[Address, Stream] = {}
         self._familiar = familiar = Sources(CHECKS_OF_A_PEER)
         self._strangers = Strangers(self._by_ufrag, self._by_transaction, self.expected, familiar)
@@ -302,6 +303,7 @@ class UdpPort:
             self._watched = native.watch()
             self._loop.add_reader(self._watched, native.reader(self._datagram))
             self.native = native
+            native.guard(self._by_ufrag, self._by_transaction, (self._by_address, self.expected))
 
     def _read(self) -> None:
         """Deal with what waits: a batch, and one more for each turn that all else has taken since

@@ -35,6 +35,7 @@ static ssize_t fake_getrandom(void *buffer, size_t length, unsigned flags);
 #include "../../../relay/protocols/webrtc/native/receive.c"
 #include "../../../relay/protocols/webrtc/native/routes.c"
 #include "../../../relay/protocols/webrtc/native/sound.c"
+#include "../../../relay/protocols/webrtc/native/strangers.c"
 #include "../../../relay/protocols/webrtc/native/units.c"
 #include "../../../relay/protocols/webrtc/native/waiting.c"
 #undef getrandom
@@ -183,6 +184,22 @@ static void resume(struct rx *rx, struct rx_stream *stream, uint8_t who)
     uint32_t size = name_of(name, who, 0);
 
     rx_resume(rx, stream, name, size, 0x01020304u + stream->number, (uint16_t)(0xFFF0 + take()));
+}
+
+/* Python learns of something, or of its end; from some time on strangers are nobody. */
+static void know(struct rx *rx, uint8_t act)
+{
+    uint8_t bytes[64], name[NAME];
+    uint32_t length = act >> 2 & 0x1F;
+
+    if (act == 0xFF)
+        rx_guard(rx);
+    for (uint32_t at = 0; at < length; at++)
+        bytes[at] = take();
+    if ((act & 3) == RX_ADDRESS)
+        rx_know_of(rx, RX_ADDRESS, name, name_of(name, take() & 7, 0), act >> 7);
+    else
+        rx_know_of(rx, act & 3, bytes, length, act >> 7);
 }
 
 /* One that somebody else has read, of whatever length. */
@@ -355,6 +372,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         now += 0.001 * step;
         if (step == 0xFC)
             rule(rx, take());
+        if (step == 0xFB)
+            know(rx, take());
         if (step == 0xFD)
             put(rx);
         else

@@ -21,6 +21,7 @@
 #include "publishers.h"
 #include "routes.h"
 #include "sound.h"
+#include "strangers.h"
 #include "units.h"
 #include "viewers.h"
 #include "waiting.h"
@@ -328,9 +329,14 @@ static int next_event(struct rx *rx, struct rx_event *event)
         int told;
 
         event->arrival = rx->now;
-        if (length < RTP_HEADER || length > LARGEST || data[0] > 191 ||
-            make_key(key, rx->names[rx->at], name_length(rx, rx->at)) != 0 ||
-            (route = find(rx, key, &where)) == NULL)
+        if (make_key(key, rx->names[rx->at], name_length(rx, rx->at)) != 0)
+            return datagram(rx, event, length);
+        route = find(rx, key, &where);
+        if (route == NULL && is_for_nobody(rx, key, data, length)) {
+            rx->at++;
+            continue;
+        }
+        if (route == NULL || length < RTP_HEADER || length > LARGEST || data[0] > 191)
             return datagram(rx, event, length);
         if (route->kind == FAR) {
             if (within_budget(rx, route))

@@ -244,6 +244,7 @@ struct rx_counts {
     uint64_t received;          /* datagrams read */
     uint64_t sent;              /* answers to checks */
     uint64_t unsent;
+    uint64_t strangers;         /* dropped: for nobody, see rx_guard */
 };
 
 struct rx_event {
@@ -336,6 +337,19 @@ int rx_agree(struct rx_consent *consent, const uint8_t *name, uint32_t name_leng
 /* Hand what comes from that address on; NULL: no room. */
 struct rx_far *rx_place(struct rx *rx, int fd, const uint8_t *address, uint32_t length);
 void rx_displace(struct rx *rx, struct rx_far *far);
+
+/* What Python knows. */
+enum {
+    RX_ADDRESS,                 /* as in an event: somebody may be heard from there */
+    RX_NAME,                    /* checks in that name are somebody's */
+    RX_TRANSACTION              /* of a check of ours */
+};
+
+/* Know one of these, each once, or (``known``: 0) no more. */
+void rx_know_of(struct rx *rx, uint32_t what, const uint8_t *bytes, uint32_t length, int known);
+/* From now on whatever comes from an address, in a name or in a transaction that is not known is
+ * dropped; of media, which may be of a peer that has moved, what is too much. */
+void rx_guard(struct rx *rx);
 
 /* That address is nobody's any more. */
 void rx_forget(struct rx *rx, const uint8_t *address, uint32_t length);

@@ -13,6 +13,7 @@
 #define BATCH 64
 #define DATAGRAM 2048
 #define ROUTES 16384           /* slots; a power of two */
+#define FAMILIAR 65536         /* likewise */
 #define OURS 16                /* bytes of an address of ours */
 #define NAMED (sizeof(struct sockaddr_in6) + OURS)
 #define WRAPPING (NAMED + 4)   /* bytes before a datagram that is handed on: its name, and how
@@ -42,10 +43,14 @@ struct rx {
     uint32_t at;
     uint32_t count;
     uint32_t used;              /* headers that the last batch has changed, the first always */
+    uint8_t guarded;            /* what is for nobody that Python has told of is dropped */
+    double strays;              /* tokens of media of strangers */
+    double strays_at;
     double now;
     uint8_t *unit;
     size_t unit_room;
     struct rx_route *table[ROUTES];
+    uint16_t familiar[FAMILIAR]; /* how many that Python knows have that hash, see strangers.c */
     struct mmsghdr headers[BATCH];
     struct iovec vectors[BATCH][2];
     size_t told;                /* bytes of ``controls``; 0: the socket does not tell to which
