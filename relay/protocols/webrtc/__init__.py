@@ -4,9 +4,9 @@ In: ``udp`` (``tcp``, ``framing``) reads batches of ``datagrams``, bounds strang
 and ``half_open``, and finds the session by ``stun`` or address (``registered``). ``ice`` and
 ``path`` say where a peer is, ``roaming`` that it has moved. ``peer`` opens SRTP with the keys of
 ``dtls``, the one door to aiortc. ``rtp`` is parsed, ``receive`` (``receive_audio``) puts packets
-in order, ``repair`` asks for lost ones, ``h264_payload`` makes access units, ``reception``, ``arrivals``
-(``congestion``) and ``remb`` report to the sender, ``keyframe_requests`` ask it, ``ingest`` hands
-on. ``native_receive`` and ``native_lane`` (over ``native/``) do the same for a video in order, from
+in order, ``repair`` asks for lost ones, ``h264_payload`` makes access units, ``reception``,
+``arrivals`` (``congestion``) and ``remb`` report to the sender, ``keyframe_requests`` ask it,
+``ingest`` hands on. ``native_receive`` and ``native_lane`` (over ``native/``) do the same for a video in order, from
 datagrams to access units; ``budget`` bounds what one peer may cost.
 
 Out: ``egress`` has renditions, ``rendition`` knows who gets what, ``viewer`` what state each is
