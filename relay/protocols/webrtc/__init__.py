@@ -6,8 +6,8 @@ and ``half_open``, and finds the session by ``stun`` or address (``registered``)
 ``dtls``, the one door to aiortc. ``rtp`` is parsed, ``receive`` (``receive_audio``) puts packets
 in order, ``repair`` asks for lost ones, ``h264_payload`` makes access units, ``reception``,
 ``arrivals`` (``congestion``) and ``remb`` report to the sender, ``keyframe_requests`` ask it,
-``ingest`` hands on. ``native_receive`` and ``native_lane`` (over ``native/``) do the same for a video in order, from
-datagrams to access units; ``budget`` bounds what one peer may cost.
+``ingest`` hands on. ``native_receive`` and ``native_lane`` (over ``native/``) do the same for a
+video in order, from datagrams to access units; ``budget`` bounds what one peer may cost.
 
 Out: ``egress`` has renditions, ``rendition`` knows who gets what, ``viewer`` what state each is
 in. ``fanout`` (``native_fanout`` over ``native/``) writes headers, protects and sends; ``pacing``
