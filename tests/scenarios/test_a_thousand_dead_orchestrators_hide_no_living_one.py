@@ -175,7 +175,7 @@ async def test_many_streams_that_start_at_once_share_the_bound() -> None:
         async with counted(made):
             refreshing = asyncio.create_task(sellers.refresh())
             try:
-                await eventually(lambda: len(sellers._catalogue.offers.get(MODEL, ())) >= 5, 2)
+                await eventually(lambda: len(sellers._catalogue.offers.get(MODEL, ())) >= 5)
                 starts = [sellers.choices(MODEL, [f"refused by {n}"]) for n in range(30)]
                 assert all(await asyncio.gather(*starts))
             finally:
