@@ -9,6 +9,7 @@ import re
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +34,7 @@ from relay.cli.watched import (
 )
 from relay.errors import ConfigError, PeerError
 from relay.media.unit import AccessUnit, Codec
+from relay.protocols.webrtc.client import WhepClient
 from tests.gateway.desk import gateway
 from tests.gateway.seller import Seller
 from tests.live import publishing
@@ -186,6 +188,22 @@ def test_nothing_comes_where_none_of_those_connected_hear_anything() -> None:
     unheard = [seen(unheard=1.4), seen(unheard=3.0), seen(unheard=0.1, why="gone")]
     assert glance(unheard, unheard, 1.0).nothing == 1.4
     assert glance([], [], 1.0).nothing == 0
+
+
+async def test_whoever_sees_a_picture_was_connected_by_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def connect(url: str, *, on_unit: Callable[[AccessUnit], None], **_: object) -> object:
+        on_unit(AccessUnit(Codec.H264, b"", 0, 0.0, True))
+        await asyncio.sleep(0.05)  # a busy machine: others had their turn first
+        return object()
+
+    monkeypatch.setattr(WhepClient, "connect", connect)
+    viewer = Viewer("http://gateway/whep/cam")
+    await viewer.join()
+    assert viewer._connected is not None
+    assert viewer._first is not None
+    assert 0 < viewer._connected <= viewer._first
 
 
 async def test_viewers_notice_that_the_gateway_is_dead_and_come_back_with_it(
