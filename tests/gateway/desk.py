@@ -135,7 +135,7 @@ class Desk:
             now = self.stream
             return now if now.state is state and code in (None, now.reason_code) else None
 
-        found: StreamStatus = await eventually(there, 6, every=0.01)
+        found: StreamStatus = await eventually(there, every=0.01)
         return found
 
     async def live_at(self, seller: Seller) -> StreamStatus:
@@ -146,7 +146,7 @@ class Desk:
             at = now.serving.orchestrator if now.serving else ""
             return now if now.state is StreamState.LIVE and at == seller.url else None
 
-        found: StreamStatus = await eventually(there, 6, every=0.01)
+        found: StreamStatus = await eventually(there, every=0.01)
         return found
 
     @property
