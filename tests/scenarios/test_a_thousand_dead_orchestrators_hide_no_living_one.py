@@ -21,7 +21,6 @@ from aiohttp import web
 
 from relay.config import Gateway
 from relay.gateway import finder
-from relay.gateway import sellers as sellers_module
 from relay.gateway.sellers import Sellers
 from relay.market.discovery import AT_ONCE
 from relay.protocols.trickle.client import open_session
@@ -172,7 +171,7 @@ async def test_what_a_round_takes_is_bounded(monkeypatch: pytest.MonkeyPatch) ->
 async def test_many_streams_that_start_at_once_share_the_bound(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sellers_module, "START_TIMEOUT", 60.0)  # thirty starts, on one machine
+    monkeypatch.setattr(finder, "ROUND", 60.0)  # thirty at once, and all the others on one machine
     async with town(4) as made, open_session() as http:
         sellers = Sellers(Gateway(orchestrators=made.urls), http)
         before = open_sockets()
