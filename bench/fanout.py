@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import os
 import statistics
 import sys
 from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
@@ -31,7 +30,7 @@ from bench.crowd import built
 from bench.crowd.audience import THROWN, Audience
 from bench.crowd.sender import RATE, TICKS
 from bench.report import percentile, report
-from bench.servers import Server, cpu_share, server
+from bench.servers import Server, apart, cpu_share
 from bench.source import add_sound, words_of
 
 COUNTS: Final = (10, 100, 200)
@@ -201,10 +200,7 @@ async def crowd(
 ) -> AsyncIterator[Crowd]:
     """A sender in a process of its own, on one core, and ``viewers`` joined to it."""
     print(f"{viewers} viewers join {module} ...", file=sys.stderr)
-    cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {cores[0]})  # the sender inherits it, with all its threads
-    async with server(module, *words) as serving, aiohttp.ClientSession() as http:
-        os.sched_setaffinity(0, {cores[-1]})
+    async with apart(module, *words) as serving, aiohttp.ClientSession() as http:
         if not serving.url:
             raise RuntimeError("the sender did not start; what it said stands above")
         audience = Audience(library, viewers, feedback=feedback, sound=sound)
@@ -213,7 +209,6 @@ async def crowd(
             yield Crowd(serving, audience, http)
         finally:
             await audience.close()
-            os.sched_setaffinity(0, cores)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,7 +35,7 @@ import uvloop
 
 from bench.numbers import offer_numbers
 from bench.report import report
-from bench.servers import LOOPBACK, Server, cpu_share, server
+from bench.servers import LOOPBACK, apart, cpu_share, server
 from bench.source import add_sound, endless, has_sound, make_clip
 from relay.media.unit import VIDEO_CLOCK, AccessUnit
 from relay.protocols.webrtc import client
@@ -92,19 +92,6 @@ class Row:
 
 class TooMuch(Exception):
     """The machine does not carry so many publishers."""
-
-
-@asynccontextmanager
-async def apart(library: Path) -> AsyncIterator[Server]:
-    """A receiver on a core of its own; this process is on another one."""
-    cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {cores[0]})  # the receiver inherits it, with all its threads
-    try:
-        async with server("bench.opening.receiver", str(library)) as serving:
-            os.sched_setaffinity(0, {cores[-1]})
-            yield serving
-    finally:
-        os.sched_setaffinity(0, cores)
 
 
 @asynccontextmanager
@@ -178,7 +165,7 @@ async def receive(
     library: Path, units: list[AccessUnit], row: Row, seconds: float, rounds: int
 ) -> None:
     async with (
-        apart(library) as serving,
+        apart("bench.opening.receiver", str(library)) as serving,
         publishing(f"{serving.url}/whip", units, row.publishers, numbered=row.numbered),
     ):
         for _ in range(rounds):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -45,6 +46,19 @@ async def server(module: str, *words: str) -> AsyncIterator[Server]:
         except TimeoutError:
             process.kill()
             await process.wait()
+
+
+@asynccontextmanager
+async def apart(module: str, *words: str) -> AsyncIterator[Server]:
+    """The same on a core of its own; this process is on another one meanwhile."""
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[0]})  # the server inherits it, with all its threads
+    try:
+        async with server(module, *words) as serving:
+            os.sched_setaffinity(0, {cores[-1]})
+            yield serving
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 async def cpu_share(process: psutil.Process, seconds: float) -> float:
