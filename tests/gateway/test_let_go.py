@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -18,6 +19,9 @@ import pytest
 
 from relay.media.unit import AccessUnit
 from relay.protocols.webrtc.client import WhepClient, WhipClient
+from relay.protocols.webrtc.peer import Peer, PeerState
+from relay.protocols.webrtc.roaming import FRESH
+from relay.protocols.webrtc.rtcp import ReceiverReport, compound
 from tests.gateway.desk import FRAME, Desk, gateway
 from tests.gateway.seller import Seller
 from tests.live import LOOPBACK, PURE
@@ -60,6 +64,13 @@ async def film(whip: WhipClient) -> None:
         await asyncio.sleep(1 / 30)
 
 
+def stray(viewer: WhepClient) -> None:
+    """A packet from nowhere: of which peer it may be is looked up."""
+    assert viewer.peer.address is not None
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+        stranger.sendto(b"\x80\x60" + bytes(10), viewer.peer.address)
+
+
 @asynccontextmanager
 async def visit(desk: Desk) -> AsyncIterator[Counter[str]]:
     """A publisher and two viewers, who leave with the block; what the first of them got."""
@@ -93,6 +104,14 @@ async def only_ask(url: str) -> None:
             assert answer.status == 201
         async with http.delete(urljoin(url, answer.headers["Location"])) as ended:
             assert ended.status == 200
+
+
+def closed_peers() -> list[str]:
+    return [
+        thing.id
+        for thing in gc.get_objects()
+        if isinstance(thing, Peer) and thing.state is PeerState.CLOSED
+    ]
 
 
 async def nothing_more_than(before: Counter[str]) -> None:
@@ -130,9 +149,16 @@ async def test_nor_of_viewers_that_left_a_stream_that_goes_on() -> None:
     async with Seller().running() as seller, gateway(seller) as desk, visit(desk) as seen:
         for turn in range(3):
             viewer = await WhepClient.connect(desk.whep, on_unit=lambda _: None, settings=PURE)
+            if turn == 2:
+                viewer.peer.send_rtcp(compound([ReceiverReport(1, ())]))
+                await asyncio.sleep(1.1 * FRESH)
+                stray(viewer)
+                await asyncio.sleep(0.1)
             await viewer.close()
             del viewer
             await eventually(lambda: desk.stream.viewers == 2 and seen["pictures"] > 5)
+            # Well before the timers of a closed session are due: none may be left to hold it.
+            await eventually(lambda: not closed_peers(), 3)
             if turn == 0:
                 before = sessions()
         try:

@@ -189,9 +189,6 @@ class Peer:
         self.close_reason = reason
         if self._dtls is not None:
             self._send(self._dtls.goodbye())
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         self.transmit = ignore
         self.srtp_protect = self._protect_rtcp = _unchanged
         self._unprotect = self._dtls = self.sending = self.receiving = None
@@ -199,6 +196,9 @@ class Peer:
         self._early.clear()
         self._shaking.close()
         self.ice.close()
+        if self._timer is not None:  # last: what let go above may have set it
+            self._timer.cancel()
+            self._timer = None
         self._peers.forget(self)
         self._machine.to(PeerState.CLOSED, reason, level=self.log_level)
         self.on_rtp = self.on_rtcp = self.on_state = self.on_ready = self.on_route = ignore

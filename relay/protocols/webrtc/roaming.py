@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import Final, Protocol
+from weakref import ref
 
 from relay.protocols.webrtc.stun import Address
 
@@ -52,7 +53,8 @@ class Roamer(Protocol):
 class Roaming:
     def __init__(self, peers: Callable[[], Iterable[Roamer]]) -> None:
         self._peers = peers
-        self._by_ssrc: dict[bytes, list[Roamer]] = {}
+        # Weakly: the index stands until the next stranger comes, a peer may end before.
+        self._by_ssrc: dict[bytes, list[ref[Roamer]]] = {}
         self._seen: dict[tuple[bytes, Address], float] = {}
         self._tries = 0
         self._fresh_until = 0.0
@@ -65,12 +67,13 @@ class Roaming:
         if now >= self._fresh_until:
             self._refresh(now)
         ssrc = data[4:8] if rtcp else data[8:12]
-        peers = self._by_ssrc.get(ssrc)
-        if peers is None or self._tries >= TRIES:
+        indexed = self._by_ssrc.get(ssrc)
+        if indexed is None or self._tries >= TRIES:
             return
         if now - self._seen.get((ssrc, address), 0.0) < AGAIN:
             return
         self._seen[ssrc, address] = now
+        peers = [peer for known in indexed if (peer := known()) is not None]
         if len(peers) > 1:
             peers = nearest(peers, data) if rtcp else peers[:MAX_TRIES]
         self._tries += 1
@@ -86,9 +89,9 @@ class Roaming:
         found = self._by_ssrc = {}
         for peer in self._peers():
             if peer.heard_ssrc:
-                found.setdefault(peer.heard_ssrc, []).append(peer)
+                found.setdefault(peer.heard_ssrc, []).append(ref(peer))
             if peer.heard_rtcp and (ssrc := peer.heard_rtcp[4:8]) != peer.heard_ssrc:
-                found.setdefault(ssrc, []).append(peer)
+                found.setdefault(ssrc, []).append(ref(peer))
 
 
 def nearest(peers: Iterable[Roamer], data: bytes) -> list[Roamer]:

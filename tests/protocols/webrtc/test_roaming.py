@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass, field
 
 from hypothesis import given
@@ -110,3 +111,14 @@ def test_anything_else_is_nobodys(data: bytes, count: int) -> None:
         assert 127 < data[0] < 192
         assert len(data) >= 12
         assert known
+
+
+def test_a_peer_that_has_ended_is_not_kept_for_the_next_stray() -> None:
+    peers = [viewer(100), FakePeer()]
+    roaming = Roaming(lambda: peers)
+    roaming.stray(media(b"none"), THERE, 1.0)
+    gone = [weakref.ref(peer) for peer in peers]
+    peers.clear()
+    assert [ended() for ended in gone] == [None, None]
+    roaming.stray(media(), THERE, 1.0 + AGAIN)
+    roaming.stray(report(101), THERE, 1.0 + AGAIN)

@@ -1,4 +1,4 @@
-"""Checks from more hosts than anybody can count: who has made them up costs little by it."""
+"""Who writes others' addresses on what it sends costs little by it, and takes nobody's place."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from relay.protocols.webrtc import stun
+from relay.protocols.webrtc import ice, stun
 from relay.protocols.webrtc.peer import PeerState
 from relay.protocols.webrtc.peers import Peers
 from relay.protocols.webrtc.sources import CHECKS_A_SECOND, CHECKS_OF_A_NAME
 from relay.protocols.webrtc.stun import Message
 from tests.protocols.webrtc import nat, offers
 from tests.protocols.webrtc.aiortc_client import reach
+from tests.protocols.webrtc.test_amplification import check, client_hello
 from tests.protocols.webrtc.test_peer_moves import flows, until
 
 HOSTS = 6500
@@ -120,3 +121,57 @@ async def test_a_flood_in_a_name_of_the_floods_own_is_read_in_part_and_keeps_nob
         await flows(ours, theirs, 0)
         await flows(theirs, ours, 1000)
     await mallory.close("test over")
+
+
+async def test_good_credentials_of_ones_own_take_nobodys_address(
+    either: Peers, mine: Peers
+) -> None:
+    async with nat.between(either, mine) as (router, ours, theirs):
+        await reach(ours, PeerState.CONNECTED)
+        await flows(ours, theirs, 0)
+        mallory = await either.answer(offers.publisher(), receive=True)
+        before = theirs.address
+        refused, received = theirs.statistics.refused, either.udp.statistics.received
+        for _ in range(10):  # in the name of the client, whose router lets it
+            router.forge(check(mallory, (stun.USE_CANDIDATE, b"")))
+            router.forge(client_hello())
+            await asyncio.sleep(0.01)
+        await until(lambda: either.udp.statistics.received >= received + 20)
+        assert mallory.ice.selected is None
+        assert mallory.state is PeerState.NEW
+        assert theirs.address == before
+        assert theirs.statistics.refused == refused
+        await flows(ours, theirs, 1000)
+        await flows(theirs, ours, 2000)
+        mallory.end("test over")
+
+
+async def test_spoofed_sources_take_a_bounded_place_and_leave_the_peer_alone(
+    either: Peers, mine: Peers
+) -> None:
+    """Good checks of one peer from a hundred addresses, which all are somebody else's."""
+    async with nat.between(either, mine) as (_, ours, theirs):
+        await reach(ours, PeerState.CONNECTED)
+        await flows(ours, theirs, 0)
+        before = theirs.address
+        victims = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(100)]
+        for victim in victims:
+            victim.setblocking(False)
+            victim.sendto(
+                check(theirs, (stun.USE_CANDIDATE, b"")), (either.udp.host, either.udp.port)
+            )
+            await asyncio.sleep(0.002)
+        await asyncio.sleep(0.3)
+        assert len(theirs.ice._paths) <= ice.MAX_PATHS
+        assert theirs.address == before
+        heard: list[bytes] = []
+        for victim in victims:
+            while True:
+                try:
+                    heard.append(victim.recv(2048))
+                except BlockingIOError:
+                    break
+            victim.close()
+        assert all(data[0] < 2 for data in heard)  # checks and answers: no media, no handshake
+        await flows(ours, theirs, 1000)
+        await flows(theirs, ours, 2000)
