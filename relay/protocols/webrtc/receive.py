@@ -189,6 +189,7 @@ class VideoReceiver(Received):
 
     def poll(self, now: float) -> Poll:
         """Look at the clock: holes to ask for or to give up, a key frame to ask for."""
+        self._repair.woken(now)
         doubtful = self._repair.doubtful(now)
         while self._repair.expired(now):
             self._give_up(now)

@@ -20,6 +20,9 @@ CROWDED: Final = 100
 CROWDED_PACE: Final = 0.005
 """With so many holes, seconds between two looks at them: each look is at all."""
 
+LATE: Final = 0.05
+"""Seconds by which its owner is woken so late that it must have stood still."""
+
 _SHORTEST: Final = 0.02
 _LONGEST: Final = 0.1
 _BURST: Final = 500.0  # requests at once
@@ -33,6 +36,7 @@ class _Hole:
     asked_at: float = 0.0
     tries: int = 0
     doubted: bool = False
+    spared: bool = False
 
 
 class Repair:
@@ -116,6 +120,16 @@ class Repair:
             del holes[oldest]
         if not holes:
             self.wake_at = inf
+
+    def woken(self, now: float) -> None:
+        """Whoever stood still has not waited meanwhile: what was asked for may have come, and is
+        not read yet. Each hole is given that time once."""
+        late = now - self.wake_at
+        if late > LATE:
+            for hole in self._holes.values():
+                if not hole.spared:
+                    hole.since += late
+                    hole.spared = True
 
     def expired(self, now: float) -> bool:
         """Whether the oldest hole has been waited for long enough."""

@@ -12,6 +12,7 @@ from relay.protocols.webrtc.repair import (
     FIRST_INTERVAL,
     HOLES_A_SECOND,
     HOLES_AT_ONCE,
+    LATE,
     MAX_TRIES,
     Repair,
 )
@@ -53,6 +54,25 @@ def test_doubt_is_told_once_and_then_the_end() -> None:
     assert (holes.doubtful(6.0), holes.doubtful(6.0)) == (True, False)
     holes.due(6.0)
     assert (holes.wake_at, holes.expired(10.9), holes.expired(11.0)) == (11.0, False, True)
+
+
+def test_a_stall_of_our_own_is_no_time_that_a_hole_was_waited_for_but_once() -> None:
+    holes = repair()
+    holes.missed(1, 2, 1.0)
+    assert holes.due(1.0) == [1]
+    holes.woken(holes.wake_at + LATE / 2)  # a busy moment
+    assert holes.due(1.1) == [1]
+    stalled = 20.0
+    late = stalled - holes.wake_at
+    holes.woken(stalled)
+    assert not holes.doubtful(stalled)
+    assert not holes.expired(stalled)
+    assert holes.due(stalled) == [1]
+    end = 1.0 + late + 10.0
+    assert not holes.expired(end - 0.01)
+    assert holes.expired(end)
+    holes.woken(40.0)
+    assert holes.expired(40.0)
 
 
 def test_only_a_retransmission_asked_for_once_measures_the_round_trip() -> None:
