@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Final
 
 from relay.media.unit import VIDEO_CLOCK, AccessUnit
@@ -115,10 +115,14 @@ async def _each(units: Iterable[AccessUnit]) -> AsyncIterator[AccessUnit]:
 
 
 async def read_ahead(units: Iterator[AccessUnit]) -> AsyncIterator[AccessUnit]:
-    """Units that are made slowly (decoding, encoding), made in a thread one batch ahead."""
+    """Units that are made slowly (decoding, encoding), made in a thread one batch ahead.
+
+    Once it is closed no other unit is begun: a process that ends waits for its threads.
+    """
+    wanted = True
 
     def batch() -> list[AccessUnit]:
-        return list(islice(units, BATCH))
+        return list(takewhile(lambda _: wanted, islice(units, BATCH)))
 
     coming = asyncio.create_task(asyncio.to_thread(batch))
     try:
@@ -127,6 +131,7 @@ async def read_ahead(units: Iterator[AccessUnit]) -> AsyncIterator[AccessUnit]:
             for unit in made:
                 yield unit
     finally:
+        wanted = False
         coming.cancel()
 
 

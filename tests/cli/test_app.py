@@ -48,6 +48,22 @@ def test_help_needs_no_role_and_no_media_library() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_an_ending_command_does_not_look_for_what_could_be_freed() -> None:
+    """With all that publishing imports that takes longer than all else at its end."""
+    code = (
+        "import sys\nfrom relay.cli.app import main\nsys.argv = ['relay', *sys.argv[1:]]\n"
+        "class Kept:\n"
+        "    def __init__(self):\n        self.itself = self\n"
+        "    def __del__(self, tell=print):\n        tell('found')\n"
+        "kept = Kept()\nmain()"
+    )
+    for words, exit_code in ((("--version",), 0), (("health", "http://127.0.0.1:9"), 1)):
+        command = [sys.executable, "-c", code, *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert done.returncode == exit_code, done.stderr
+        assert "found" not in done.stdout
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_settings_in_force_are_printed(command: str) -> None:
     done = relay(command, "--print-config", "--port", "0", RELAY_WORKER__TOKEN="hidden")

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Iterator
 from itertools import islice
 
 import pytest
 
-from relay.cli.pace import MAX_KEPT, Pacer, endless, pace, read_ahead
+from relay.cli.pace import BATCH, MAX_KEPT, Pacer, endless, pace, read_ahead
 from relay.media.unit import VIDEO_CLOCK, AccessUnit, Codec
 from tests.network import eventually
 
@@ -125,3 +127,24 @@ async def test_a_failure_in_the_thread_is_heard() -> None:
     with pytest.raises(ValueError, match="broken off"):
         async for _ in read_ahead(units()):  # type: ignore[arg-type]
             pass
+
+
+async def test_units_that_nobody_waits_for_any_more_are_not_made() -> None:
+    made, begun, on = list[AccessUnit](), threading.Event(), threading.Event()
+
+    def units() -> Iterator[AccessUnit]:
+        for unit in _video(*range(4 * BATCH)):
+            if len(made) == BATCH:
+                begun.set()
+                on.wait(60)
+            made.append(unit)
+            yield unit
+
+    reading = read_ahead(units())
+    async for _ in reading:
+        break
+    await eventually(begun.is_set)
+    await reading.aclose()  # type: ignore[attr-defined]
+    on.set()
+    await asyncio.get_running_loop().shutdown_default_executor()
+    assert len(made) == BATCH + 1
