@@ -63,11 +63,12 @@ def likely(text: str) -> str:
     return text if "://" in text else f"http://{text}"
 
 
-def unanswered(url: str, error: Exception, hint: str = "") -> PeerTimeout:
+def unanswered(url: str, error: Exception, hint: str = "", *, known: bool = False) -> PeerTimeout:
     """Nobody answered, or not by the protocol of the address.
 
     Args:
         hint: what may help, where it is not the other scheme.
+        known: it has answered by this scheme before: that it hangs up says nothing of it.
     """
     cause = error.reason if isinstance(error, URLError) else error
     if isinstance(cause, ssl.SSLCertVerificationError):
@@ -76,12 +77,12 @@ def unanswered(url: str, error: Exception, hint: str = "") -> PeerTimeout:
         words = _words(cause)
     else:
         words = cause
-    likely_help = _other_scheme(url, cause) or hint
+    likely_help = _other_scheme(url, cause, known=known) or hint
     told = f" ({likely_help})" if likely_help else ""
     return PeerTimeout(f"{url} does not answer: {words}{told}")
 
 
-def unreached(url: str, error: PeerError) -> PeerError:
+def unreached(url: str, error: PeerError, *, known: bool = False) -> PeerError:
     """As ``unanswered`` with the base address, where that is why an offer to ``url`` failed;
     else the same."""
     cause = error.__cause__
@@ -89,7 +90,7 @@ def unreached(url: str, error: PeerError) -> PeerError:
         return error
     parts = urlsplit(url)
     cause = getattr(cause, "os_error", cause)  # aiohttp's own words are of its objects
-    return unanswered(f"{parts.scheme}://{parts.netloc}", cause)
+    return unanswered(f"{parts.scheme}://{parts.netloc}", cause, known=known)
 
 
 def _words(error: BaseException) -> str:
@@ -101,12 +102,13 @@ def _words(error: BaseException) -> str:
     return foreign_words(error)
 
 
-def _other_scheme(url: str, cause: object) -> str:
+def _other_scheme(url: str, cause: object, *, known: bool) -> str:
     parts = urlsplit(url)
     if parts.scheme == "https":
         other = isinstance(cause, ssl.SSLError) and cause.reason in NO_TLS
     else:
         # A server of TLS hangs up on what is none, or answers in bytes that are no HTTP.
-        other = isinstance(cause, ConnectionResetError | http.client.BadStatusLine)
+        hung_up = isinstance(cause, ConnectionResetError)
+        other = not known if hung_up else isinstance(cause, http.client.BadStatusLine)
     scheme = "http" if parts.scheme == "https" else "https"
     return f"try {scheme}://{parts.netloc}" if other else ""

@@ -55,7 +55,7 @@ def ask(url: str, token: str | None = None, *, insecure: bool = False) -> str:
     base = url.rstrip("/")
     for path in PATHS:
         try:
-            return _get(base + path, token, insecure=insecure) or "ok"
+            return _get(base + path, token, insecure=insecure, known=path != PATHS[0]) or "ok"
         except NotFound:
             continue
     raise PeerRefused(f"{base} has none of {', '.join(PATHS)}: it is no role of relay")
@@ -73,8 +73,12 @@ def _elsewhere(url: str, token: str | None, *, insecure: bool) -> str:
     return word or "ok"
 
 
-def _get(url: str, token: str | None, *, insecure: bool) -> str:
-    """The word of a 200, "" of one without; raises as ``ask``, and NotFound at a 404."""
+def _get(url: str, token: str | None, *, insecure: bool, known: bool = False) -> str:
+    """The word of a 200, "" of one without; raises as ``ask``, and NotFound at a 404.
+
+    Args:
+        known: as for ``address.unanswered``.
+    """
     asking = urllib.request.Request(url)
     context = ssl.create_default_context()
     if token:
@@ -85,6 +89,7 @@ def _get(url: str, token: str | None, *, insecure: bool) -> str:
         context.verify_mode = ssl.CERT_NONE
     try:
         with urllib.request.urlopen(asking, timeout=TIMEOUT, context=context) as answer:
+            known = True
             body = answer.read(MAX_ANSWER)
     except urllib.error.HTTPError as error:
         if error.code == 404:
@@ -96,7 +101,8 @@ def _get(url: str, token: str | None, *, insecure: bool) -> str:
         raise PeerRefused(f"{url} answered {error.code}{said}{why}{hint}") from error
     except (OSError, http.client.HTTPException) as error:
         asked = "certificate" in str(error).lower()
-        raise address.unanswered(url, error, INSECURE if asked else "") from error
+        hint = INSECURE if asked else ""
+        raise address.unanswered(url, error, hint, known=known) from error
     status, why = _told(body)
     if status and status.lower() not in WELL:
         raise PeerRefused(f"{url} says {status}{why}")

@@ -234,7 +234,7 @@ async def _come_back(
         await asyncio.wait(over, timeout=delay, return_when=asyncio.FIRST_COMPLETED)
         if any(task.done() for task in over):
             return None
-        trying = asyncio.create_task(_connect(request, source.has_audio, ssl))
+        trying = asyncio.create_task(_connect(request, source.has_audio, ssl, known=True))
         try:
             await asyncio.wait({*over, trying}, return_when=asyncio.FIRST_COMPLETED)
             if not trying.done():
@@ -261,7 +261,9 @@ async def _cancelled(tasks: set[asyncio.Task[Any]]) -> None:
     await asyncio.wait(tasks)
 
 
-async def _connect(request: Request, audio: bool, ssl: tls.SSLContext | bool) -> WhipClient:
+async def _connect(
+    request: Request, audio: bool, ssl: tls.SSLContext | bool, *, known: bool = False
+) -> WhipClient:
     host = "::" if "//[" in request.to else "0.0.0.0"
     settings = WebRtc(host=host, port=0, consent_timeout=CONSENT)
     try:
@@ -272,7 +274,7 @@ async def _connect(request: Request, audio: bool, ssl: tls.SSLContext | bool) ->
         if told := hint(request.to, "whip", str(error)):
             raise PeerRefused(f"{error}{told}", code=error.code) from error
         if error.code != "tls_untrusted":
-            raise address.unreached(request.to, error) from error
+            raise address.unreached(request.to, error, known=known) from error
         raise PeerError(
             f"{error} (--cacert FILE trusts the gateway's own certificate, "
             "--insecure does not ask for one)",

@@ -11,7 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -41,7 +41,11 @@ NOBODY: Final = "no_publisher"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the command line asked for."""
+    """What the command line asked for.
+
+    Attributes:
+        known: the gateway has answered by the scheme of its address.
+    """
 
     gateway: str
     name: str | None = None
@@ -50,6 +54,7 @@ class Request:
     whole: bool = False
     as_json: bool = False
     insecure: bool = False
+    known: bool = False
 
 
 def run(request: Request) -> int:
@@ -77,7 +82,7 @@ def run(request: Request) -> int:
         while True:
             began = time.monotonic()
             show(look(request))
-            look = _look_again
+            look, request = _look_again, replace(request, known=True)
             time.sleep(max(0.0, INTERVAL - (time.monotonic() - began)))
 
 
@@ -133,7 +138,8 @@ def _look(request: Request) -> dict[str, Any]:
     if request.name is None:
         return {"streams": _get(request, "/v1/streams")["streams"]}
     path = f"/v1/streams/{quote(request.name, safe='')}"
-    return {"stream": _get(request, path), "viewers": _audience(request, path)}
+    stream = _get(request, path)
+    return {"stream": stream, "viewers": _audience(replace(request, known=True), path)}
 
 
 def _audience(request: Request, path: str) -> list[Any]:
@@ -158,8 +164,10 @@ def _get(request: Request, path: str) -> Any:
     if request.token:
         asking.add_header("Authorization", f"Bearer {request.token}")
     context = client_context(verify=not request.insecure)
+    known = request.known
     try:
         with urllib.request.urlopen(asking, timeout=TIMEOUT, context=context) as answer:
+            known = True
             return json.loads(answer.read(MAX_ANSWER))
     except urllib.error.HTTPError as error:
         raise _refusal(error, request) from error
@@ -167,9 +175,10 @@ def _get(request: Request, path: str) -> Any:
         hint = address.base_hint(request.gateway)
         raise PeerError(f"{url} answered no JSON: it is no gateway of ours{hint}") from error
     except (OSError, http.client.HTTPException) as error:
-        asked = "certificate" in str(error).lower()
-        hint = "--insecure takes any" if asked else "--gateway URL says where the gateway is"
-        raise address.unanswered(url, error, hint) from error
+        hint = "" if known else "--gateway URL says where the gateway is"
+        if "certificate" in str(error).lower():
+            hint = "--insecure takes any"
+        raise address.unanswered(url, error, hint, known=known) from error
 
 
 def _refusal(error: urllib.error.HTTPError, request: Request) -> PeerRefused | NotFound:

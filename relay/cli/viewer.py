@@ -92,7 +92,8 @@ class Viewer:
                     ssl=self._ssl,
                 )
             except PeerError as error:
-                raise address.unreached(self._url, error) from error
+                known = self._connected is not None
+                raise address.unreached(self._url, error, known=known) from error
 
     async def stay(self) -> None:
         """Watch, and join again whenever the connection is lost, or the first offer was put off;

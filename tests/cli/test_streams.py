@@ -6,6 +6,8 @@ import asyncio
 import io
 import json
 import signal
+import socket
+import struct
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -253,6 +255,38 @@ async def test_the_other_scheme_is_named_where_it_is_the_one(tmp_path: Path, sec
 
 def _schemes(secure: bool) -> tuple[str, str]:
     return ("http", "https") if secure else ("https", "http")
+
+
+async def test_the_other_scheme_is_not_named_once_this_one_was_answered(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """But where the answer is none in HTTP."""
+    body = b'{"streams": []}'
+    head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
+    refusal = b"HTTP/1.1 401 Unauthorized\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+    alert = b"\x15\x03\x01\x00\x02\x02\x46"
+    answers = [head + body, b"", None, head + body[:3], alert, refusal]
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        given = answers.pop(0)
+        if given is None:
+            hang_up = struct.pack("ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, hang_up)
+        writer.write(given or b"")
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        request = streams.Request(f"http://127.0.0.1:{port}", watch=True)
+        with pytest.raises(PeerRefused, match="401"):
+            await asyncio.wait_for(asyncio.to_thread(streams.run, request), 60)
+    assert answers == []
+    closed, reset, broken_off, foreign = capsys.readouterr().err.splitlines()
+    assert closed.endswith("does not answer: Remote end closed connection without response")
+    assert reset.endswith("does not answer: connection reset by peer")
+    assert "https" not in broken_off
+    assert foreign.endswith(f"(try https://127.0.0.1:{port})")
 
 
 @pytest.mark.parametrize("place", ["/watch/cam", "/v1/streams", "/"])
