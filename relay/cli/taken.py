@@ -13,6 +13,8 @@ from relay.config import Settings
 from relay.errors import RelayError, Unavailable
 
 IN_USE: Final = "is in use"
+FREE: Final = {"gateway.port": "--port 0"}
+"""Short for what ``relay up`` is given to take a free port, where there is that."""
 # Of these, a file's error names a file and a socket's does not.
 _OF_ADDRESSES = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES})
 
@@ -44,7 +46,8 @@ def listening(
 def refuse_taken(settings: Settings) -> None:
     """
     Raises:
-        Unavailable: ``address``: others have ports of this network; all of them are named.
+        Unavailable: ``address``: others have ports of this network; all of them are named, and
+            what ``relay up`` is given to take free ones.
     """
     gateway, rtc = settings.gateway, settings.gateway.webrtc
     wanted = (
@@ -54,9 +57,11 @@ def refuse_taken(settings: Settings) -> None:
         ("TCP", settings.orchestrator.host, settings.orchestrator.port, "orchestrator.port"),
         ("TCP", settings.worker.host, settings.worker.port, "worker.port"),
     )
-    taken = [_words(*each, IN_USE) for each in wanted if each[2] and _is_taken(*each[:3])]
+    taken = [each for each in wanted if each[2] and _is_taken(*each[:3])]
     if taken:
-        raise Unavailable("; ".join(taken), code="address")
+        told = "; ".join(_words(*each, IN_USE) for each in taken)
+        free = " ".join(FREE.get(key, f"--set {key}=0") for *_, key in taken)
+        raise Unavailable(f"{told}; for free ones: {free}", code="address")
 
 
 def _is_taken(transport: str, host: str, port: int) -> bool:

@@ -54,8 +54,8 @@ def test_a_whole_network_tells_it_once(taken: int, tmp_path: Path) -> None:
     free = [f"--set={role}.port=0" for role in ("gateway.webrtc", "orchestrator", "worker")]
     words = [*free, "--set=worker.slots=1", f"--set=orchestrator.data_dir={tmp_path}"]
     done = relay("up", "--log-level", "error", f"--port={taken}", *words)
-    assert done.stderr == f"error: TCP 127.0.0.1:{taken} is in use (gateway.port)\n"
-    assert done.returncode == 1
+    told = f"error: TCP 127.0.0.1:{taken} is in use (gateway.port); for free ones: --port 0\n"
+    assert (done.returncode, done.stderr) == (1, told)
 
 
 KEYS = (
@@ -80,9 +80,10 @@ def test_all_ports_of_a_network_that_are_taken_are_named(
     settings = load(None, ["gateway.open=true", *hosts, *(f"{key}={taken}" for _, key in KEYS)])
     with pytest.raises(Unavailable) as told:
         up.run(settings, as_json=True)
-    assert str(told.value) == "; ".join(
-        f"{transport} {host}:{taken} is in use ({key})" for transport, key in KEYS
-    )
+    named = [f"{transport} {host}:{taken} is in use ({key})" for transport, key in KEYS]
+    said, _, words = str(told.value).partition("; for free ones: ")
+    assert said == "; ".join(named)
+    assert words == " ".join(["--port 0", *(f"--set {key}=0" for _, key in KEYS[1:])])
 
 
 def test_a_port_that_its_last_owner_has_just_left_is_free() -> None:
