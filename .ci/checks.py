@@ -1,7 +1,8 @@
 """Run format check, lint, types and tests, all of them, and end in one line for the whole.
 
-The last line counts tests only, as pytest does; a check that failed is named behind them. A
-skipped test is a failure where CI is set: a check that did not run proves nothing.
+The last line counts tests only, as pytest does; a check that failed is named behind them. Who
+passed at a second try, alone, is counted and named: that is worth a look. A skipped test is a
+failure where CI is set: a check that did not run proves nothing.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -18,6 +20,8 @@ BIN = Path(sys.executable).parent
 WORKERS = min(2, os.cpu_count() or 1)
 """Processes that share the test files: most tests wait rather than compute, yet the media of
 more networks at once than there are cores would be late."""
+FEW = 3
+"""Tests that get a second try, alone. More than these are no accident."""
 CHECKS = {
     "format": [str(BIN / "ruff"), "format", "--check", "."],
     "lint": [str(BIN / "ruff"), "check", "."],
@@ -25,18 +29,63 @@ CHECKS = {
 }
 
 
-def counts(report: Path) -> tuple[int, int, int]:
-    """Passed, failed and skipped of a JUnit report; a missing report is one failure."""
-    if not report.is_file():
-        return 0, 1, 0
-    passed = failed = skipped = 0
-    for suite in ElementTree.parse(report).getroot().iter("testsuite"):
-        bad = int(suite.get("failures", 0)) + int(suite.get("errors", 0))
-        left_out = int(suite.get("skipped", 0))
-        passed += int(suite.get("tests", 0)) - bad - left_out
-        failed += bad
-        skipped += left_out
-    return passed, failed, skipped
+@dataclass
+class Outcome:
+    """What became of the tests.
+
+    Attributes:
+        failed: their names.
+        alone: of those that failed beside others, and passed alone.
+    """
+
+    passed: int = 0
+    skipped: int = 0
+    failed: list[str] = field(default_factory=list)
+    alone: list[str] = field(default_factory=list)
+
+
+def read(report: Path) -> Outcome:
+    """A JUnit report; a missing one, or one of no test, is a failure."""
+    outcome = Outcome()
+    if report.is_file():
+        for case in ElementTree.parse(report).getroot().iter("testcase"):
+            if case.find("failure") is not None or case.find("error") is not None:
+                outcome.failed.append(f"{case.get('classname')}::{case.get('name')}")
+            elif case.find("skipped") is not None:
+                outcome.skipped += 1
+            else:
+                outcome.passed += 1
+    if not outcome.passed and not outcome.failed:
+        outcome.failed.append("no test ran")
+    return outcome
+
+
+def pytest(arguments: list[str], folder: Path | None = None) -> Outcome:
+    with tempfile.TemporaryDirectory() as reports:
+        report = Path(reports) / "report.xml"
+        command = [sys.executable, "-m", "pytest", "-q", f"--junit-xml={report}", *arguments]
+        code = subprocess.run(command, cwd=folder, check=False).returncode
+        outcome = read(report)
+    if code and not outcome.failed:
+        outcome.failed.append(f"pytest ended with {code}")
+    return outcome
+
+
+def run_tests(arguments: list[str], folder: Path | None = None) -> Outcome:
+    """All tests, two files at a time; a few that failed once more, with nothing beside them.
+
+    Two networks at once, with real media and real browsers, can take from each other the time that
+    a test gives. Who fails alone has failed.
+    """
+    outcome = pytest(["-n", str(WORKERS), "--dist", "loadfile", *arguments], folder)
+    if not 0 < len(outcome.failed) <= FEW or not outcome.passed:
+        return outcome
+    print(f"== {len(outcome.failed)} failed: again, alone", flush=True)
+    once_more = ["-n", "0", "--last-failed", "--last-failed-no-failures=none", *arguments]
+    again = pytest(once_more, folder)
+    if again.failed or again.skipped or again.passed != len(outcome.failed):
+        return outcome
+    return Outcome(outcome.passed + again.passed, outcome.skipped, [], outcome.failed)
 
 
 def main(arguments: list[str]) -> int:
@@ -46,26 +95,20 @@ def main(arguments: list[str]) -> int:
         print(f"== {name}", flush=True)
         results[name] = subprocess.run(command, check=False).returncode == 0
     print("== tests", flush=True)
-    with tempfile.TemporaryDirectory() as folder:
-        report = Path(folder) / "report.xml"
-        pytest = [sys.executable, "-m", "pytest", "-q", f"--junit-xml={report}"]
-        pytest += ["-n", str(WORKERS), "--dist", "loadfile", *arguments]
-        code = subprocess.run(pytest, check=False).returncode
-        passed, failed, skipped = counts(report)
-    if code and not failed:
-        failed = 1
-    if not passed and not failed:
-        print("no test ran", flush=True)
-        failed = 1
+    outcome = run_tests(arguments)
+    failed, skipped = len(outcome.failed), outcome.skipped
     words = {True: "ok", False: "FAILED"}
     print(
         "checks: "
         + ", ".join(f"{name} {words[good]}" for name, good in results.items())
         + f", tests {words[not failed]}; {time.monotonic() - began:.0f} s"
     )
+    for name in outcome.alone:
+        print(f"passed alone only: {name}")
     ending = f", {skipped} skipped" if skipped else ""
+    ending += f", {len(outcome.alone)} of them alone only" if outcome.alone else ""
     ending += "".join(f"; {name} FAILED" for name, good in results.items() if not good)
-    print(f"relay: {passed} passed, {failed} failed{ending}", flush=True)
+    print(f"relay: {outcome.passed} passed, {failed} failed{ending}", flush=True)
     bad = failed or not all(results.values()) or (skipped and os.environ.get("CI"))
     return 1 if bad else 0
 
