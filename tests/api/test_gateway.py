@@ -266,5 +266,5 @@ async def test_coming_and_going_leaves_nothing(live: Live) -> None:
         for answer in (await live.publish(), await live.play()):
             path = answer.headers["Location"]
             assert (await live.call("DELETE", path)).status == 200
-    await eventually(lambda: not live.node.streams(), 5)
-    await eventually(lambda: len(asyncio.all_tasks()) <= before + 1, 5)  # its jobs end behind it
+    await eventually(lambda: not live.node.streams())
+    await eventually(lambda: len(asyncio.all_tasks()) <= before + 1)  # its jobs end behind it

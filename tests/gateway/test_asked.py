@@ -49,7 +49,7 @@ async def test_the_filter_holds_when_the_job_moves() -> None:
     ):
         await desk.live_at(seller)
         await seller.jobs[0].close("out")
-        await eventually(lambda: len(seller.jobs) == 2, 5)
+        await eventually(lambda: len(seller.jobs) == 2)
         await desk.live_at(seller)
         assert not other.jobs
 

@@ -70,7 +70,7 @@ async def test_events_go_together_in_their_envelopes() -> None:
     async with hook(says({})) as to, mail(to, public_url="https://gw.example") as made:
         for number in range(3):
             made.tell(entry(number))
-        await eventually(lambda: len(numbers(to)) == 3, 3)
+        await eventually(lambda: len(numbers(to)) == 3)
         (got,) = to.got
         assert got.headers["Content-Type"] == "application/json"
         assert "Relay-Signature" not in got.headers
@@ -86,7 +86,7 @@ async def test_a_full_batch_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> No
     async with hook(says({})) as to, mail(to) as made:
         for number in range(150):
             made.tell(entry(number))
-        await eventually(lambda: len(numbers(to)) == 100, 3)
+        await eventually(lambda: len(numbers(to)) == 100)
         assert [len(got.json) for got in to.got] == [100]
     assert numbers(to) == list(range(150))  # the rest goes at the end
 
@@ -94,7 +94,7 @@ async def test_a_full_batch_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> No
 async def test_a_secret_signs_body_and_time() -> None:
     async with hook(says({})) as to, mail(to, events_secret="s3cret") as made:
         made.tell(entry())
-        await eventually(lambda: to.got, 3)
+        await eventually(lambda: to.got)
         (got,) = to.got
         found = re.fullmatch(r"t=(\d+),v1=([0-9a-f]{64})", got.headers["Relay-Signature"])
         assert found
@@ -110,7 +110,7 @@ async def test_it_is_tried_three_times() -> None:
     async with hook(third_time) as to, mail(to) as made:
         before = counted("sent")
         made.tell(entry(7))
-        await eventually(lambda: counted("sent") == before + 1, 3)
+        await eventually(lambda: counted("sent") == before + 1)
         assert numbers(to) == [7, 7, 7]
         assert len({got.json[0]["id"] for got in to.got}) == 1
 
@@ -134,19 +134,19 @@ async def test_a_bad_listener_loses_its_events_and_nothing_else(
         before = counted("failed")
         for number in range(2):
             made.tell(entry(number))
-            await eventually(lambda: counted("failed") >= before + number + 1, 5)  # noqa: B023
+            await eventually(lambda: counted("failed") >= before + number + 1)  # noqa: B023
         assert len(to.got) >= 6
         said = [text for text in caplog.messages if "events do not reach" in text]
         assert len(said) == 1  # an outage is one line
         to.reply = says({})
         made.tell(entry(9))
-        await eventually(lambda: "events reach the webhook again" in caplog.messages, 5)
+        await eventually(lambda: "events reach the webhook again" in caplog.messages)
 
 
 async def test_the_queue_is_bounded_and_counts_what_it_drops() -> None:
     async with hook(never) as to, mail(to) as made:
         made.tell(entry())
-        await eventually(lambda: to.got, 3)
+        await eventually(lambda: to.got)
         before = counted("dropped")
         began = time.monotonic()
         for number in range(courier.MAX_QUEUED + 50):
@@ -158,7 +158,7 @@ async def test_the_queue_is_bounded_and_counts_what_it_drops() -> None:
 async def test_large_events_fill_the_queue_sooner() -> None:
     async with hook(never) as to, mail(to) as made:
         made.tell(entry())
-        await eventually(lambda: to.got, 3)
+        await eventually(lambda: to.got)
         before = counted("dropped")
         for number in range(200):
             made.tell(entry(number, size=60_000))
@@ -172,7 +172,7 @@ async def test_an_event_that_is_too_large_or_no_json_is_refused() -> None:
         made.tell(entry(1, size=courier.MAX_EVENT))
         made.tell(Entry("stream_trace", {"number": 1 << 70}))
         made.tell(entry(3))
-        await eventually(lambda: numbers(to) == [3], 3)
+        await eventually(lambda: numbers(to) == [3])
         assert counted("refused", "any") == before + 2
 
 
@@ -181,7 +181,7 @@ async def test_the_end_is_not_held_up_by_a_listener_that_hangs() -> None:
         async with mail(to) as made:
             for number in range(500):
                 made.tell(entry(number))
-            await eventually(lambda: to.got, 3)
+            await eventually(lambda: to.got)
             began = time.monotonic()
         assert time.monotonic() - began < 2
 
@@ -231,7 +231,7 @@ async def test_a_gateway_with_a_topic_writes_records_there(
     monkeypatch.setitem(sys.modules, "aiokafka", SimpleNamespace(AIOKafkaProducer=Record))
     monkeypatch.setattr(Record, "sent", [])
     async with gateway(kafka=KAFKA) as desk, desk.filming(streamId="str_1"):
-        await eventually(lambda: any(b"stream_request" in item[2] for item in Record.sent), 3)
+        await eventually(lambda: any(b"stream_request" in item[2] for item in Record.sent))
     for topic, key, value in Record.sent:
         told = json.loads(value)
         assert (topic, key) == ("network_events", told["id"].encode())

@@ -64,7 +64,7 @@ async def test_a_stream_is_told_from_its_request_to_its_end(
                 6,
             )
             request_id = desk.stream.request_id
-        await eventually(lambda: "gateway_ingest_stream_closed" in kinds(to, "stream_trace"), 3)
+        await eventually(lambda: "gateway_ingest_stream_closed" in kinds(to, "stream_trace"))
 
     ours = [kind for kind in kinds(to, "stream_trace") if not kind.startswith("runner")]
     assert ours == [
@@ -104,7 +104,7 @@ async def test_a_swap_is_told_once_with_its_reason(monkeypatch: pytest.MonkeyPat
         await desk.live_at(first)
         await first.jobs[0].close("out")
         await desk.live_at(second)
-        await eventually(lambda: "orchestrator_swap" in kinds(to, "stream_trace"), 3)
+        await eventually(lambda: "orchestrator_swap" in kinds(to, "stream_trace"))
         (swap,) = [
             event
             for event in events(to, "stream_trace")
@@ -124,10 +124,10 @@ async def test_nobody_to_serve_is_told_once_however_often_it_is_tried() -> None:
     ):
         await desk.reaches(StreamState.STARTING, "no_orchestrator")
         told = "gateway_no_orchestrators_available"
-        await eventually(lambda: told in kinds(to, "stream_trace"), 3)
+        await eventually(lambda: told in kinds(to, "stream_trace"))
         tries = desk.path._live
         assert tries is not None
-        await eventually(lambda: tries._failures >= 4, 5)
+        await eventually(lambda: tries._failures >= 4)
         assert kinds(to, "stream_trace").count(told) == 1
 
 
@@ -140,7 +140,7 @@ async def test_a_listener_that_never_answers_does_not_touch_the_media() -> None:
         desk.watching() as viewer,
     ):
         await desk.live_at(seller)
-        await eventually(lambda: to.got, 3)
+        await eventually(lambda: to.got)
         await viewer.sees(30)
 
 
@@ -155,7 +155,7 @@ async def test_who_serves_is_told_with_its_address(monkeypatch: pytest.MonkeyPat
         await desk.live_at(seller)
         him = {"address": ADDRESS, "url": seller.url}
         await seller.jobs[0].says_status()
-        await eventually(lambda: events(to, "ai_stream_status"), 3)
+        await eventually(lambda: events(to, "ai_stream_status"))
         assert events(to, "ai_stream_status")[0]["data"]["orchestrator_info"] == him
         async with aiohttp.ClientSession() as http:
             where = f"{desk.server.url}/live/video-to-video/str_1/status"

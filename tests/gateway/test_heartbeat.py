@@ -29,13 +29,13 @@ async def test_it_tells_who_lives_and_nobody_is_null() -> None:
             heartbeat_url=to.url, heartbeat_interval=0.1, heartbeat_headers={"X-Who": "gw"}
         ) as desk,
     ):
-        await eventually(lambda: to.got, 3)
+        await eventually(lambda: to.got)
         assert to.got[0].json == {"ids": None}
         assert to.got[0].headers["X-Who"] == "gw"
         assert to.got[0].headers["Content-Type"] == "application/json"
         async with desk.filming(streamId="str_1"):
-            await eventually(lambda: to.got[-1].json == {"ids": ["str_1"]}, 3)
-        await eventually(lambda: to.got[-1].json == {"ids": None}, 3)
+            await eventually(lambda: to.got[-1].json == {"ids": ["str_1"]})
+        await eventually(lambda: to.got[-1].json == {"ids": None})
 
 
 async def test_a_stream_that_is_not_paid_for_ends_with_its_reason() -> None:
@@ -51,12 +51,12 @@ async def test_a_stream_that_is_not_paid_for_ends_with_its_reason() -> None:
             await desk.live_at(seller)
             to.reply = says({"terminatedStreamIds": ["another"]})
             seen = len(to.got)
-            await eventually(lambda: len(to.got) > seen + 2, 3)
+            await eventually(lambda: len(to.got) > seen + 2)
             assert desk.stream.state is StreamState.LIVE
             to.reply = says({"terminatedStreamIds": ["another", "str_1"]})
             await camera.whip.wait_closed()
             assert not desk.node.streams()
-            await eventually(lambda: seller.jobs[0].over.is_set(), 3)
+            await eventually(lambda: seller.jobs[0].over.is_set())
             resource = camera.whip._link.resource.location or ""
             async with aiohttp.ClientSession() as http, http.get(resource) as answer:
                 told = await answer.json()
@@ -67,7 +67,7 @@ async def test_a_stream_that_is_not_paid_for_ends_with_its_reason() -> None:
             found = [event for got in listener.got for event in got.json]
             return [e["data"]["message"] for e in found if e["type"] == "ai_stream_events"]
 
-        await eventually(errors, 3)
+        await eventually(errors)
         assert errors() == ["stream terminated: credit_exhaustion"]
 
 
@@ -79,7 +79,7 @@ async def test_its_name_is_free_again() -> None:
         async with desk.filming(streamId="str_1") as camera:
             await camera.whip.wait_closed()
         async with desk.filming(streamId="str_2"):
-            await eventually(lambda: to.got[-1].json == {"ids": ["str_2"]}, 3)
+            await eventually(lambda: to.got[-1].json == {"ids": ["str_2"]})
             assert desk.stream.name == NAME
 
 
@@ -105,11 +105,11 @@ async def test_a_bad_answer_ends_nothing_and_is_one_line(
         gateway(heartbeat_url=to.url, heartbeat_interval=0.1) as desk,
         desk.filming(streamId="str_1"),
     ):
-        await eventually(lambda: to.got and to.got[-1].json["ids"] == ["str_1"], 3)
+        await eventually(lambda: to.got and to.got[-1].json["ids"] == ["str_1"])
         seen = len(to.got)
-        await eventually(lambda: len(to.got) > seen + 2, 5)
+        await eventually(lambda: len(to.got) > seen + 2)
         assert desk.stream.stream_id == "str_1"
         said = [text for text in caplog.messages if "heartbeat does not arrive" in text]
         assert len(said) == 1
         to.reply = says(b"")
-        await eventually(lambda: "the heartbeat arrives again" in caplog.messages, 3)
+        await eventually(lambda: "the heartbeat arrives again" in caplog.messages)

@@ -302,6 +302,6 @@ async def test_a_task_that_breaks_is_told_and_ends_readiness(
 
     monkeypatch.setattr(Sellers, "refresh", broken)
     async with gateway() as desk:
-        await eventually(lambda: "“sellers” broke" in (desk.node.why_not_ready() or ""), 3)
+        await eventually(lambda: "“sellers” broke" in (desk.node.why_not_ready() or ""))
         assert not desk.node.ready
     assert "the gateway's task “sellers” broke" in caplog.text

@@ -22,7 +22,7 @@ async def only_ask(desk: Desk, name: str = NAME, model: str = MODEL) -> IngestSe
 
 
 async def offered(desk: Desk) -> None:
-    await eventually(lambda: desk.node.sellers.offers(MODEL), 6)
+    await eventually(lambda: desk.node.sellers.offers(MODEL))
 
 
 def asked_for(seller: Seller) -> int:
@@ -91,7 +91,7 @@ async def test_publishers_that_only_ask_cause_so_many_rounds_at_once(
         Seller(models=("a", "b", "c")).running() as seller,
         gateway(seller) as desk,
     ):
-        await eventually(lambda: desk.node.sellers.offers("c"), 6)
+        await eventually(lambda: desk.node.sellers.offers("c"))
         seller.delay = 0.3
         for model in ("a", "b", "c"):
             await only_ask(desk, f"cam-{model}", model)

@@ -90,7 +90,7 @@ async def test_two_run_at_once_and_end_with_the_gateway(program: str, tmp_path: 
             made.start("rtmp://127.0.0.1/app/3", 300)
         assert caught.value.code == "smoke_tests_busy"
         asked = tmp_path / "asked"
-        await eventually(lambda: asked.exists() and asked.read_text().count("\n") == 2, 5)
+        await eventually(lambda: asked.exists() and asked.read_text().count("\n") == 2)
         line = sorted(asked.read_text().splitlines())[0]
         assert line.endswith("-f flv rtmp://127.0.0.1/app/0")
         assert " -t 300 " in line
@@ -107,14 +107,14 @@ async def test_one_that_does_not_end_is_ended(
     before = children()
     async with smoke_by(program) as made:
         made.start("rtmp://127.0.0.1/x", 0.2)
-        await eventually(lambda: made.running == 0, 5)
-        await eventually(lambda: children() == before, 3)
+        await eventually(lambda: made.running == 0)
+        await eventually(lambda: children() == before)
 
 
 async def test_a_target_that_refuses_frees_its_place() -> None:
     async with smoke_by("ffmpeg") as made:
-        made.start("http://127.0.0.1:9/whip/x", 5)
-        await eventually(lambda: made.running == 0, 5)
+        made.start("http://127.0.0.1:9/whip/x", 60)
+        await eventually(lambda: made.running == 0)
 
 
 async def test_an_rtmp_server_is_spoken_to() -> None:
@@ -136,7 +136,7 @@ async def test_an_rtmp_server_is_spoken_to() -> None:
 async def test_a_whip_address_gets_the_picture() -> None:
     async with gateway(publish_key="k") as desk:
         desk.node.smoke_test(desk.whip, 5, base=desk.server.url)
-        await eventually(lambda: desk.node.streams(), 5)
+        await eventually(lambda: desk.node.streams())
         seen = await desk.reaches(StreamState.STARTING)
         assert seen.name == NAME
 
@@ -144,5 +144,5 @@ async def test_a_whip_address_gets_the_picture() -> None:
             given = desk.stream.input
             return given is not None and given.has_audio and given.height == 1080
 
-        await eventually(whole, 8)
+        await eventually(whole)
         assert desk.node._smoke.running == 1

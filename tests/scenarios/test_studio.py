@@ -183,7 +183,7 @@ async def test_a_tab_that_crashes_leaves_nothing_behind(network: Network, browse
             crash = asyncio.ensure_future(remote.send("Page.crash"))
             await viewer.says("#over", "Waiting for the stream", 20)
             crash.cancel()
-            await eventually(lambda: _all_free(network), 5)
+            await eventually(lambda: _all_free(network))
             # The name is free again, and the viewer who stayed sees its next publisher.
             async with studio(browser, network) as again:
                 await go_live(again, name)
