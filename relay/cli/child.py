@@ -19,6 +19,8 @@ from relay.errors import RelayError
 START_BOUND: Final = 120.0
 """Seconds until a role must be ready; a worker may load large models."""
 LAST_LINES: Final = 4
+LAST_WORD: Final = 0.2
+"""Seconds for what a role has said just before its end."""
 MAX_LOG_LINE: Final = 1 << 16
 
 
@@ -141,10 +143,22 @@ class Child:
         self.state = ChildState.ENDED
         self.kill()  # what it may have left in its group
         if self._logs is not None:  # the last words are still in the pipe
-            await asyncio.wait({self._logs}, timeout=0.2)
+            await asyncio.wait({self._logs}, timeout=LAST_WORD)
         if code < 0:
             return f"was ended by {signal.Signals(-code).name}"
         return f"ended with exit code {code}"
+
+    async def ended_as_asked(self) -> bool:
+        """Of one that was ready and has ended: whether a signal asked it to, and all went well."""
+        assert self._process is not None
+        if self._process.returncode != 0:
+            return False
+        try:
+            async with asyncio.timeout(LAST_WORD):
+                message = await self._line.receive()
+        except TimeoutError:
+            return False
+        return message is not None and "asked" in message
 
     def terminate(self) -> None:
         if self._process is not None and self._process.returncode is None:

@@ -1,7 +1,8 @@
 """The line between ``relay up`` and a role that it runs: one socket pair, JSON lines.
 
 Down it goes one line, the settings. Up come ``{"listening": {...}}``, ``{"ready": true}``
-or ``{"failed": "why"}``. A child whose line ends has lost its parent and ends too.
+and, when a signal asks it to end, ``{"asked": true}``; or ``{"failed": "why"}``. A child whose
+line ends has lost its parent and ends too.
 """
 
 from __future__ import annotations

@@ -144,6 +144,7 @@ async def _live(
         # Under ``relay up`` the others are still starting: what is missing says nothing.
         tell({"ready": True, **told, **(more if line is None else {})})
         await asyncio.wait({asked, orphaned}, return_when=asyncio.FIRST_COMPLETED)
+        tell({"asked": True})
         seconds = role.drain_timeout if line is None else min(SUPERVISED_DRAIN, role.drain_timeout)
         log.info("%s: asked to end; draining for at most %g s", name, seconds)
         await role.drain(time.monotonic() + seconds)

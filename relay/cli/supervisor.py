@@ -112,7 +112,10 @@ class Supervisor:
         self._ready[role].set()
         began = time.monotonic()
         how = await child.wait()
-        log.error("%s %s; starting it again", role, how)
+        if await child.ended_as_asked():
+            log.info("%s ended as it was asked to; starting it again", role)
+        else:
+            log.error("%s %s; starting it again", role, how)
         return time.monotonic() - began >= STEADY
 
     async def _end(self) -> None:

@@ -6,6 +6,7 @@ for a role, how it misbehaves:
 - ``fail``: it refuses to start, with these words.
 - ``crash``: it dies at start with a traceback.
 - ``deaf``: it does not listen to SIGTERM.
+- ``quit``: it ends well by itself, as soon as it is ready.
 - ``brood``: it has a child of its own, whose pid it tells.
 """
 
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -61,6 +63,8 @@ class FakeRole:
 
     async def ready(self) -> Mapping[str, Any]:
         print(f"{self._name} has its settings", file=sys.stderr, flush=True)
+        if "quit" in self._faults:
+            asyncio.get_running_loop().call_later(0.2, os._exit, 0)
         return {}
 
     async def drain(self, deadline: float) -> None:

@@ -177,6 +177,25 @@ def test_a_role_that_dies_is_named_and_started_again(up: Callable[..., Up], name
         assert gone(ready[other]["pid"])
 
 
+def test_a_role_that_was_asked_to_end_is_no_fault(up: Callable[..., Up]) -> None:
+    network = up()
+    os.kill(network.ready()["gateway"]["pid"], signal.SIGTERM)
+    eventually(lambda: "gateway is back" in network.said())
+    assert network.end() == 0
+    [told] = [line for line in network.said().splitlines() if "starting it again" in line]
+    assert " INFO " in told
+    assert told.endswith("gateway ended as it was asked to; starting it again")
+    assert " ERROR " not in network.said()
+
+
+def test_a_role_that_ends_well_without_being_asked_is_a_fault(up: Callable[..., Up]) -> None:
+    network = up(gateway={"quit": True})
+    eventually(lambda: "starting it again" in network.said())
+    told = next(line for line in network.said().splitlines() if "starting it again" in line)
+    assert " ERROR " in told
+    assert told.endswith("gateway ended with exit code 0; starting it again")
+
+
 def test_what_a_dead_role_left_behind_is_ended(up: Callable[..., Up]) -> None:
     network = up(worker={"brood": True})
     ready = network.ready()
