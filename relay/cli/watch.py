@@ -112,8 +112,8 @@ async def _at_once() -> None:
 
 
 class _Lines:
-    """What is said meanwhile: a line a second at first, then one in five, and one at once
-    when viewers are lost or there again, or see nothing any more."""
+    """What is said meanwhile: a line a second at first, then one in five, and one at once,
+    of no second of its own, when viewers are lost or there again, or see nothing any more."""
 
     def __init__(self, request: Request) -> None:
         self._request = request
@@ -167,8 +167,9 @@ class _Lines:
             words += [f"{still} see nothing new"]
         words += [g.why for g in glances if g.why][:1]
         more = f" ({'; '.join(words)})" if words else ""
+        second = "" if seen.early else f"{self._second} s: "  # each is told once
         print(
-            f"{self._second} s: {joined} of {self._request.viewers} connected, {lost} lost, "
+            f"{second}{joined} of {self._request.viewers} connected, {lost} lost, "
             f"{rate:.0f} pictures/s, {bitrate / 1e6:.1f} Mbit/s{more}",
             file=sys.stderr,
             flush=True,

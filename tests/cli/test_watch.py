@@ -175,7 +175,9 @@ def test_only_what_is_true_of_all_processes_is_told_of_all(
     lines.take(silent, 0)
     assert capsys.readouterr().err == ""
     lines.take(replace(silent, nothing=1.2), 1)
-    assert capsys.readouterr().err.endswith("2.0 Mbit/s (nothing for 1.1 s)\n")
+    said = capsys.readouterr().err
+    assert said.startswith("2 of 2 connected")  # the second that was told is over
+    assert said.endswith("2.0 Mbit/s (nothing for 1.1 s)\n")
     lines.take(replace(silent, early=False, nothing=1.9, still=1), 0)
     assert capsys.readouterr().err.startswith("2 s: ")
     lines.take(fine, 0)
@@ -255,6 +257,8 @@ async def test_viewers_notice_that_the_gateway_is_dead_and_come_back_with_it(
     reasons = [*re.finditer(r"(\d) of 2 lost the connection: the server is gone\n", said)]
     assert sum(int(each[1]) for each in reasons) == 2
     assert said.index("0 of 2 connected, 2 lost") > reasons[0].start()
+    seconds = re.findall(r"^(\d+) s: ", said, re.MULTILINE)
+    assert len(seconds) == len(set(seconds))
 
 
 @pytest.mark.parametrize("place", ["/watch/cam", "/whip/cam", "/live/video-to-video/cam/whip"])
