@@ -48,6 +48,8 @@ class Observation:
         loading: the runner said that it is loading its model.
         loaded: when it first said that it is not loading any more.
         late_since: since when its output is too old to be of use (``compare.LATE``).
+        stood_still: seconds since ``last_output`` in which we did nothing: no input left, and what
+            came back was not read.
     """
 
     opened: float
@@ -60,6 +62,7 @@ class Observation:
     loading: bool
     loaded: float | None = None
     late_since: float | None = None
+    stood_still: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,7 @@ def judge(
                 Verdict.MOVE, "no_first_picture", f"no first picture within {patience:g} seconds"
             )
         return GO_ON
-    if now - max(seen.last_output, seen.input_since) > output_timeout:
+    if now - max(seen.last_output, seen.input_since) - seen.stood_still > output_timeout:
         return Judgement(
             Verdict.MOVE,
             "no_output",
@@ -127,7 +130,7 @@ def due(seen: Observation, *, output_timeout: float, start_timeout: float) -> fl
         patience = start_timeout * 3 if seen.loading else start_timeout
         times.append(max(seen.input_since, seen.loaded or seen.opened) + patience)
     elif seen.input_since is not None and seen.last_output is not None:
-        times.append(max(seen.last_output, seen.input_since) + output_timeout)
+        times.append(max(seen.last_output, seen.input_since) + seen.stood_still + output_timeout)
         if seen.late_since is not None:
             times.append(max(seen.late_since, seen.input_since) + LATE_FOR)
     return min(times)

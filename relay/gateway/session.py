@@ -223,11 +223,18 @@ class OrchestratorSession:
 
     # --- what is seen of it -----------------------------------------------------
 
-    def observe(self, *, starved: float, late_since: float | None = None) -> Observation:
+    @property
+    def last_output(self) -> float | None:
+        return self._last_output
+
+    def observe(
+        self, *, starved: float, late_since: float | None = None, stood_still: float = 0.0
+    ) -> Observation:
         """
         Args:
             starved: seconds since the publisher's last key frame.
             late_since: since when the output is too old, as the rendition finds.
+            stood_still: seconds since the last output in which our own loop did nothing.
         """
         return Observation(
             opened=self._opened,
@@ -240,6 +247,7 @@ class OrchestratorSession:
             loading=self._loading,
             loaded=self._loaded,
             late_since=late_since,
+            stood_still=stood_still,
         )
 
     def end(self, ending: Ending) -> None:

@@ -58,18 +58,27 @@ class Watch:
         start_timeout = self._settings.start_timeout
         longest = min(LONGEST, output_timeout)
         pause, last = TICK, time.monotonic()
+        output, stood_still = session.last_output, 0.0
         while True:
             await asyncio.sleep(pause)
             now = time.monotonic()
-            late, last = now - last - pause > 5 * TICK, now
+            late, last = now - last - pause, now
             pause = TICK
-            if late:
-                # Our own loop stood still: what it did not read yet cannot be held
-                # against the orchestrator.
+            if session.last_output != output:
+                output, stood_still = session.last_output, 0.0
+            if late > TICK:
+                # Our own loop stood still: neither that time nor what it did not read yet can
+                # be held against the orchestrator.
+                stood_still += late
+            if late > 5 * TICK:
                 continue
             starved = now - self.last_keyframe
             self._tell(starved)
-            seen = session.observe(starved=starved, late_since=self._rendition.compare.late_since)
+            seen = session.observe(
+                starved=starved,
+                late_since=self._rendition.compare.late_since,
+                stood_still=stood_still,
+            )
             self._teller.progress(sent=seen.last_input is not None, segments=session.segments)
             judgement = judge(seen, now, output_timeout=output_timeout, start_timeout=start_timeout)
             if judgement.verdict is not Verdict.GO_ON:

@@ -36,6 +36,9 @@ def test_a_session_that_flows_goes_on() -> None:
     [
         ({"last_output": 98.9}, (Verdict.MOVE, "no_output")),
         ({"last_output": 99.1}, (Verdict.GO_ON, "")),
+        # we stood still ourselves for half of the time
+        ({"last_output": 98.0, "stood_still": 1.1}, (Verdict.GO_ON, "")),
+        ({"last_output": 97.8, "stood_still": 1.1}, (Verdict.MOVE, "no_output")),
         # the input stood still, so no output is expected
         ({"last_output": 90.0, "last_input": 99.0}, (Verdict.GO_ON, "")),
         # the input came back half a second ago: the worker gets its second
@@ -91,6 +94,7 @@ _when = st.none() | st.floats(0.0, 100.0)
         loading=st.booleans(),
         loaded=_when,
         late_since=_when,
+        stood_still=st.floats(0.0, 2.0),
     ),
     st.floats(0.0, 1.0),
 )
