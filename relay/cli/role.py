@@ -52,17 +52,24 @@ class StopSignals:
 
     Args:
         at_once: called before that end, to take others along.
+        supervised: the second does nothing. Whoever stops a whole group of processes, as systemd
+            does, asks a role, and so does ``relay up``, which ends it in time anyway.
     """
 
-    def __init__(self, at_once: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, at_once: Callable[[], None] | None = None, *, supervised: bool = False
+    ) -> None:
         self.asked = asyncio.Event()
         self._at_once = at_once
+        self._supervised = supervised
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.ask)
 
     def ask(self) -> None:
         if self.asked.is_set():
+            if self._supervised:
+                return
             if self._at_once is not None:
                 self._at_once()
             os._exit(1)
@@ -126,7 +133,7 @@ async def _live(
     tell: Callable[[Mapping[str, Any]], None],
     line: ChildLine | None,
 ) -> None:
-    signals = StopSignals()
+    signals = StopSignals(supervised=line is not None)
     census.install()
     asked = asyncio.create_task(signals.asked.wait())
     orphaned = asyncio.create_task(line.ended() if line else asyncio.Event().wait())
