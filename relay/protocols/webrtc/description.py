@@ -34,6 +34,7 @@ def write_answer(agreed: Negotiated, local: LocalSide) -> str:
     out = _session_lines(local, agreed.bundle)
     direction = "recvonly" if agreed.receive else "sendonly"
     setup = "active" if agreed.active else "passive"
+    candidates = _candidate_lines(local)
     for line in agreed.lines:
         if line.track is None:
             out += _rejected_lines(line.section)
@@ -45,7 +46,7 @@ def write_answer(agreed: Negotiated, local: LocalSide) -> str:
         out += _codec_lines(track, line.parameters)
         if not agreed.receive:
             out += _source_lines(track, section.kind, local.name)
-        out += _candidate_lines(local)
+        out += candidates
     return "\r\n".join(out) + "\r\n"
 
 
@@ -66,6 +67,7 @@ def write_offer(lines: Sequence[Line], local: LocalSide, *, send: bool) -> str:
     """The offer of a client of ours; ``actpass``, and every section in one BUNDLE."""
     out = _session_lines(local, [line.section.mid for line in lines if line.section.mid])
     direction = "sendonly" if send else "recvonly"
+    candidates = _candidate_lines(local)
     for line in lines:
         section, track = line.section, line.track
         if track is None:
@@ -75,7 +77,7 @@ def write_offer(lines: Sequence[Line], local: LocalSide, *, send: bool) -> str:
         out += _codec_lines(track, line.parameters)
         if send:
             out += _source_lines(track, section.kind, local.name)
-        out += _candidate_lines(local)
+        out += candidates
     return "\r\n".join(out) + "\r\n"
 
 
