@@ -21,8 +21,9 @@ from relay.config import Settings
 from relay.errors import ConfigError, RelayError
 from relay.rpc import records
 
-SUPERVISED_DRAIN: Final = 1.0
-"""Seconds to tell streams and jobs, where ``relay up`` ends within three."""
+SUPERVISED_DRAIN: Final = 0.3
+"""Seconds to tell streams and jobs, where ``relay up`` ends within three: what a gateway has beyond
+these it needs to tell its viewers, some milliseconds each."""
 STOP_BOUND: Final = 5.0
 
 log = logging.getLogger(__name__)

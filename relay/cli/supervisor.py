@@ -20,7 +20,7 @@ MAX_RESTARTS: Final = 10
 STEADY: Final = 10.0
 # Asked to end in this order, each with so many seconds: the gateway tells its streams
 # while its orchestrator is still there to hear that they end.
-GOODBYE: Final = (("gateway", 1.3), ("orchestrator", 0.6), ("worker", 0.6))
+GOODBYE: Final = (("gateway", 1.7), ("orchestrator", 0.6), ("worker", 0.6))
 
 log = logging.getLogger(__name__)
 

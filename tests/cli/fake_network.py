@@ -5,6 +5,7 @@ for a role, how it misbehaves:
 
 - ``fail``: it refuses to start, with these words.
 - ``crash``: it dies at start with a traceback.
+- ``busy``: it drains as long as it may, and so many seconds pass until all have its goodbye.
 - ``deaf``: it does not listen to SIGTERM.
 - ``quit``: it ends well by itself, as soon as it is ready.
 - ``brood``: it has a child of its own, whose pid it tells.
@@ -18,6 +19,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,9 +35,8 @@ from relay.errors import Unavailable
 
 
 class FakeRole:
-    drain_timeout = 0.1
-
     def __init__(self, name: str, settings: Settings, faults: Mapping[str, Any]) -> None:
+        self.drain_timeout = 30.0 if "busy" in faults else 0.1
         self._name = name
         self._settings = settings
         self._faults = faults
@@ -68,10 +69,12 @@ class FakeRole:
         return {}
 
     async def drain(self, deadline: float) -> None:
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(deadline - time.monotonic() if "busy" in self._faults else 0.05)
 
     async def stop(self) -> None:
-        pass
+        if "busy" in self._faults:
+            await asyncio.sleep(self._faults["busy"])
+            print(f"{self._name} has said goodbye", file=sys.stderr, flush=True)
 
 
 def run_role(name: str, fd: int, faults: Mapping[str, Any]) -> None:

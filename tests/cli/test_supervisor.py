@@ -114,6 +114,14 @@ def test_one_signal_ends_all_within_three_seconds(up: Callable[..., Up], number:
         eventually(lambda: gone(*pids))
 
 
+def test_a_gateway_has_a_second_for_its_goodbyes(up: Callable[..., Up]) -> None:
+    network = up(gateway={"busy": 1.0})
+    network.ready()
+    with bounded(3):
+        assert network.end() == 0
+    assert "gateway has said goodbye" in network.said()
+
+
 def test_a_deaf_role_and_what_it_started_are_ended_too(up: Callable[..., Up]) -> None:
     network = up(worker={"deaf": True, "brood": True}, gateway={"deaf": True})
     ready = network.ready()
