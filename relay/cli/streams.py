@@ -36,6 +36,7 @@ MAX_PAGES: Final = 20
 NO_STREAM: Final = "stream_not_found"
 """The gateway's code for a name that it does not know."""
 NOBODY: Final = "no_publisher"
+SILENT: Final = "input_silent"
 """The gateway's code for a stream that has viewers only."""
 
 
@@ -228,7 +229,7 @@ def _streams(streams: list[Mapping[str, Any]]) -> Table:
         delay = (stream["output"] or {}).get("delay")
         table.add_row(
             Text(stream["name"]),
-            "no publisher" if stream["reason_code"] == NOBODY else stream["state"],
+            _state(stream),
             Text(stream["model"] or "-"),
             _rate(stream["input"]),
             _rate(stream["output"]),
@@ -238,6 +239,13 @@ def _streams(streams: list[Mapping[str, Any]]) -> Table:
             str(stream["swaps"]),
         )
     return table
+
+
+def _state(stream: Mapping[str, Any]) -> str:
+    if stream["reason_code"] == NOBODY:
+        return "no publisher"
+    silent = any(warning["code"] == SILENT for warning in stream["warnings"])
+    return f"{stream['state']}, no input" if silent else str(stream["state"])
 
 
 def _rate(side: Mapping[str, Any] | None) -> str:

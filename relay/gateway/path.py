@@ -378,7 +378,8 @@ class Path:
             runner_error=live.told.error if live else None,
             reason_since=self._since,
             not_offered=publisher.wish.not_offered if publisher else (),
-            warnings=live.cautions(now) if live else (),
+            warnings=(publisher.cautions(now) if publisher else ())
+            + (live.cautions(now) if live else ()),
             reason_details=live.why_nobody[1] if live and live.why_nobody[0] == code else "",
         )
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from relay.gateway.journal import Subject, Tell
 from relay.gateway.rates import Meter
 from relay.gateway.search import Search
-from relay.gateway.status import Input
+from relay.gateway.status import Caution, Input
 from relay.gateway.teller import Teller
 from relay.media.unit import AccessUnit
 from relay.protocols.webrtc.ingest import IngestSession
+
+SILENT: Final = 2.0
+"""Seconds without a packet after which a publisher is said to be silent. Its session ends later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,14 @@ class Publisher:
         """When its last packet came, before the first one when it came itself (monotonic)."""
         last = self.session.statistics().last_arrival if self.session is not None else None
         return self.came if last is None else last
+
+    def cautions(self, now: float) -> tuple[Caution, ...]:
+        """What may be wrong with what it sends."""
+        silent = now - self.heard
+        if self.session is None or silent < SILENT:
+            return ()
+        words = f"nothing has come from the publisher for {silent:.0f} seconds"
+        return (Caution("input_silent", words),)
 
     def measure(self, meter: Meter, now: float, *, connected: bool) -> Input | None:
         """What is seen of it now; None while it is being answered."""

@@ -84,6 +84,17 @@ def test_viewers_that_have_left_meanwhile_are_no_more_to_show(
     assert "--all" not in capsys.readouterr().out
 
 
+def test_a_live_stream_whose_publisher_is_silent_is_told_from_others() -> None:
+    wide = Console(width=200, file=io.StringIO())
+    silent = {"code": "input_silent", "reason": "nothing has come from the publisher for 4 seconds"}
+    live = _stream(0) | {"state": "live", "reason_code": "", "reason": ""}
+    wide.print(streams._page({"streams": [live, live | {"warnings": [silent]}]}))
+    *_, well, ill = wide.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert "live" in well
+    assert "no input" not in well
+    assert "live, no input" in ill
+
+
 def test_an_id_is_whole_where_the_terminal_is_narrow() -> None:
     large = {"packets": 123_456, "resent": 12_345, "round_trip_ms": 1234.5, "estimate": 12.3e6}
     large["queue_ms"] = 1234.5

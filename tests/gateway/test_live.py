@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 
 from relay.errors import TooLarge, Unavailable, Unprocessable
-from relay.gateway import dispatcher, session, watch
+from relay.gateway import dispatcher, publisher, session, watch
 from relay.gateway.status import StreamState
 from relay.media.h264 import join_annexb
 from relay.media.mpegts import Muxer
@@ -386,6 +386,21 @@ async def test_a_pause_of_the_publisher_is_no_fault_of_the_seller() -> None:
         await asyncio.sleep(0.7)
         assert desk.codes == []
         assert len(seller.jobs) == 1
+
+
+async def test_a_silent_publisher_is_told_of_until_it_sends_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(publisher, "SILENT", 0.4)
+    async with Seller().running() as seller, gateway(seller) as desk, desk.filming() as camera:
+        await desk.live_at(seller)
+        camera.paused = True
+        (told,) = await eventually(lambda: desk.stream.warnings)
+        assert told.code == "input_silent"
+        assert "nothing has come from the publisher for" in told.words
+        assert desk.stream.state is StreamState.LIVE
+        camera.paused = False
+        await eventually(lambda: not desk.stream.warnings)
 
 
 async def test_a_standstill_of_our_own_loop_is_no_fault_of_the_seller() -> None:

@@ -119,7 +119,7 @@ class WarningView(View):
 
     code: str = Field(
         description="Stable: output_rate_low, output_still, output_silent, output_foreign, "
-        "params_taken_back, input_dropped or output_left."
+        "params_taken_back, input_silent, input_dropped or output_left."
     )
     reason: str
 
