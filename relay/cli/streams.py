@@ -36,8 +36,9 @@ MAX_PAGES: Final = 20
 NO_STREAM: Final = "stream_not_found"
 """The gateway's code for a name that it does not know."""
 NOBODY: Final = "no_publisher"
-SILENT: Final = "input_silent"
 """The gateway's code for a stream that has viewers only."""
+SILENT: Final = "input_silent"
+"""Its code for one whose publisher sends nothing."""
 
 
 @dataclass(frozen=True, slots=True)
