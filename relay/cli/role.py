@@ -49,32 +49,39 @@ class Role(Protocol):
 
 
 class StopSignals:
-    """The first SIGTERM or SIGINT asks; the second ends the process where it stands.
+    """SIGTERM and SIGINT: the first asks to end, the last ends the process where it stands.
+
+    Attributes:
+        asked: by the first.
+        hurried: by the second.
 
     Args:
         at_once: called before that end, to take others along.
-        supervised: the second does nothing. Whoever stops a whole group of processes, as systemd
-            does, asks a role, and so does ``relay up``, which ends it in time anyway.
+        last: which of them that is; None where it is not for signals. Whoever stops a whole group
+            of processes, as systemd does, asks a role, and so does ``relay up``, which ends it in
+            time anyway.
     """
 
-    def __init__(
-        self, at_once: Callable[[], None] | None = None, *, supervised: bool = False
-    ) -> None:
+    def __init__(self, at_once: Callable[[], None] | None = None, *, last: int | None = 2) -> None:
         self.asked = asyncio.Event()
+        self.hurried = asyncio.Event()
         self._at_once = at_once
-        self._supervised = supervised
+        self._last = last
+        self._count = 0
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.ask)
 
     def ask(self) -> None:
-        if self.asked.is_set():
-            if self._supervised:
-                return
+        self._count += 1
+        if self._last is None:
+            self.asked.set()
+        elif self._count < self._last:
+            (self.hurried if self.asked.is_set() else self.asked).set()
+        else:
             if self._at_once is not None:
                 self._at_once()
             os._exit(1)
-        self.asked.set()
 
 
 def run(
@@ -134,9 +141,10 @@ async def _live(
     tell: Callable[[Mapping[str, Any]], None],
     line: ChildLine | None,
 ) -> None:
-    signals = StopSignals(supervised=line is not None)
+    signals = StopSignals(last=3 if line is None else None)
     census.install()
     asked = asyncio.create_task(signals.asked.wait())
+    hurried = asyncio.create_task(signals.hurried.wait())
     orphaned = asyncio.create_task(line.ended() if line else asyncio.Event().wait())
     giving = asyncio.create_task(memory.Giver().run(), name="memory")
     try:
@@ -155,9 +163,11 @@ async def _live(
         tell({"asked": True})
         seconds = role.drain_timeout if line is None else min(SUPERVISED_DRAIN, role.drain_timeout)
         log.info("%s: asked to end; draining for at most %g s", name, seconds)
-        await role.drain(time.monotonic() + seconds)
+        await _unless({hurried}, role.drain(time.monotonic() + seconds))
+        if signals.hurried.is_set():
+            log.info("%s: asked again: what runs is not waited for", name)
     finally:
-        for task in (asked, orphaned, giving):
+        for task in (asked, hurried, orphaned, giving):
             task.cancel()
         async with asyncio.timeout(STOP_BOUND):
             await role.stop()

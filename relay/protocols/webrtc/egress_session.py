@@ -76,7 +76,7 @@ class EgressSession(Session):
         audio = _track(peer.audio, peer, native, log)
         self.viewer = Viewer(short(self.id), video, audio, Link(log))
         self._audience = audience
-        peer.log_level = logging.DEBUG  # the viewer tells when it comes and goes
+        peer.log_level = logging.DEBUG  # the viewer tells when it goes
         peer.on_rtcp = self._on_rtcp
         peer.unread = self.viewer.link.leaves
         peer.on_route = self._route
@@ -149,7 +149,7 @@ class EgressSession(Session):
         if state is PeerState.CONNECTED:
             self._audience.start(self, time.monotonic())
         elif state is PeerState.CLOSED:
-            self.viewer.gone(self.peer.close_reason)
+            self.viewer.gone(self.peer.close_reason, time.monotonic())
             self._audience.drop(self)
 
     def statistics(self, now: float) -> ViewerStatistics:

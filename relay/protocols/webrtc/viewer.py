@@ -131,7 +131,7 @@ class Viewer:
         self._tokens = _RESEND_BURST
         self._filled_at = 0.0
         self.reports: deque[tuple[int, float]] = deque(maxlen=REPORTS_KEPT)
-        # In the log it comes and goes; a crowd's other changes would fill it.
+        # One line of the log, when it goes; a crowd's other changes would fill it.
         self._machine = StateMachine(
             f"viewer {name}", ViewerState.CONNECTING, _TABLE, log=_log, level=logging.DEBUG
         )
@@ -154,7 +154,7 @@ class Viewer:
         """
         self.connected_at = now
         if self.video is None:
-            self._machine.to(ViewerState.LIVE, "audio only", level=logging.INFO)
+            self._machine.to(ViewerState.LIVE, "audio only")
             self.audio_open = True
             return
         if group:
@@ -162,11 +162,11 @@ class Viewer:
             self._squeezed = count = len(group)
             self._backlog.extend(group)
             self._backlog_octets = sum(frame.octets for frame in group)
-            self._machine.to(ViewerState.CATCHING_UP, f"{count} pictures", level=logging.INFO)
+            self._machine.to(ViewerState.CATCHING_UP, f"{count} pictures")
             self.audio_open = True
             self._pump(CATCH_UP_FIRST)
         else:
-            self._machine.to(ViewerState.WAITING, level=logging.INFO)
+            self._machine.to(ViewerState.WAITING)
             self.audio_open = not has_video
 
     def frame(self, frame: Frame, *, keyframe: bool) -> bool:
@@ -218,9 +218,11 @@ class Viewer:
             if track is not None:
                 track.trim()
 
-    def gone(self, reason: str) -> None:
+    def gone(self, reason: str, now: float) -> None:
         self._backlog.clear()
         self.audio_open = False
+        if self.connected_at is not None:
+            reason = f"{reason}, after {now - self.connected_at:.1f} s"
         self._machine.to(ViewerState.GONE, reason, level=logging.INFO)
 
     # -- when its link is too small

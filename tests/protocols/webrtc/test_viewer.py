@@ -121,7 +121,7 @@ def test_after_its_end_nothing_is_sent() -> None:
     one, outlet = viewer()
     one.connected([frame(n, packets=50) for n in range(20)], has_video=True, now=1.0)
     sent = len(outlet.sent)
-    one.gone("closed")
+    one.gone("closed", 2.0)
     assert one.pump() is False
     assert one.frame(frame(9), keyframe=True) is False
     assert (len(outlet.sent), one.audio_open) == (sent, False)
