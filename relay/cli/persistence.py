@@ -8,7 +8,7 @@ from typing import Final
 from relay.errors import PeerError, PeerRefused
 from relay.protocols.webrtc.ice import REFUSED
 
-WAITS: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
+WAITS: Final = (0.5, 1.0, 2.0)
 """Seconds before each try, the last one again and again."""
 TRIED_FOR: Final = 60.0
 """Seconds without a connection after which it is given up."""

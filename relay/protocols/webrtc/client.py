@@ -26,7 +26,7 @@ from relay.protocols.webrtc.negotiation import TrackParameters
 from relay.protocols.webrtc.offering import Offering
 from relay.protocols.webrtc.peer import Peer, PeerState
 from relay.protocols.webrtc.peers import Peers
-from relay.protocols.webrtc.resource import TIMEOUT, Resource
+from relay.protocols.webrtc.resource import CONNECT, TIMEOUT, Resource
 from relay.protocols.webrtc.rtcp import (
     FullIntraRequest,
     Nack,
@@ -91,7 +91,8 @@ async def _begin(
     """POST the offer; the peer is not yet connecting."""
     chosen = settings or WebRtc(host="::" if "//[" in url else "0.0.0.0", port=0)
     peers = await Peers.open(chosen, calling=True)
-    http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT))
+    timeout = aiohttp.ClientTimeout(total=TIMEOUT, sock_connect=CONNECT)
+    http = aiohttp.ClientSession(timeout=timeout)
     offering = Offering(peers, send=send, audio=audio)
     link = _Link(http, peers, Resource(http, url, token, ssl), offering.peer)
     try:

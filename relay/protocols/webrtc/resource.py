@@ -18,6 +18,10 @@ _log = logging.getLogger(__name__)
 TIMEOUT: Final = 10.0
 """Seconds for each HTTP request, and for the connection after it."""
 
+CONNECT: Final = 4.0
+"""Seconds of these for TCP and TLS. While a network is away TCP asks at 0, 1, 3 and 7 seconds: who
+waits for the last of these comes back late when it is there again."""
+
 GOODBYE: Final = 3.0
 """Seconds for the DELETE: whoever ends a session need not wait for a server that is lost."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 
 import pytest
 from aiohttp import web
@@ -330,6 +331,21 @@ async def test_a_redirect_is_followed(relay: tuple[Relay, str]) -> None:
         whip = await WhipClient.connect(f"{other}/x")
         await whip.close()
     assert server.reasons == ["deleted"]
+
+
+async def test_a_server_out_of_reach_gets_less_time_than_one_that_thinks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(client_module, "CONNECT", 0.2)
+    with ExitStack() as stack:
+        deaf = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):  # its queue is full: who comes next hears nothing
+            caller = stack.enter_context(socket.socket())
+            caller.setblocking(False)
+            caller.connect_ex(deaf.getsockname())
+        with pytest.raises(PeerTimeout, match="did not answer in time"):
+            async with asyncio.timeout(resource.TIMEOUT / 2):
+                await WhipClient.connect(f"http://127.0.0.1:{deaf.getsockname()[1]}/whip")
 
 
 async def test_an_answer_that_leads_nowhere(
