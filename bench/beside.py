@@ -24,7 +24,7 @@ from bench.crowd.audience import Audience
 from bench.crowd.built import build
 from bench.joins.joiner import Joiner
 from bench.source import words_of
-from relay.protocols.webrtc.dtls import Certificate
+from relay.protocols.webrtc.certificate import Certificate
 
 STAY: Final = 2.0
 READY: Final = 60.0
@@ -74,7 +74,7 @@ async def crowd(url: str, number: int, sound: bool, ended: asyncio.Task[bytes]) 
 
 
 async def joins(url: str, number: int, sound: bool, ended: asyncio.Task[bytes]) -> int:
-    certificate = Certificate.generateCertificate()
+    certificate = Certificate()
     came = 0
 
     async def one() -> None:

@@ -36,8 +36,8 @@ from bench.source import add_sound, has_sound, make_clip, words_of
 from bench.streams import publishing
 from relay.cli.network import running_network
 from relay.media.unit import VIDEO_CLOCK, AccessUnit
+from relay.protocols.webrtc.certificate import Certificate
 from relay.protocols.webrtc.client import WhepClient
-from relay.protocols.webrtc.dtls import Certificate
 from tests.browser import chromium, tab
 
 QUIET: Final = 2.0
@@ -105,7 +105,7 @@ class Target:
 
 
 async def join(target: Target, *, patient: bool) -> Moments:
-    joiner = Joiner(Certificate.generateCertificate(), patient=patient, sound=target.sound)
+    joiner = Joiner(Certificate(), patient=patient, sound=target.sound)
     try:
         return await joiner.come(target.whep)
     finally:
@@ -171,7 +171,7 @@ async def standing(target: Target) -> AsyncIterator[dict[str, Any]]:
 
 async def crowd(target: Target, number: int, found: Found) -> tuple[float, float, float]:
     """Many at once; returns when the quiet time began, when they came, when it was over."""
-    certificate = Certificate.generateCertificate()
+    certificate = Certificate()
     joiners = [Joiner(certificate, patient=False, sound=target.sound) for _ in range(number)]
     quiet = time.monotonic()
     await asyncio.sleep(QUIET)

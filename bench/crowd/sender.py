@@ -32,7 +32,6 @@ from bench.serving import created, serve
 from bench.source import SECONDS, add_sound, make_clip
 from relay.config import WebRtc
 from relay.media.unit import VIDEO_CLOCK, AccessUnit, Codec
-from relay.protocols.webrtc.dtls import protect_pointer
 from relay.protocols.webrtc.egress import Egress, EgressSession
 from relay.protocols.webrtc.fanout import OutgoingTrack
 from relay.protocols.webrtc.h264_payload import packetize
@@ -41,6 +40,7 @@ from relay.protocols.webrtc.native_track import NativeSendLog
 from relay.protocols.webrtc.peer import PeerState
 from relay.protocols.webrtc.peers import Peers
 from relay.protocols.webrtc.sendlog import OVERHEAD, REMEMBERED
+from relay.protocols.webrtc.srtp import protect_pointer
 
 NAME: Final = "bench"
 RATE: Final = 30

@@ -19,8 +19,9 @@ from urllib.parse import urlsplit
 
 from relay.errors import ParseError
 from relay.protocols.webrtc import stun
+from relay.protocols.webrtc.certificate import Certificate
 from relay.protocols.webrtc.description import LocalSide, write_offer
-from relay.protocols.webrtc.dtls import Certificate, Dtls
+from relay.protocols.webrtc.dtls import Dtls
 from relay.protocols.webrtc.negotiation import offered_tracks
 from relay.protocols.webrtc.rtp import fresh_ssrcs
 from relay.protocols.webrtc.sdp import Candidate
@@ -71,7 +72,7 @@ class Joiner:
         self._tie_breaker = os.urandom(8)
         candidate = Candidate("1", PRIORITY, HOST, self._socket.getsockname()[1])
         local = LocalSide(
-            self._ufrag, self._pwd, certificate.sha256(), [candidate], secrets.token_hex(8)
+            self._ufrag, self._pwd, certificate.sha256, [candidate], secrets.token_hex(8)
         )
         lines = offered_tracks(fresh_ssrcs(), audio=sound)
         self._offer = write_offer(lines, local, send=False).encode()

@@ -24,9 +24,9 @@ from pylibsrtp import _binding
 from bench.serving import created, serve
 from relay.config import WebRtc
 from relay.media.unit import AccessUnit
-from relay.protocols.webrtc.dtls import protect_pointer
 from relay.protocols.webrtc.ingest import Ingest, IngestSession
 from relay.protocols.webrtc.peers import Peers
+from relay.protocols.webrtc.srtp import protect_pointer
 
 _HERE: Final = Path(__file__).parent
 

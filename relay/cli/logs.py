@@ -65,5 +65,5 @@ def configure(log: Log, role: str, *, among_others: bool = False) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(log.level.upper())
-    for name in ("aiortc", "aioice", "aiohttp.access", "libav", "hpack", "h2"):
+    for name in ("aiohttp.access", "libav", "hpack", "h2"):
         logging.getLogger(name).setLevel(logging.WARNING)

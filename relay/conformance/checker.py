@@ -14,7 +14,8 @@ from relay.conformance.case import NotOffered
 from relay.conformance.endpoint import Endpoint, Session
 from relay.errors import ParseError
 from relay.protocols.webrtc import stun
-from relay.protocols.webrtc.dtls import Certificate, Dtls
+from relay.protocols.webrtc.certificate import Certificate
+from relay.protocols.webrtc.dtls import Dtls
 
 QUIET: Final = 1.0
 """Seconds after which a datagram is not answered any more."""

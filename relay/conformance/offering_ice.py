@@ -25,7 +25,7 @@ from relay.conformance.endpoint import Endpoint, Session
 from relay.conformance.offer import CANDIDATE, fragment, ice_word
 from relay.conformance.offering_session import restarting
 from relay.protocols.webrtc import stun
-from relay.protocols.webrtc.dtls import Certificate
+from relay.protocols.webrtc.certificate import Certificate
 
 BOOK: Book[Endpoint] = Book()
 
@@ -123,7 +123,7 @@ def passive(session: Session) -> None:
     "RFC 8445 12.1",
 )
 async def _(e: Endpoint) -> None:
-    certificate = Certificate.generateCertificate()
+    certificate = Certificate()
     async with checking(e, setup="active") as checker:
         passive(checker.session)
         holds(await checker.ask() is not None, "silence", "a Binding success")
@@ -135,7 +135,7 @@ async def _(e: Endpoint) -> None:
 
 @case("hello-unchecked", "A ClientHello without any check is ignored.", "RFC 8445 12.1")
 async def _(e: Endpoint) -> None:
-    certificate = Certificate.generateCertificate()
+    certificate = Certificate()
     async with checking(e, setup="active") as checker:
         passive(checker.session)
         dtls = end_of_dtls(checker.session, certificate, client=True)
@@ -150,8 +150,8 @@ async def _(e: Endpoint) -> None:
     limit=30.0,
 )
 async def _(e: Endpoint) -> None:
-    certificate = Certificate.generateCertificate()
-    print_ = f"sha-256 {certificate.sha256()}"
+    certificate = Certificate()
+    print_ = f"sha-256 {certificate.sha256}"
     for ours, theirs in (("active", "passive"), ("passive", "active")):
         offer = e.offer(candidates=(), setup=ours, fingerprint=print_)
         reply = await e.post(offer)
@@ -180,7 +180,7 @@ async def _(e: Endpoint) -> None:
     limit=40.0,
 )
 async def _(e: Endpoint) -> None:
-    foreign = Certificate.generateCertificate()
+    foreign = Certificate()
     async with checking(e) as checker:
         session = checker.session
         client = session.word("setup") == "passive"

@@ -60,9 +60,9 @@ ROOMS: dict[str, frozenset[str]] = {
 
 # dependency -> the files that may import it
 DOORS: dict[str, frozenset[str]] = {
-    "aiortc": frozenset({"relay/protocols/webrtc/dtls.py"}),
+    "aiortc": frozenset(),
     "aioice": frozenset(),
-    "pylibsrtp": frozenset({"relay/protocols/webrtc/dtls.py"}),
+    "pylibsrtp": frozenset({"relay/protocols/webrtc/srtp.py"}),
     # Pictures, sound, and files of both; a gateway never comes near them.
     "av": frozenset({"relay/worker/codec.py", "relay/worker/audio.py", "relay/worker/file.py"}),
     "h2": frozenset({"relay/rpc"}),

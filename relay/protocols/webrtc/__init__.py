@@ -2,12 +2,13 @@
 
 In: ``udp`` (``tcp``, ``framing``) reads batches of ``datagrams``, bounds strangers by ``sources``
 and ``half_open``, and finds the session by ``stun`` or address (``registered``). ``ice`` and
-``path`` say where a peer is, ``roaming`` that it has moved. ``peer`` opens SRTP with the keys of
-``dtls``, the one door to aiortc. ``rtp`` is parsed, ``receive`` (``receive_audio``) puts packets
-in order, ``repair`` asks for lost ones, ``h264_payload`` makes access units, ``reception``,
-``arrivals`` (``congestion``) and ``remb`` report to the sender, ``keyframe_requests`` ask it,
-``ingest`` hands on. ``native_receive`` and ``native_lane`` (over ``native/``) do the same for a
-video in order, from datagrams to access units; ``budget`` bounds what one peer may cost.
+``path`` say where a peer is, ``roaming`` that it has moved. ``dtls`` agrees on keys behind a
+``certificate``, ``peer`` opens ``srtp`` with them. ``rtp`` is parsed, ``receive``
+(``receive_audio``) puts packets in order, ``repair`` asks for lost ones, ``h264_payload`` makes
+access units, ``reception``, ``arrivals`` (``congestion``) and ``remb`` report to the sender,
+``keyframe_requests`` ask it, ``ingest`` hands on. ``native_receive`` and ``native_lane`` (over
+``native/``) do the same for a video in order, from datagrams to access units; ``budget`` bounds
+what one peer may cost.
 
 Out: ``egress`` has renditions, ``rendition`` knows who gets what, ``viewer`` what state each is
 in. ``fanout`` (``native_fanout`` over ``native/``) writes headers, protects and sends; ``pacing``

@@ -1,26 +1,16 @@
-"""aiortc's DTLS, driven by datagrams and a clock: the one door to aiortc.
-
-Of aiortc only ``RTCCertificate`` and what it knows of SRTP's profiles are used. Its transports,
-ICE, SDP, senders, receivers and jitter buffers never come to be, and its tasks never start.
-"""
+"""DTLS of OpenSSL, driven by datagrams and a clock."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cache
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
-import pylibsrtp
-import pylibsrtp._binding
-from aiortc import rtcdtlstransport
 from OpenSSL import SSL, crypto
 
-from relay.errors import ConfigError
+from relay.protocols.webrtc.certificate import Certificate
 from relay.protocols.webrtc.dtls_records import HANDSHAKE, MTU, announcements, split_records
-
-SrtpError = pylibsrtp.Error
+from relay.protocols.webrtc.srtp import PROFILES, Keys, Srtp
 
 MAX_HANDSHAKE: Final = 16 << 10
 """Bytes of all handshake messages that the other end announces; with a chain of certificates
@@ -33,166 +23,7 @@ _RESEND_DELAYS: Final = (0.25, 0.5)
 _REPEAT_SPACING: Final = 0.2
 _READ_SIZE: Final = 1500
 _MAX_FLIGHT: Final = 1 << 14  # bytes; more than OpenSSL writes at once
-_SRTP_BUFFER: Final = 2048
-_SRTP_TRAILER: Final = 148  # of RTCP: index, tag and the room libsrtp wants for a key name
-_CERTIFICATE_HOOKS: Final = ("_create_ssl_context", "getFingerprints", "generateCertificate")
-_PROFILE_HOOKS: Final = (
-    "get_key_and_salt",
-    "key_length",
-    "libsrtp_profile",
-    "openssl_profile",
-    "salt_length",
-)
-_SRTP_HOOKS: Final = ("srtp_protect", "srtp_protect_rtcp", "srtp_unprotect", "srtp_unprotect_rtcp")
-_MODULE_HOOKS: Final = ("SRTP_PROFILES",)
 _KEYS: Final = b"EXTRACTOR-dtls_srtp"
-
-
-def check_hooks() -> None:
-    """See that every private name of aiortc that we use is there.
-
-    Raises:
-        ConfigError: ``aiortc_version``, naming what is missing.
-    """
-    binding = pylibsrtp._binding
-    missing = [name for name in _MODULE_HOOKS if not hasattr(rtcdtlstransport, name)]
-    missing += [f"pylibsrtp {name}" for name in _SRTP_HOOKS if not hasattr(binding.lib, name)]
-    if not hasattr(pylibsrtp.Session(), "_srtp"):
-        missing.append("pylibsrtp.Session._srtp")
-    if not missing:
-        kind = rtcdtlstransport.RTCCertificate
-        missing = [f"RTCCertificate.{n}" for n in _CERTIFICATE_HOOKS if not hasattr(kind, n)]
-    if not missing:
-        probe = rtcdtlstransport.SRTP_PROFILES[0]
-        missing = [f"SRTPProtectionProfile.{n}" for n in _PROFILE_HOOKS if not hasattr(probe, n)]
-    if missing:
-        raise ConfigError(
-            f"this aiortc does not fit (1.16 is needed): it lacks {', '.join(missing)}",
-            code="aiortc_version",
-        )
-
-
-class Certificate(rtcdtlstransport.RTCCertificate):
-    """A certificate whose SSL context is made once, not for each peer."""
-
-    _context: Any = None
-    _sha256 = ""
-
-    def _create_ssl_context(self, srtp_profiles: list[Any]) -> Any:
-        if self._context is None:
-            self._context = super()._create_ssl_context(srtp_profiles)
-            # Nobody resumes a connection of media: its session, with the peer's certificate, would
-            # be kept for nothing.
-            self._context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
-        return self._context
-
-    def context(self) -> Any:
-        return self._context or self._create_ssl_context(_srtp_profiles())
-
-    def sha256(self) -> str:
-        if not self._sha256:
-            prints = {f.algorithm: f.value for f in self.getFingerprints()}
-            self._sha256 = str(prints["sha-256"])
-        return self._sha256
-
-
-def _srtp_profiles() -> list[Any]:
-    """AES-128-GCM first: a third cheaper to protect with than AES-CM and SHA-1."""
-    order = (b"SRTP_AEAD_AES_128_GCM", b"SRTP_AEAD_AES_256_GCM", b"SRTP_AES128_CM_SHA1_80")
-    found = {p.openssl_profile: p for p in rtcdtlstransport.SRTP_PROFILES}
-    return [found[name] for name in order if name in found]
-
-
-@cache
-def _policy(profile: int, ssrcs: int) -> pylibsrtp.Policy:
-    """Made once for all connections: only the keys differ."""
-    policy = pylibsrtp.Policy(ssrc_type=ssrcs, srtp_profile=profile)
-    policy.allow_repeat_tx = True
-    policy.window_size = 1024  # packets
-    return policy
-
-
-def _session(profile: int, ssrcs: int, keys: bytes) -> pylibsrtp.Session:
-    """libsrtp's context of one direction."""
-    policy = _policy(profile, ssrcs)
-    policy.key = keys
-    try:
-        return pylibsrtp.Session(policy)
-    finally:
-        policy.key = None
-
-
-@dataclass(frozen=True, slots=True)
-class Srtp:
-    """The keys of a connection, as functions from packet to packet.
-
-    Each raises ``SrtpError``: not authentic, replayed, too short or too long.
-
-    Attributes:
-        rtcp_trailer: bytes of a protected RTCP packet from its index on.
-    """
-
-    protect: Callable[[bytes], bytes]
-    protect_rtcp: Callable[[bytes], bytes]
-    unprotect: Callable[[bytes], bytes]
-    unprotect_rtcp: Callable[[bytes], bytes]
-    sending: NativeKeys
-    receiving: NativeKeys
-    rtcp_trailer: int
-
-
-class NativeKeys:
-    """The keys of one direction, for native code.
-
-    Attributes:
-        pointer: address of libsrtp's context; good as long as this object is there.
-    """
-
-    def __init__(self, session: Any) -> None:
-        self._session = session  # frees the context when it is collected
-        ffi = pylibsrtp._binding.ffi
-        self.pointer = int(ffi.cast("uintptr_t", session._srtp[0]))
-
-
-def protect_pointer(name: str = "srtp_protect") -> int:
-    """The address of a function of libsrtp, for native code."""
-    binding = pylibsrtp._binding
-    function = binding.ffi.addressof(binding.lib, name)
-    return int(binding.ffi.cast("uintptr_t", function))
-
-
-def _memory() -> tuple[Any, Any, Any]:
-    """For one packet, and its length: of all transforms of a connection, which copy out of it what
-    they return."""
-    ffi = pylibsrtp._binding.ffi
-    memory = ffi.new("char[]", _SRTP_BUFFER)
-    return memory, ffi.buffer(memory), ffi.new("int *")
-
-
-def _transform(
-    place: tuple[Any, Any, Any], session: Any, name: str, room: int
-) -> Callable[[bytes], bytes]:
-    """What ``pylibsrtp.Session`` does, with its buffers made once: 2 us less a packet."""
-    function = getattr(pylibsrtp._binding.lib, name)
-    memory, buffer, length = place
-    keys = session._srtp[0]
-    largest = _SRTP_BUFFER - room
-
-    def transform(packet: bytes) -> bytes:
-        size = len(packet)
-        if size > largest:
-            raise SrtpError("packet is too long")
-        buffer[0:size] = packet
-        length[0] = size
-        status = function(keys, memory, length)
-        if status:
-            raise SrtpError(f"{name}: {pylibsrtp.ERRORS[status]}")
-        written: bytes = buffer[0 : length[0]]
-        return written
-
-    # The session frees its keys when it is collected.
-    transform.session = session  # type: ignore[attr-defined]
-    return transform
 
 
 class Dtls:
@@ -218,9 +49,8 @@ class Dtls:
         self._goodbye: list[bytes] | None = None
         self._announced: dict[int, int] = {}
         self._client = client
-        self._sending: Any = None
-        self._receiving: Any = None
-        self._connection = SSL.Connection(certificate.context())
+        self._keys: Keys | None = None
+        self._connection = SSL.Connection(certificate.context)
         self._connection.set_ciphertext_mtu(MTU)
         if client:
             self._connection.set_connect_state()
@@ -284,19 +114,13 @@ class Dtls:
         self.ready = True
 
     def _take_keys(self) -> bool:
-        """Those of both ends, the client's first (RFC 5764 section 4.2); whether there are any."""
-        name = self._connection.get_selected_srtp_profile()
-        known = (p for p in rtcdtlstransport.SRTP_PROFILES if p.openssl_profile == name)
-        profile = next(known, None)
+        """Those of both ends; whether there are any."""
+        profile = PROFILES.get(self._connection.get_selected_srtp_profile())
         if profile is None:
             return False
-        size = 2 * (profile.key_length + profile.salt_length)
+        size = 2 * (profile.key + profile.salt)
         material = self._connection.export_keying_material(_KEYS, size)
-        ours, theirs = (0, 1) if self._client else (1, 0)
-        kind = profile.libsrtp_profile
-        outgoing, incoming = (profile.get_key_and_salt(material, at) for at in (ours, theirs))
-        self._sending = _session(kind, pylibsrtp.Policy.SSRC_ANY_OUTBOUND, outgoing)
-        self._receiving = _session(kind, pylibsrtp.Policy.SSRC_ANY_INBOUND, incoming)
+        self._keys = Keys.of(profile, material, client=self._client)
         return True
 
     def _is_who_it_should_be(self) -> bool:
@@ -324,18 +148,8 @@ class Dtls:
 
     def srtp(self) -> Srtp:
         """The keys, once ``ready``."""
-        # The tag of GCM stands before the index (RFC 7714 section 9.1), others' behind it.
-        gcm = b"AEAD" in self._connection.get_selected_srtp_profile()
-        place = _memory()
-        return Srtp(
-            _transform(place, self._sending, "srtp_protect", _SRTP_TRAILER),
-            _transform(place, self._sending, "srtp_protect_rtcp", _SRTP_TRAILER),
-            _transform(place, self._receiving, "srtp_unprotect", 0),
-            _transform(place, self._receiving, "srtp_unprotect_rtcp", 0),
-            NativeKeys(self._sending),
-            NativeKeys(self._receiving),
-            4 if gcm else 14,
-        )
+        assert self._keys is not None
+        return Srtp.of(self._keys)
 
     def poll(self, now: float) -> list[bytes]:
         """What is due again.

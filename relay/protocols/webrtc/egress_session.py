@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from relay.errors import ParseError
-from relay.protocols.webrtc.dtls import SrtpError
 from relay.protocols.webrtc.fanout import OutgoingTrack, log_identifier
 from relay.protocols.webrtc.link import Link
 from relay.protocols.webrtc.native_fanout import NativeSender
@@ -26,6 +25,7 @@ from relay.protocols.webrtc.rtcp import (
 )
 from relay.protocols.webrtc.sendlog import SendLog
 from relay.protocols.webrtc.session import Session, short
+from relay.protocols.webrtc.srtp import SrtpError
 from relay.protocols.webrtc.viewer import Viewer, ViewerState
 
 

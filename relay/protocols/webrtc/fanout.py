@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from secrets import randbits
 from typing import Any, Final, Protocol
 
-from relay.protocols.webrtc.dtls import SrtpError
 from relay.protocols.webrtc.negotiation import MID, TRANSPORT_CC, TrackParameters
 from relay.protocols.webrtc.rtcp import SenderReport
 from relay.protocols.webrtc.rtp import HEADER, ONE_BYTE, pack_elements, wrap_rtx
 from relay.protocols.webrtc.sendlog import SendLog
 from relay.protocols.webrtc.sent import HISTORY, SentFrames, SentPacket
+from relay.protocols.webrtc.srtp import SrtpError
 
 MAX_PAYLOAD: Final = 1300
 """Bytes of a payload: pylibsrtp protects packets of up to 1356 bytes."""

@@ -13,7 +13,6 @@ from functools import cache
 from typing import Any, Final
 
 from relay.protocols.webrtc import native_library
-from relay.protocols.webrtc.dtls import protect_pointer
 from relay.protocols.webrtc.fanout import (
     MAX_PAYLOAD,
     FanOut,
@@ -23,6 +22,7 @@ from relay.protocols.webrtc.fanout import (
 from relay.protocols.webrtc.native_track import NativeSendLog, NativeSentFrames, NativeTrack
 from relay.protocols.webrtc.negotiation import TrackParameters
 from relay.protocols.webrtc.payloads import Payloads
+from relay.protocols.webrtc.srtp import protect_pointer
 
 _TOGETHER: Final = 16
 """Tracks that lie side by side."""

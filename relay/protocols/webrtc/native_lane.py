@@ -6,7 +6,6 @@ import struct
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from relay.protocols.webrtc.datagrams import packed
-from relay.protocols.webrtc.dtls import NativeKeys
 from relay.protocols.webrtc.h264_payload import Assembled
 from relay.protocols.webrtc.native_consent import NativeConsent
 from relay.protocols.webrtc.path import Path
@@ -14,6 +13,7 @@ from relay.protocols.webrtc.peer_state import PeerStatistics
 from relay.protocols.webrtc.picture import Run, Standing
 from relay.protocols.webrtc.receive import VideoReceiver
 from relay.protocols.webrtc.receive_audio import AudioReceiver, SoundStanding
+from relay.protocols.webrtc.srtp import NativeKeys
 
 if TYPE_CHECKING:
     from relay.protocols.webrtc.native_receive import NativeReceiver

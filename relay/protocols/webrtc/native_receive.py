@@ -16,12 +16,12 @@ from relay.media.unit import AccessUnit, Codec
 from relay.protocols.webrtc import native_library
 from relay.protocols.webrtc.budget import BURST, RATE
 from relay.protocols.webrtc.datagrams import packed, unpacked
-from relay.protocols.webrtc.dtls import NativeKeys, protect_pointer
 from relay.protocols.webrtc.native_lane import ARRIVALS, KEYFRAME, Lane, LaneOwner
 from relay.protocols.webrtc.native_viewer import NativeViewer
 from relay.protocols.webrtc.path import is_stream
 from relay.protocols.webrtc.reception import UNITS
 from relay.protocols.webrtc.registered import Registered
+from relay.protocols.webrtc.srtp import NativeKeys, protect_pointer
 from relay.protocols.webrtc.stun import Address
 
 if TYPE_CHECKING:

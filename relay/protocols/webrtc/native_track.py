@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from relay.protocols.webrtc.datagrams import ours, sockaddr
-from relay.protocols.webrtc.dtls import SrtpError
 from relay.protocols.webrtc.fanout import MID_PACKETS, OutgoingTrack
 from relay.protocols.webrtc.negotiation import TrackParameters
 from relay.protocols.webrtc.path import is_stream
 from relay.protocols.webrtc.sendlog import OVERHEAD, REMEMBERED, SendLog
 from relay.protocols.webrtc.sent import SentFrames
+from relay.protocols.webrtc.srtp import SrtpError
 
 if TYPE_CHECKING:
     from relay.protocols.webrtc.native_fanout import NativeSender

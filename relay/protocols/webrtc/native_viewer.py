@@ -17,9 +17,9 @@ from relay.protocols.webrtc.peer_state import PeerStatistics
 from relay.protocols.webrtc.rtcp import ReportBlock
 
 if TYPE_CHECKING:
-    from relay.protocols.webrtc.dtls import NativeKeys
     from relay.protocols.webrtc.link import Link
     from relay.protocols.webrtc.native_receive import NativeReceiver
+    from relay.protocols.webrtc.srtp import NativeKeys
 
 _HEAD: Final = 8
 _INDEX_AND_TAG: Final = {4: 20, 14: 14}

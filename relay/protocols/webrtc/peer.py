@@ -1,4 +1,4 @@
-"""One WebRTC peer: ICE of our own below, aiortc's DTLS in the middle, bare RTP above.
+"""One WebRTC peer: ICE of our own below, OpenSSL's DTLS in the middle, bare RTP above.
 
 A datagram is handled whole, synchronously, in the read of the shared socket: there is no
 task, no queue and no thread for a peer, only one timer.
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from relay.media.unit import Codec
 from relay.protocols.webrtc.addresses import not_in_time
 from relay.protocols.webrtc.budget import MediaBudget
-from relay.protocols.webrtc.dtls import Dtls, NativeKeys, SrtpError
+from relay.protocols.webrtc.dtls import Dtls
 from relay.protocols.webrtc.ice import IceSession
 from relay.protocols.webrtc.native_receive import NativeReceiver
 from relay.protocols.webrtc.native_viewer import NativeViewer
@@ -25,6 +25,7 @@ from relay.protocols.webrtc.negotiation import Negotiated, TrackParameters
 from relay.protocols.webrtc.path import Path, ignore
 from relay.protocols.webrtc.peer_state import PEER_STATES, PeerState, PeerStatistics
 from relay.protocols.webrtc.sdp import Candidate
+from relay.protocols.webrtc.srtp import NativeKeys, SrtpError
 from relay.protocols.webrtc.stun import Address
 from relay.protocols.webrtc.turns import Line
 from relay.states import StateMachine
@@ -63,8 +64,7 @@ class Peer:
         certificate: the one whose fingerprint it was told, whatever is made anew later.
         answer: the session description to hand out, or that was handed in.
         video, audio: what was agreed, None without such a track.
-        on_rtp, on_rtcp: decrypted packets, with ``time.monotonic()`` of their arrival;
-            called from the read of the socket, so they must not wait.
+        on_rtp, on_rtcp: opened packets, with ``time.monotonic()`` of each; they must not wait.
         unread: whether an RTCP packet, as it came, may be dropped without opening it.
         on_state: called after each change; CLOSED is the last.
         on_ready: called once, when the handshake is done and our last flight is yet to leave.

@@ -10,19 +10,20 @@ from typing import Final
 from relay.config import WebRtc
 from relay.errors import Unavailable
 from relay.protocols.webrtc import description, negotiation, sdp
+from relay.protocols.webrtc.certificate import LIFE, Certificate
 from relay.protocols.webrtc.description import LocalSide
-from relay.protocols.webrtc.dtls import Certificate, check_hooks
 from relay.protocols.webrtc.half_open import HalfOpen
 from relay.protocols.webrtc.ice import IceSession
 from relay.protocols.webrtc.peer import Peer
 from relay.protocols.webrtc.roaming import Roaming
 from relay.protocols.webrtc.rtp import fresh_ssrcs
 from relay.protocols.webrtc.sdp import Candidate
+from relay.protocols.webrtc.srtp import check_hooks
 from relay.protocols.webrtc.tcp import TcpPort, open_ports
 from relay.protocols.webrtc.turns import Turns
 from relay.protocols.webrtc.udp import UdpPort
 
-_CERTIFICATE_LIFE: Final = 14 * 86400.0  # aiortc's are good for 30 days
+_CERTIFICATE_LIFE: Final = LIFE.total_seconds() / 2  # who comes last has it for as long
 
 
 class Peers:
@@ -54,13 +55,13 @@ class Peers:
             calling: it makes offers, and is not offered to; as ``UdpPort.open``.
 
         Raises:
-            ConfigError: ``udp_bind``, ``tcp_bind``, ``public_address``, ``aiortc_version``.
+            ConfigError: ``udp_bind``, ``tcp_bind``, ``public_address``, ``pylibsrtp_version``.
         """
         check_hooks()
         return cls(settings, *await open_ports(settings, calling=calling))
 
     def _renew_certificate(self) -> None:
-        self.certificate = Certificate.generateCertificate()
+        self.certificate = Certificate()
         self._certificate_made = time.monotonic()
 
     def __len__(self) -> int:
@@ -108,7 +109,7 @@ class Peers:
 
     def local_side(self, peer: Peer) -> LocalSide:
         ice = peer.ice
-        return LocalSide(ice.ufrag, ice.pwd, peer.certificate.sha256(), self.candidates, peer.id)
+        return LocalSide(ice.ufrag, ice.pwd, peer.certificate.sha256, self.candidates, peer.id)
 
     async def close(self) -> None:
         """Close every peer, then the port."""

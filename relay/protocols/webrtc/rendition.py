@@ -8,13 +8,13 @@ from math import inf
 from typing import Final
 
 from relay.media.unit import VIDEO_CLOCK
-from relay.protocols.webrtc.dtls import SrtpError
 from relay.protocols.webrtc.egress_session import EgressSession
 from relay.protocols.webrtc.fanout import FanOut, LineClock, OutgoingTrack, ntp_time
 from relay.protocols.webrtc.native_fanout import NativeSender
 from relay.protocols.webrtc.pacing import PacedFanOut
 from relay.protocols.webrtc.payloads import Payloads
 from relay.protocols.webrtc.reporting import Reporting
+from relay.protocols.webrtc.srtp import SrtpError
 from relay.protocols.webrtc.viewer import CATCH_UP_RATE, Frame, ViewerState
 
 MAX_GROUP: Final = 4 << 20

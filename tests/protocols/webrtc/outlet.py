@@ -9,10 +9,10 @@ from typing import Any
 
 from relay.media.unit import Codec
 from relay.protocols.webrtc import native_fanout
-from relay.protocols.webrtc.dtls import SrtpError
 from relay.protocols.webrtc.fanout import FanOut, OutgoingTrack
 from relay.protocols.webrtc.negotiation import MID, TrackParameters
 from relay.protocols.webrtc.rtp import RtpPacket, parse_rtp
+from relay.protocols.webrtc.srtp import SrtpError
 
 
 class FakeOutlet:

@@ -12,7 +12,8 @@ import pytest
 
 from relay.config import WebRtc
 from relay.protocols.webrtc import dtls, stun
-from relay.protocols.webrtc.dtls import Certificate, Dtls
+from relay.protocols.webrtc.certificate import Certificate
+from relay.protocols.webrtc.dtls import Dtls
 from relay.protocols.webrtc.half_open import HalfOpen
 from relay.protocols.webrtc.offering import Offering
 from relay.protocols.webrtc.path import TOLD
@@ -50,7 +51,7 @@ def check(peer: Peer, *more: tuple[int, bytes]) -> bytes:
 
 
 def client_hello() -> bytes:
-    (hello,) = Dtls(Certificate.generateCertificate(), (), client=True).begin(0.0)
+    (hello,) = Dtls(Certificate(), (), client=True).begin(0.0)
     return hello
 
 
@@ -133,9 +134,9 @@ async def test_a_handshake_is_not_led_to_an_address_that_has_answered_nothing(
 ) -> None:
     peer = await peers.answer(offers.publisher(), receive=True)
     there = (peers.udp.host, peers.udp.port)
-    mine = Certificate.generateCertificate()
-    client = Dtls(mine, [("sha-256", peers.certificate.sha256())], client=True)
-    peer._fingerprints = (("sha-256", mine.sha256()),)
+    mine = Certificate()
+    client = Dtls(mine, [("sha-256", peers.certificate.sha256)], client=True)
+    peer._fingerprints = (("sha-256", mine.sha256),)
     sock.sendto(check(peer, (stun.USE_CANDIDATE, b"")), there)
     for datagram in client.begin(0.0):
         sock.sendto(datagram, there)

@@ -7,7 +7,6 @@ import time
 from contextlib import suppress
 
 from relay.media.unit import AccessUnit, Codec
-from relay.protocols.webrtc.dtls import SrtpError
 from relay.protocols.webrtc.egress import Egress
 from relay.protocols.webrtc.ingest import Ingest
 from relay.protocols.webrtc.offering import Offering
@@ -15,6 +14,7 @@ from relay.protocols.webrtc.peer import Peer, PeerState
 from relay.protocols.webrtc.peers import Peers
 from relay.protocols.webrtc.rendition import KEYFRAME_INTERVAL
 from relay.protocols.webrtc.rtcp import Nack, PictureLoss, compound
+from relay.protocols.webrtc.srtp import SrtpError
 from tests.protocols.webrtc.aiortc_client import reach
 from tests.protocols.webrtc.test_peer_moves import until
 

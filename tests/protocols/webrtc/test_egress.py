@@ -13,7 +13,6 @@ from aiortc import MediaStreamTrack, RTCSessionDescription
 
 from relay.errors import NotFound
 from relay.media.unit import Codec
-from relay.protocols.webrtc.dtls import SrtpError
 from relay.protocols.webrtc.egress import Egress
 from relay.protocols.webrtc.fanout import MAX_PAYLOAD
 from relay.protocols.webrtc.h264_payload import packetize
@@ -36,6 +35,7 @@ from relay.protocols.webrtc.rtcp import (
     SenderReport,
     SourceDescription,
 )
+from relay.protocols.webrtc.srtp import SrtpError
 from relay.protocols.webrtc.viewer import CATCH_UP_FIRST, CATCH_UP_RATE, MAX_BACKLOG
 from tests.protocols.webrtc import encoded
 from tests.protocols.webrtc.aiortc_client import connection, offer_of

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.media.unit import Codec
-from relay.protocols.webrtc.dtls import SrtpError
 from relay.protocols.webrtc.fanout import MID_PACKETS, LineClock, OutgoingTrack, ntp_time
 from relay.protocols.webrtc.rtp import parse_rtp, unwrap_rtx
 from relay.protocols.webrtc.sent import HISTORY
+from relay.protocols.webrtc.srtp import SrtpError
 from tests.protocols.webrtc.outlet import Backend, NativeBackend, track
 
 

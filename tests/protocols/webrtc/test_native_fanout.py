@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 from relay.media.unit import Codec
 from relay.protocols.webrtc import native_fanout, native_library
-from relay.protocols.webrtc.dtls import SrtpError
 from relay.protocols.webrtc.fanout import MAX_PAYLOAD
 from relay.protocols.webrtc.h264_payload import Packetizer, packetize
 from relay.protocols.webrtc.native_track import MAX_NAME
 from relay.protocols.webrtc.payloads import Payloads
 from relay.protocols.webrtc.rtcp import SenderReport, SourceDescription, parse_compound
+from relay.protocols.webrtc.srtp import SrtpError
 from tests.protocols.webrtc.outlet import (
     FakeOutlet,
     Keys,

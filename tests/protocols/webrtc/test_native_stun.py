@@ -18,13 +18,13 @@ from relay.errors import ParseError
 from relay.protocols.webrtc import native_receive, stun
 from relay.protocols.webrtc.credentials import Credentials
 from relay.protocols.webrtc.datagrams import packed, tell_ours
-from relay.protocols.webrtc.dtls import NativeKeys
 from relay.protocols.webrtc.ice import IceSession
 from relay.protocols.webrtc.native_consent import NativeConsent
 from relay.protocols.webrtc.native_lane import _Nobody
 from relay.protocols.webrtc.native_receive import NativeReceiver
 from relay.protocols.webrtc.native_viewer import NativeViewer
 from relay.protocols.webrtc.path import Path
+from relay.protocols.webrtc.srtp import NativeKeys
 from relay.protocols.webrtc.stun import Address, Message
 from relay.protocols.webrtc.udp import UdpStatistics
 
