@@ -110,7 +110,7 @@ class Peer:
         self._fingerprints: tuple[tuple[str, str], ...] = ()
         self._dtls: Dtls | None = None
         self._withheld = False  # of the last flight
-        self._shaking = Line(peers.turns, self._handshake)
+        self._shaking = Line(peers.turns, self._handshake, time.monotonic())
         self._early: deque[tuple[bytes, float]] = deque(maxlen=_MAX_EARLY)
         self._unprotect: Callable[[bytes], bytes] | None = None
         self._unprotect_rtcp: Callable[[bytes], bytes] = _unchanged
@@ -264,7 +264,7 @@ class Peer:
                 path.seen, path.lost = now, False
         elif 19 < first < 64 and self._dtls is not None:
             path.grant(len(data))
-            self._shaking.put(data)
+            self.statistics.limited += not self._shaking.put(data, now)
 
     def _media(self, data: bytes, now: float) -> bool:
         """Decrypt and hand on; whether the packet was authentic."""

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Final
 
 from relay.errors import Unavailable
+from relay.protocols.webrtc.budget import Budget
 from relay.protocols.webrtc.path import ignore
 
 SLICE: Final = 0.001
@@ -23,6 +24,11 @@ MAX_WAITING: Final = 256
 
 MAX_DATAGRAMS: Final = 16
 """Of one peer, not looked at yet. A flight is five; what is lost is sent again."""
+
+RECORDS_RATE: Final = 20.0
+RECORDS_BURST: Final = 200.0
+"""Datagrams of DTLS a second, and at once, that are looked at of one peer: a handshake, its flights
+sent over and over, takes some fifty, and after it there is a goodbye."""
 
 
 class Turns:
@@ -100,14 +106,15 @@ class Turns:
 class Line:
     """The DTLS datagrams of one peer, looked at one by one."""
 
-    def __init__(self, turns: Turns, handle: Callable[[bytes], None]) -> None:
+    def __init__(self, turns: Turns, handle: Callable[[bytes], None], now: float) -> None:
         self._turns = turns
+        self._budget = Budget(now, RECORDS_RATE, RECORDS_BURST)
         self._handle: Callable[[bytes], None] = handle
         self._datagrams: deque[bytes] = deque()
 
-    def put(self, datagram: bytes) -> bool:
-        """Whether there is room for it."""
-        if len(self._datagrams) >= MAX_DATAGRAMS:
+    def put(self, datagram: bytes, now: float) -> bool:
+        """Whether there is room for it, and it is to be looked at."""
+        if len(self._datagrams) >= MAX_DATAGRAMS or not self._budget.take(now):
             return False
         self._datagrams.append(datagram)
         if len(self._datagrams) == 1:

@@ -10,6 +10,7 @@ import pytest
 
 from relay.media.unit import AccessUnit, Codec
 from relay.protocols.webrtc.budget import BURST, RATE, Budget
+from relay.protocols.webrtc.dtls import Dtls
 from relay.protocols.webrtc.ingest import Ingest, IngestSession
 from relay.protocols.webrtc.offering import Offering
 from relay.protocols.webrtc.peer import PeerState
@@ -18,6 +19,7 @@ from relay.protocols.webrtc.receive import MAX_HELD, SEEK_AGAIN, VideoReceiver
 from relay.protocols.webrtc.reception import UNITS
 from relay.protocols.webrtc.repair import HOLES_A_SECOND, HOLES_AT_ONCE, Repair
 from relay.protocols.webrtc.rtp import RtpPacket
+from relay.protocols.webrtc.turns import RECORDS_BURST
 from tests.protocols.webrtc.aiortc_client import reach
 from tests.protocols.webrtc.source import Sender
 from tests.protocols.webrtc.test_bad_peers import KEY
@@ -189,6 +191,35 @@ async def test_a_flood_of_one_publisher_delays_no_other(
     assert 0 < counted.limited <= PICTURES * JUNK - counted.refused
     await session.close("test over")
     await other.close()
+
+
+@pytest.mark.parametrize(
+    "record", [b"\x17\xfe\xfd\0\1" + bytes(8), b"\x16\xfe\xfd" + bytes(10)], ids=["data", "again"]
+)
+async def test_of_a_flood_of_records_a_handshakes_worth_is_read(
+    either: Peers, mine: Peers, record: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = 0
+    receive = Dtls.receive
+
+    def counted(self: Dtls, data: bytes, now: float) -> list[bytes]:
+        nonlocal read
+        read += data == record
+        return receive(self, data, now)
+
+    good, session = await publisher(either, mine, Sink())
+    monkeypatch.setattr(Dtls, "receive", counted)
+    fill_no_more(session.peer._shaking._budget)
+    for _ in range(100):
+        for _ in range(10):  # fewer than may wait
+            good.peer.transmit(record)
+        await asyncio.sleep(0.001)
+    async with asyncio.timeout(10):
+        while read + session.peer.statistics.limited < 900:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert 0 < read <= RECORDS_BURST
+    assert session.peer.state is PeerState.CONNECTED
+    await session.close("test over")
 
 
 async def test_who_forges_a_publishers_address_takes_nothing_from_it(

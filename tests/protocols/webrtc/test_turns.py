@@ -122,11 +122,11 @@ def test_two_handshakes_take_turns() -> None:
         loop.now += 2 * SLICE
         seen.append(data)
 
-    one, other = Line(loop.turns, handle), Line(loop.turns, handle)
+    one, other = Line(loop.turns, handle, 0.0), Line(loop.turns, handle, 0.0)
     for data in (b"a1", b"a2", b"a3"):
-        one.put(data)
+        one.put(data, 0.0)
     for data in (b"b1", b"b2"):
-        other.put(data)
+        other.put(data, 0.0)
     while not loop.idle:
         loop.turn()
     assert seen == [b"a1", b"a2", b"b1", b"a3", b"b2"]
@@ -135,9 +135,9 @@ def test_two_handshakes_take_turns() -> None:
 def test_a_handshake_holds_so_many_datagrams_and_no_more() -> None:
     loop = Loop()
     seen: list[bytes] = []
-    line = Line(loop.turns, seen.append)
+    line = Line(loop.turns, seen.append, 0.0)
     loop.turns.put(lambda: False)
-    room = [line.put(bytes([number])) for number in range(MAX_DATAGRAMS + 2)]
+    room = [line.put(bytes([number]), 0.0) for number in range(MAX_DATAGRAMS + 2)]
     assert room == [True] * MAX_DATAGRAMS + [False] * 2
     while not loop.idle:
         loop.turn()
@@ -147,9 +147,9 @@ def test_a_handshake_holds_so_many_datagrams_and_no_more() -> None:
 def test_what_is_left_at_the_end_is_not_looked_at() -> None:
     loop = Loop()
     seen: list[bytes] = []
-    line = Line(loop.turns, seen.append)
+    line = Line(loop.turns, seen.append, 0.0)
     loop.turns.put(lambda: False)
-    line.put(b"of a peer that has ended")
+    line.put(b"of a peer that has ended", 0.0)
     line.close()
     while not loop.idle:
         loop.turn()
