@@ -109,6 +109,9 @@ def _gateway_flags(
 
 def _role(name: str, settings: Settings, as_json: bool) -> NoReturn:
     from relay.cli import nodes, ready, role
+    from relay.cli.taken import refuse_taken
+
+    refuse_taken(settings, name)
 
     def on_ready(told: Mapping[str, Any]) -> str:
         return json.dumps(told) if as_json else ready.role_block(name, settings, told)

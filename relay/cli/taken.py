@@ -13,8 +13,6 @@ from relay.config import Settings
 from relay.errors import RelayError, Unavailable
 
 IN_USE: Final = "is in use"
-FREE: Final = {"gateway.port": "--port 0"}
-"""Short for what ``relay up`` is given to take a free port, where there is that."""
 # Of these, a file's error names a file and a socket's does not.
 _OF_ADDRESSES = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES})
 
@@ -43,11 +41,14 @@ def listening(
         raise Unavailable(_words(transport, host, port, key, why), code="address") from error
 
 
-def refuse_taken(settings: Settings) -> None:
+def refuse_taken(settings: Settings, role: str | None = None) -> None:
     """
+    Args:
+        role: the one that is started alone; None: ``relay up`` starts all of them.
+
     Raises:
-        Unavailable: ``address``: others have ports of this network; all of them are named, and
-            what ``relay up`` is given to take free ones.
+        Unavailable: ``address``: others have ports of these; all of them are named, and what
+            takes free ones.
     """
     gateway, rtc = settings.gateway, settings.gateway.webrtc
     wanted = (
@@ -57,10 +58,12 @@ def refuse_taken(settings: Settings) -> None:
         ("TCP", settings.orchestrator.host, settings.orchestrator.port, "orchestrator.port"),
         ("TCP", settings.worker.host, settings.worker.port, "worker.port"),
     )
-    taken = [each for each in wanted if each[2] and _is_taken(*each[:3])]
+    ours = [each for each in wanted if role in (None, each[3].partition(".")[0])]
+    taken = [each for each in ours if each[2] and _is_taken(*each[:3])]
     if taken:
         told = "; ".join(_words(*each, IN_USE) for each in taken)
-        free = " ".join(FREE.get(key, f"--set {key}=0") for *_, key in taken)
+        short = f"{role or 'gateway'}.port"  # what ``--port`` is short for
+        free = " ".join("--port 0" if key == short else f"--set {key}=0" for *_, key in taken)
         raise Unavailable(f"{told}; for free ones: {free}", code="address")
 
 

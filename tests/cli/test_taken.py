@@ -45,8 +45,10 @@ def test_a_taken_port_is_named_with_its_key(
 ) -> None:
     free = [f"--set={name}=0" for name in ("gateway.port", "gateway.webrtc.port") if name != key]
     words = [*free, MODELS, f"--set={key}={taken}", f"--set=orchestrator.data_dir={tmp_path}"]
-    done = relay(role, "--log-level", "error", *words)
-    assert done.stderr == f"error: {transport} 127.0.0.1:{taken} is in use ({key})\n"
+    done = relay(role, *words)
+    free_one = "--port 0" if key == f"{role}.port" else f"--set {key}=0"
+    told = f"{transport} 127.0.0.1:{taken} is in use ({key}); for free ones: {free_one}"
+    assert done.stderr == f"error: {told}\n", "and nothing before it"
     assert done.returncode == 1
 
 
