@@ -21,6 +21,10 @@ LONGEST: Final = 1.0
 """The same at most, and no longer than output may be missing; in between it is looked at when
 something may be due. Each look wakes the process, and there is one for each stream."""
 
+UNREAD: Final = 5 * TICK
+"""Seconds that our own loop stood still after which nothing is judged before the sockets are read
+once. For less that would be to judge nothing on a machine that is always a little late."""
+
 
 class Watch:
     """
@@ -66,11 +70,9 @@ class Watch:
             pause = TICK
             if session.last_output != output:
                 output, stood_still = session.last_output, 0.0
-            if late > TICK:
-                # Our own loop stood still: neither that time nor what it did not read yet can
-                # be held against the orchestrator.
+            if late > TICK:  # that time cannot be held against the orchestrator
                 stood_still += late
-            if late > 5 * TICK:
+            if late > UNREAD:
                 continue
             starved = now - self.last_keyframe
             self._tell(starved)
