@@ -41,6 +41,8 @@ ASK_AGAIN: Final = 0.5
 """Seconds between two requests for the key frame with which a session can go on."""
 MODEL_CHANGED: Final = "model_changed"
 """The one ending that is no fault of the orchestrator."""
+BROKE: Final = "internal"
+"""A fault of our own, with its traceback in the log."""
 SHORT: Final = 1.0
 """Seconds under which a session's end is followed by a pause, whatever it brought."""
 PATIENCE: Final = 5.0
@@ -173,7 +175,12 @@ class Live:
     async def run(self) -> None:
         try:
             while True:
-                started = await self._start()
+                try:
+                    started = await self._start()
+                except Exception:  # BLE001: logged; as in ``_serve``
+                    log.exception("stream %s: the search broke", self._wish.stream_id)
+                    self._not_found(BROKE, "the gateway failed")
+                    started = None
                 if started is None:
                     self._failures += 1
                     await asyncio.sleep(retry_delay(self._failures))
@@ -295,6 +302,9 @@ class Live:
                 await asyncio.gather(judging, return_exceptions=True)
         except RelayError as error:
             return Ending("open_failed", f"its channels could not be opened: {error}")
+        except Exception:  # BLE001: logged; whatever broke in one job, another is begun
+            log.exception("stream %s: a job broke", self._wish.stream_id)
+            return Ending(BROKE, "the gateway failed in it")
         finally:
             # First of all: whatever else fails, the orchestrator learns of the end.
             self._set_aside(session.close())

@@ -6,11 +6,13 @@ import asyncio
 import time
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytest
 
 from relay.errors import TooLarge, Unavailable, Unprocessable
 from relay.gateway import dispatcher, publisher, session, watch
+from relay.gateway.sellers import Started
 from relay.gateway.status import StreamState
 from relay.media.h264 import join_annexb
 from relay.media.mpegts import Muxer
@@ -56,6 +58,49 @@ async def test_a_seller_whose_output_stops_is_left_and_the_viewer_stays() -> Non
         assert desk.codes == ["no_output"]
         assert (StreamState.SWITCHING, "no_output") in desk.history
         await viewer.sees(30)
+
+
+@pytest.mark.parametrize("part", ["run", "open", "feed"])
+async def test_what_breaks_in_one_job_of_ours_ends_no_stream(
+    part: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As sockets of the event loop that are mixed up, which is nothing that we could foresee."""
+    whole, broken = getattr(session.OrchestratorSession, part), 0
+
+    def breaks(self: session.OrchestratorSession, *words: object) -> object:
+        nonlocal broken
+        broken += 1
+        if broken == 1:
+            raise RuntimeError("File descriptor 22 is used by transport")
+        return whole(self, *words)
+
+    async with Seller().running() as seller, gateway(seller) as desk:
+        monkeypatch.setattr(session.OrchestratorSession, part, breaks)
+        async with desk.filming(), desk.watching() as viewer:
+            await desk.live_at(seller)
+            await viewer.sees(20)
+            assert broken > 1
+    assert "RuntimeError: File descriptor 22" in caplog.text
+
+
+async def test_a_search_that_breaks_is_begun_anew(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with Seller().running() as seller, gateway(seller) as desk:
+        whole, broken = desk.node.sellers.start, 0
+
+        async def breaks(*words: Any, **more: Any) -> Started:
+            nonlocal broken
+            broken += 1
+            if broken == 1:
+                raise RuntimeError("what nobody foresaw")
+            return await whole(*words, **more)
+
+        monkeypatch.setattr(desk.node.sellers, "start", breaks)
+        async with desk.filming(), desk.watching() as viewer:
+            await viewer.sees(20)
+            assert broken == 2
+    assert "what nobody foresaw" in caplog.text
 
 
 async def test_a_seller_that_takes_no_input_is_left(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import time
 import pytest
 
 from relay.errors import BadInput, NotFound, PeerRefused, Unavailable
+from relay.gateway import live
 from relay.gateway import path as module
 from relay.gateway.path import TABLE
 from relay.gateway.places import check_name
@@ -258,7 +259,10 @@ async def test_a_name_is_free_at_once_though_its_last_job_takes_time_to_end() ->
                 await viewer.sees(3, after=seen)
 
 
-async def test_a_job_that_breaks_is_a_failure_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_job_that_breaks_each_time_is_a_failure_in_words(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(live, "PATIENCE", 0.5)
     async with Seller().running() as seller, gateway(seller) as desk:
 
         async def broken(*_: object, **__: object) -> None:
@@ -269,7 +273,7 @@ async def test_a_job_that_breaks_is_a_failure_in_words(monkeypatch: pytest.Monke
             failed = await desk.reaches(StreamState.FAILED)
             assert (failed.reason_code, failed.reason) == (
                 "internal",
-                "the gateway failed; publish again",
+                "the gateway failed; trying again",
             )
 
 

@@ -1,0 +1,378 @@
+"""Does the picture come back, each time? Processes of a network die and stall while viewers watch.
+
+One stream with sound through ``echo``, and viewers that stay. Every few seconds something goes
+wrong, at random: a process is killed or stopped for a while, the publisher falls silent, strangers
+send rubbish. Held against: the seconds after which every viewer has had the picture again, the
+viewers' connections and sound, which only the gateway's own end may interrupt, and what the API
+tells meanwhile. ``python -m bench.soak_faults --minutes 15``, by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import aiohttp
+import psutil
+import uvloop
+
+from bench.report import report
+from bench.source import endless, make_clip
+from relay.cli.network import running_network
+from relay.cli.pace import pace
+from relay.cli.viewer import Viewer
+from relay.errors import RelayError
+from relay.media.unit import AccessUnit
+from relay.protocols.webrtc.client import WhipClient
+
+VIEWERS: Final = 6
+NAME: Final = "faults"
+CALM: Final = 2.0
+"""Seconds of a whole picture at every viewer, until the next fault."""
+STEADY: Final = 0.8
+"""Share of 30 pictures a second that is a whole picture."""
+GIVE_UP: Final = 30.0
+"""Seconds beyond its bound after which a fault is not waited for any more."""
+SILENCE: Final = 1.0
+"""Seconds that viewers may hear nothing while their connection stays."""
+LONG: Final = 2.0
+"""Seconds without a picture of which something is to be told."""
+RUBBISH: Final = 3000
+"""Datagrams."""
+
+
+class Spectator(Viewer):
+    """A viewer that comes back, and remembers its longest time without sound."""
+
+    heard_at = silent_for = 0.0
+
+    def _unit(self, unit: AccessUnit) -> None:
+        super()._unit(unit)
+        if not unit.is_video:
+            now = time.monotonic()
+            self.silent_for = max(self.silent_for, now - self.heard_at)
+            self.heard_at = now
+
+    def begin(self) -> None:
+        super().begin()
+        self.heard_at, self.silent_for = time.monotonic(), 0.0
+
+
+class Desk:
+    """The processes of a network, whichever they are by now, and its publisher."""
+
+    def __init__(self, ready: Mapping[str, Any]) -> None:
+        parent = psutil.Process(int(ready["gateway"]["pid"])).parent()
+        if parent is None:
+            raise RuntimeError("the network has ended")
+        self.base = str(ready["gateway"]["url"])
+        self._up = parent
+        self._worker = str(ready["worker"]["url"])
+        self.sending = asyncio.Event()
+        self.sending.set()
+
+    def role(self, name: str) -> psutil.Process:
+        """
+        Raises:
+            LookupError: there is none now.
+        """
+        found = [child for child in self._up.children() if name in child.cmdline()]
+        if not found:
+            raise LookupError(name)
+        return found[-1]
+
+    async def busy_slot(self) -> psutil.Process:
+        """The media process that has the job: the one that computes."""
+        slots = self.role("worker").children()
+        before = {slot.pid: sum(slot.cpu_times()[:2]) for slot in slots}
+        await asyncio.sleep(0.5)
+        return max(slots, key=lambda slot: sum(slot.cpu_times()[:2]) - before[slot.pid])
+
+    async def publish(self, units: Sequence[AccessUnit]) -> None:
+        """Publish to the end, and come back to a gateway that is back."""
+        url = f"{self.base}/whip/{NAME}?pipeline=echo"
+        while True:
+            try:
+                client = await WhipClient.connect(url)
+            except (RelayError, OSError):
+                await asyncio.sleep(0.3)
+                continue
+            sending = asyncio.create_task(self._send(client, units))
+            ended = asyncio.create_task(client.wait_closed())
+            try:
+                while not ended.done():
+                    await asyncio.wait({ended}, timeout=0.5)
+                    await client.check()
+            finally:
+                for task in (sending, ended):
+                    task.cancel()
+                await asyncio.gather(sending, ended, return_exceptions=True)
+                await client.close()
+
+    async def _send(self, client: WhipClient, units: Sequence[AccessUnit]) -> None:
+        def send(unit: AccessUnit) -> None:
+            if self.sending.is_set():
+                client.send(unit)
+
+        await pace(endless(units), send)
+
+    async def told(self, http: aiohttp.ClientSession) -> str | None:
+        """What the API says of the stream, where that is more than that it is live."""
+        async with http.get(f"{self.base}/v1/streams/{NAME}") as response:
+            if response.status != 200:
+                return f"HTTP {response.status}"
+            said = await response.json()
+        words = [] if said["state"] == "live" else [said["state"]]
+        words += [each["code"] for each in said["warnings"]]
+        return " ".join(words) or None
+
+    async def all_free(self, http: aiohttp.ClientSession) -> bool:
+        async with http.get(f"{self._worker}/health") as response:
+            slots = (await response.json())["slots"]
+        return bool(slots["free"] == slots["total"])
+
+
+async def _stopped(process: psutil.Process, seconds: float) -> None:
+    process.send_signal(signal.SIGSTOP)
+    try:
+        await asyncio.sleep(seconds)
+    finally:
+        with contextlib.suppress(psutil.NoSuchProcess):  # it was replaced meanwhile
+            process.send_signal(signal.SIGCONT)
+
+
+async def _slot_dies(desk: Desk) -> None:
+    (await desk.busy_slot()).kill()
+
+
+async def _slot_stalls(desk: Desk) -> None:
+    await _stopped(await desk.busy_slot(), 4.0)
+
+
+async def _worker_dies(desk: Desk) -> None:
+    desk.role("worker").kill()
+
+
+async def _orchestrator_dies(desk: Desk) -> None:
+    desk.role("orchestrator").kill()
+
+
+async def _orchestrator_stalls(desk: Desk) -> None:
+    await _stopped(desk.role("orchestrator"), 4.0)
+
+
+async def _gateway_dies(desk: Desk) -> None:
+    desk.role("gateway").kill()
+
+
+async def _gateway_stalls(desk: Desk) -> None:
+    await _stopped(desk.role("gateway"), 1.0)
+
+
+async def _publisher_falls_silent(desk: Desk) -> None:
+    desk.sending.clear()
+    try:
+        await asyncio.sleep(3.0)
+    finally:
+        desk.sending.set()
+
+
+async def _strangers_send_rubbish(desk: Desk) -> None:
+    own = psutil.Process(desk.role("gateway").pid).net_connections(kind="udp")
+    places = [each.laddr for each in own if each.laddr]
+    host = urlsplit(desk.base).hostname or "127.0.0.1"
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as rubbish:
+        for number in range(RUBBISH):
+            rubbish.sendto(os.urandom(200), (host, places[0].port))
+            if number % 50 == 0:
+                await asyncio.sleep(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """
+    Attributes:
+        within: seconds from its beginning after which every viewer has the picture again.
+        stays: viewers keep their connections, and hear on.
+    """
+
+    make: Callable[[Desk], Awaitable[None]]
+    within: float
+    stays: bool = True
+    weight: int = 2
+
+    @property
+    def name(self) -> str:
+        return self.make.__name__.strip("_").replace("_", " ")
+
+
+FAULTS: Final = (
+    Fault(_slot_dies, 6.0, weight=4),
+    Fault(_slot_stalls, 8.0),
+    Fault(_worker_dies, 12.0),
+    Fault(_orchestrator_dies, 12.0),
+    Fault(_orchestrator_stalls, 10.0),
+    Fault(_gateway_dies, 12.0, stays=False),
+    Fault(_gateway_stalls, 4.0, stays=False),
+    Fault(_publisher_falls_silent, 6.0, stays=False),
+    Fault(_strangers_send_rubbish, 1.0),
+)
+
+
+@dataclass(slots=True)
+class Found:
+    """What became of the faults: seconds without a picture, and what was wrong."""
+
+    gaps: dict[str, list[float]] = field(default_factory=dict)
+    wrong: list[str] = field(default_factory=list)
+    ratios: list[float] = field(default_factory=list)
+    told: Counter[str] = field(default_factory=Counter)
+
+    def note(
+        self, fault: Fault, gap: float, sound: float, returned: int, told: Sequence[str]
+    ) -> None:
+        self.gaps.setdefault(fault.name, []).append(round(gap, 2))
+        self.ratios.append(gap / fault.within)
+        self.told.update(told)
+        if gap > fault.within:
+            self.wrong.append(f"{fault.name}: {gap:.1f} s without a picture")
+        if fault.stays and returned:
+            self.wrong.append(f"{fault.name}: {returned} viewers lost their connection")
+        if fault.stays and sound > SILENCE:
+            self.wrong.append(f"{fault.name}: {sound:.1f} s without sound")
+        if gap > LONG and not told:
+            self.wrong.append(f"{fault.name}: {gap:.1f} s without a picture, and nothing told")
+        words = ", ".join(told) or "nothing told"
+        print(f"  {fault.name}: {gap:.2f} s ({sound:.2f} s of sound); {words}", flush=True)
+
+
+async def _listen(desk: Desk, told: list[str]) -> None:
+    """Add each new thing that the API tells."""
+    timeout = aiohttp.ClientTimeout(total=2)
+    async with aiohttp.ClientSession(timeout=timeout) as http:
+        while True:
+            await asyncio.sleep(0.2)
+            try:
+                said = await desk.told(http)
+            except (aiohttp.ClientError, TimeoutError):
+                said = "no answer"
+            if said is not None and said not in told:
+                told.append(said)
+
+
+async def _calm(viewers: Sequence[Spectator], seconds: float) -> bool:
+    """Wait until all of them see a whole picture again; whether they do in time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        before = [each.look().pictures for each in viewers]
+        await asyncio.sleep(CALM)
+        least = min(each.look().pictures - had for each, had in zip(viewers, before, strict=True))
+        if least >= STEADY * 30 * CALM:
+            return True
+    return False
+
+
+async def _one(desk: Desk, viewers: Sequence[Spectator], fault: Fault, found: Found) -> None:
+    for each in viewers:
+        each.begin()
+    returned = sum(each.look().returns for each in viewers)
+    told: list[str] = []
+    listening = asyncio.create_task(_listen(desk, told))
+    await fault.make(desk)
+    calm = await _calm(viewers, fault.within + GIVE_UP)
+    listening.cancel()
+    await asyncio.wait({listening})
+    looks = [each.look() for each in viewers]
+    returned = sum(each.returns for each in looks) - returned
+    if not calm:
+        found.wrong.append(f"{fault.name}: no whole picture again after {GIVE_UP:.0f} s more")
+    found.note(
+        fault,
+        max(each.still for each in looks),
+        max(each.silent_for for each in viewers),
+        returned,
+        told,
+    )
+
+
+async def _look_after(viewers: Sequence[Spectator]) -> None:
+    """As ``relay watch`` has those leave whose gateway is gone."""
+    while True:
+        await asyncio.sleep(0.5)
+        await asyncio.gather(*(each.check() for each in viewers if each.silent))
+
+
+async def _soak(minutes: float, seed: int, log: Path) -> tuple[Found, bool]:
+    chance, found = random.Random(seed), Found()
+    units = await asyncio.to_thread(make_clip)
+    async with running_network(log, {"worker.slots": 2}) as ready:
+        desk = Desk(ready)
+        publishing = asyncio.create_task(desk.publish(units))
+        viewers = [Spectator(f"{desk.base}/whep/{NAME}") for _ in range(VIEWERS)]
+        await asyncio.sleep(1)
+        await asyncio.gather(*(each.join() for each in viewers))
+        staying = [asyncio.create_task(each.stay()) for each in viewers]
+        tasks = [publishing, *staying, asyncio.create_task(_look_after(viewers))]
+        try:
+            if not await _calm(viewers, GIVE_UP):
+                raise RuntimeError("no picture to begin with")
+            until = time.monotonic() + 60 * minutes
+            while time.monotonic() < until:
+                [fault] = chance.choices(FAULTS, [each.weight for each in FAULTS])
+                await _one(desk, viewers, fault, found)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*(each.leave() for each in viewers))
+        async with aiohttp.ClientSession() as http:
+            deadline = time.monotonic() + GIVE_UP
+            while not (free := await desk.all_free(http)) and time.monotonic() < deadline:  # noqa: ASYNC110
+                await asyncio.sleep(0.5)
+    return found, free
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=15)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--log", type=Path, help="keep what the network says here")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        log = arguments.log or Path(folder) / "up.log"
+        found, free = uvloop.run(_soak(arguments.minutes, arguments.seed, log))
+    for words in found.wrong:
+        print(f"wrong: {words}", flush=True)
+    return report(
+        "soak_faults",
+        bars={"each fault is got over": not found.wrong, "all slots are free at the end": free},
+        ratio=max(found.ratios),
+        against="the seconds that each fault may take, the worst of all",
+        samples=found.ratios,
+        minutes=arguments.minutes,
+        seconds={
+            name: {"n": len(gaps), "median": round(median(gaps), 2), "most": max(gaps)}
+            for name, gaps in sorted(found.gaps.items())
+        },
+        wrong=found.wrong,
+        told=dict(found.told),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
