@@ -378,6 +378,6 @@ def _nobody(what: str, found: Round) -> Unavailable:
 def words(error: RelayError) -> str:
     """What to tell people of a start that failed."""
     return {
-        CAPPED: "every worker is busy",
+        CAPPED: "no worker is free",
         "peer_timeout": "the orchestrator did not answer in time",
     }.get(error.code, str(error))

@@ -119,7 +119,7 @@ async def test_when_everyone_is_full_that_is_what_is_said() -> None:
         with pytest.raises(Unavailable) as caught:
             await sellers.choices(MODEL)
         assert caught.value.code == "orchestrator_capped"
-        assert words(caught.value) == "every worker is busy"
+        assert words(caught.value) == "no worker is free"
 
 
 async def test_a_seller_without_a_token_cannot_be_used() -> None:
@@ -255,7 +255,7 @@ async def test_when_every_worker_is_busy_people_are_told_until_one_is_not(
         two.full = True
         async with desk.filming():
             failed = await desk.reaches(StreamState.FAILED)
-            assert failed.reason == "every worker is busy; trying again"
+            assert failed.reason == "no worker is free; trying again"
             assert failed.reason_code == "orchestrator_capped"
             assert desk.history[-2:] == [
                 (StreamState.STARTING, "orchestrator_capped"),

@@ -85,6 +85,6 @@ async def test_a_full_orchestrator_is_passed_over(tmp_path: Path) -> None:
             await reaches(base, "two", "live")
             async with publishing(f"{base}/whip/three", model="passthrough"):
                 failed = await reaches(base, "three", "failed")
-                assert failed["reason"] == "every worker is busy; trying again"
+                assert failed["reason"] == "no worker is free; trying again"
                 assert failed["reason_code"] == "orchestrator_capped"
                 assert (await status(base, "one"))["state"] == "live"

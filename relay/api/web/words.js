@@ -94,8 +94,12 @@ export function outputWords(status) {
     case "ended":
       return "The stream has ended";
     default:
-      return null;
+      return isSilent(status) ? "The picture stands still: its streamer sends nothing" : null;
   }
+}
+
+function isSilent(status) {
+  return Boolean(status?.warnings?.some((warning) => warning.code === "input_silent"));
 }
 
 export function lossWords(reason) {
