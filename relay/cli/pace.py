@@ -15,6 +15,9 @@ BATCH: Final = 32
 MAX_BACK: Final = 10 * VIDEO_CLOCK
 MAX_KEPT: Final = 32 << 20
 """Ticks and octets since the last key frame; of more than that nothing is kept to go back to."""
+BEHIND: Final = 0.5
+"""Seconds that are made up for. Who stood still for longer goes on from there, as a camera that was
+covered: what it would send at once is more than a line carries, and nobody shows it."""
 
 
 async def pace(
@@ -66,7 +69,11 @@ class Pacer:
                 pts = coming[-1].pts + self._shift
                 if began is None:
                     began = loop.time() - pts / VIDEO_CLOCK
-                if (wait := began + pts / VIDEO_CLOCK - loop.time()) > 0:
+                wait = began + pts / VIDEO_CLOCK - loop.time()
+                if wait < -BEHIND:
+                    late = round(-wait * VIDEO_CLOCK)
+                    self._shift, pts = self._shift + late, pts + late
+                if wait > 0:
                     await self._sleep(wait)
                     if self._back:
                         continue

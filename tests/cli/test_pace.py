@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
-from itertools import islice
+from itertools import islice, pairwise
 
 import pytest
 
-from relay.cli.pace import BATCH, MAX_KEPT, Pacer, endless, pace, read_ahead
+from relay.cli.pace import BATCH, BEHIND, MAX_KEPT, Pacer, endless, pace, read_ahead
 from relay.media.unit import VIDEO_CLOCK, AccessUnit, Codec
 from tests.network import eventually
 
@@ -37,6 +38,21 @@ async def test_who_is_behind_lets_others_have_their_turns() -> None:
     units = [AccessUnit(Codec.H264, b"", 0, 0.0, keyframe=True) for _ in range(50)]
     await pace(units, lambda unit: sent.append(turns))
     assert sent == sorted(set(sent))
+
+
+async def test_who_stood_still_goes_on_from_there_and_sends_nothing_at_once() -> None:
+    sent: list[AccessUnit] = []
+
+    def send(unit: AccessUnit) -> None:
+        sent.append(unit)
+        if len(sent) == 2:
+            time.sleep(BEHIND + 0.3)
+
+    await pace(_video(*range(0, 9000, 900)), send)
+    times = [unit.pts for unit in sent]
+    assert [b - a for a, b in pairwise(times)] == [900, times[2] - times[1], *[900] * 7]
+    assert times[2] - times[1] >= (BEHIND + 0.3) * VIDEO_CLOCK
+    assert sent[-1].arrival - sent[2].arrival >= (times[-1] - times[2]) / VIDEO_CLOCK - 0.001
 
 
 async def test_the_time_of_sending_is_the_arrival() -> None:
