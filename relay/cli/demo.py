@@ -17,7 +17,8 @@ from relay.cli import clip, sheet
 from relay.cli.lookout import Place, look
 from relay.cli.network import running_network
 from relay.cli.pace import pace
-from relay.errors import ParseError
+from relay.cli.publish import NOT_OFFERED
+from relay.errors import ParseError, PeerError
 from relay.media.unit import VIDEO_CLOCK, AccessUnit
 from relay.protocols.webrtc.client import WhepClient, WhipClient
 from relay.worker.codec import Decoder
@@ -108,13 +109,20 @@ async def _through(base: str, units: Sequence[AccessUnit], request: Request) -> 
     whip = await WhipClient.connect(f"{base}/whip/{NAME}?{query}")
     try:
         whep = await WhepClient.connect(f"{base}/whep/{NAME}", on_unit=seen.units.append)
-        looking = asyncio.create_task(look(Place(base, NAME), seen.states.append))
+        unoffered = asyncio.get_running_loop().create_future()
+        looked = look(Place(base, NAME), seen.states.append, unoffered.set_result)
+        sending = asyncio.create_task(pace(units, lambda unit: seen.send(unit, whip)))
+        tasks = {asyncio.create_task(looked), sending}
         try:
-            await pace(units, lambda unit: seen.send(unit, whip))
+            await asyncio.wait({sending, unoffered}, return_when=asyncio.FIRST_COMPLETED)
+            if unoffered.done():
+                raise PeerError(unoffered.result(), code=NOT_OFFERED)
+            sending.result()
             await asyncio.sleep(LAST_FRAMES)
         finally:
-            looking.cancel()
-            await asyncio.wait({looking})
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
             await whep.close()
     finally:
         await whip.close()

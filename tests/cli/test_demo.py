@@ -45,6 +45,13 @@ async def test_the_demo_passes_with_nothing_but_the_loopback(tmp_path: Path) -> 
         assert max(map(abs, starts)) < 1, "picture and sound begin together, at 0"
 
 
+async def test_a_demo_of_a_model_that_nobody_offers_names_those_there_are(tmp_path: Path) -> None:
+    words = ("demo", "--seconds", "60", "--out", str(tmp_path), "--model", "nope")
+    code, _, errors = await ran(*words)
+    assert code == 1
+    assert "error: no orchestrator offers “nope”: there is echo, effects" in errors
+
+
 @pytest.fixture(scope="module")
 def clip_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("clip") / "clip.mp4"
