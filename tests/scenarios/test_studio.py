@@ -264,6 +264,22 @@ async def test_stop_ends_it_for_everyone(network: Network, browser: Browser) -> 
         opened.check()
 
 
+async def test_of_a_gateway_that_does_not_answer_no_figures_are_left(
+    network: Network, browser: Browser
+) -> None:
+    async with studio(browser, network) as opened:
+        await go_live(opened)
+        await opened.says("#in", "fps")
+        await opened.page.route("**/v1/streams?*", lambda route: route.abort())
+        await opened.says("#state", "gateway away")
+        await opened.says("#output-over", "The gateway does not answer")
+        assert "fps" not in await opened.page.inner_text("#in")
+        await opened.page.unroute("**/v1/streams?*")
+        await opened.says("#state", "live")
+        await opened.says("#in", "fps")
+        await eventually(lambda: _hidden(opened, "#output-over"))
+
+
 async def test_a_stream_stopped_by_the_api_stays_stopped(
     network: Network, browser: Browser
 ) -> None:

@@ -300,6 +300,8 @@ function showStatus(status, failure, back) {
     if (failure.code === "unreachable") {
       say("gateway", words.refusal(failure), { tone: "bad" });
       pill(["gateway away", "bad"]);
+      clearFigures(); // of before, as is what stands still
+      over("output-over", words.lossWords(failure.code), { spin: true, light: app.player?.showed });
     }
     return;
   }
