@@ -61,6 +61,10 @@ class GuardedConnector(aiohttp.TCPConnector):
             if watch.refused:
                 raise refusal(where, watch.refused[0]) from None
             raise
+        except RuntimeError as error:
+            # uvloop takes the new socket for one that it has closed itself, once in a while when
+            # connections end and begin together (MagicStack/uvloop#653). Another try has another.
+            raise PeerError(f"{where}: {error}") from error
         finally:
             _watch.reset(token)
 
