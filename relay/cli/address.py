@@ -17,6 +17,9 @@ from relay.rpc.certificate import client_context
 SCHEMES: Final = ("http", "https")
 NO_TLS: Final = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"})
 """OpenSSL's reasons for an answer that is none in TLS."""
+TRUSTING: Final = (
+    "--cacert FILE trusts the gateway's own certificate, --insecure does not ask for one"
+)
 
 
 def check(text: str) -> None:
@@ -83,8 +86,10 @@ def unanswered(url: str, error: Exception, hint: str = "", *, known: bool = Fals
 
 
 def unreached(url: str, error: PeerError, *, known: bool = False) -> PeerError:
-    """As ``unanswered`` with the base address, where that is why an offer to ``url`` failed;
-    else the same."""
+    """As ``unanswered`` with the base address, where that is why an offer to ``url`` failed, and
+    with the options that help where its certificate is not trusted; else the same."""
+    if error.code == "tls_untrusted":
+        return PeerError(f"{error} ({TRUSTING})", code=error.code)
     cause = error.__cause__
     if error.code != PeerError.default_code or not isinstance(cause, OSError):
         return error

@@ -273,13 +273,7 @@ async def _connect(
     except PeerError as error:
         if told := hint(request.to, "whip", str(error)):
             raise PeerRefused(f"{error}{told}", code=error.code) from error
-        if error.code != "tls_untrusted":
-            raise address.unreached(request.to, error, known=known) from error
-        raise PeerError(
-            f"{error} (--cacert FILE trusts the gateway's own certificate, "
-            "--insecure does not ask for one)",
-            code=error.code,
-        ) from error
+        raise address.unreached(request.to, error, known=known) from error
 
 
 def _say(words: str) -> None:

@@ -49,6 +49,14 @@ def test_reasons_of_the_system_are_told_without_numbers(error: OSError, words: s
     assert str(address.unanswered("http://a", error)) == f"http://a does not answer: {words}"
 
 
+def test_a_certificate_that_is_not_trusted_is_told_with_the_options_that_help() -> None:
+    error = PeerError("its certificate is not trusted: self-signed", code="tls_untrusted")
+    told = address.unreached("https://a/whep/b", error)
+    assert str(told).startswith("its certificate is not trusted: self-signed (--cacert FILE ")
+    assert "--insecure" in str(told)
+    assert told.code == "tls_untrusted", "which no other try changes"
+
+
 @pytest.mark.parametrize(
     "error", [PeerError("the answer is too large", code="bad_answer"), PeerRefused("503: full")]
 )

@@ -108,5 +108,6 @@ export function lossWords(reason) {
     return "The media connection does not come up: the gateway's UDP port cannot be reached. Trying again…";
   }
   if (reason === "bad_name") return "There can be no stream of this name. Check the address.";
+  if (reason === "draining") return "This gateway is going away. Trying again…";
   return "Connecting again…";
 }
