@@ -19,7 +19,6 @@ from typing import Any, Final
 import cffi
 import uvloop
 from aiohttp import web
-from pylibsrtp import _binding
 
 from bench.serving import created, serve
 from relay.config import WebRtc
@@ -110,8 +109,10 @@ class Receiver:
 
 def _context(session: IngestSession) -> int:
     """The address of libsrtp's context that opens what this publisher sends."""
-    peer: Any = session.peer
-    return int(_binding.ffi.cast("uintptr_t", peer._dtls._receiving._srtp[0]))
+    keys = session.peer.receiving
+    if keys is None:
+        raise RuntimeError("a publisher is not connected yet")
+    return keys.pointer
 
 
 def _cpu() -> float:
