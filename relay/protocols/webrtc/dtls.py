@@ -10,7 +10,7 @@ from OpenSSL import SSL, crypto
 
 from relay.protocols.webrtc.certificate import Certificate
 from relay.protocols.webrtc.dtls_records import HANDSHAKE, MTU, announcements, split_records
-from relay.protocols.webrtc.srtp import PROFILES, Keys, Srtp
+from relay.protocols.webrtc.srtp import PROFILES, Srtp
 
 MAX_HANDSHAKE: Final = 16 << 10
 """Bytes of all handshake messages that the other end announces; with a chain of certificates
@@ -49,7 +49,7 @@ class Dtls:
         self._goodbye: list[bytes] | None = None
         self._announced: dict[int, int] = {}
         self._client = client
-        self._keys: Keys | None = None
+        self._srtp: Srtp | None = None
         self._connection = SSL.Connection(certificate.context)
         self._connection.set_ciphertext_mtu(MTU)
         if client:
@@ -120,7 +120,7 @@ class Dtls:
             return False
         size = 2 * (profile.key + profile.salt)
         material = self._connection.export_keying_material(_KEYS, size)
-        self._keys = Keys.of(profile, material, client=self._client)
+        self._srtp = Srtp.of(profile, material, client=self._client)
         return True
 
     def _is_who_it_should_be(self) -> bool:
@@ -148,8 +148,8 @@ class Dtls:
 
     def srtp(self) -> Srtp:
         """The keys, once ``ready``."""
-        assert self._keys is not None
-        return Srtp.of(self._keys)
+        assert self._srtp is not None
+        return self._srtp
 
     def poll(self, now: float) -> list[bytes]:
         """What is due again.

@@ -75,35 +75,6 @@ def check_hooks() -> None:
         )
 
 
-class Keys(NamedTuple):
-    """libsrtp's contexts of both directions."""
-
-    profile: Profile
-    sending: pylibsrtp.Session
-    receiving: pylibsrtp.Session
-
-    @classmethod
-    def of(cls, profile: Profile, material: bytes, *, client: bool) -> Keys:
-        """
-        Args:
-            material: ``2 * (profile.key + profile.salt)`` bytes that DTLS exported: both keys,
-                then both salts, the client's first (RFC 5764 section 4.2).
-        """
-        salts = 2 * profile.key
-        each = [
-            material[at * profile.key :][: profile.key]
-            + material[salts + at * profile.salt :][: profile.salt]
-            for at in (0, 1)
-        ]
-        ours, theirs = each if client else reversed(each)
-        policy = pylibsrtp.Policy
-        return cls(
-            profile,
-            _session(profile.number, policy.SSRC_ANY_OUTBOUND, ours),
-            _session(profile.number, policy.SSRC_ANY_INBOUND, theirs),
-        )
-
-
 @cache
 def _policy(profile: int, ssrcs: int) -> pylibsrtp.Policy:
     """Made once for all connections: only the keys differ."""
@@ -142,8 +113,21 @@ class Srtp:
     rtcp_trailer: int
 
     @classmethod
-    def of(cls, keys: Keys) -> Srtp:
-        profile, sending, receiving = keys
+    def of(cls, profile: Profile, material: bytes, *, client: bool) -> Srtp:
+        """
+        Args:
+            material: ``2 * (profile.key + profile.salt)`` bytes that DTLS exported: both keys,
+                then both salts, the client's first (RFC 5764 section 4.2).
+        """
+        salts = 2 * profile.key
+        each = [
+            material[at * profile.key :][: profile.key]
+            + material[salts + at * profile.salt :][: profile.salt]
+            for at in (0, 1)
+        ]
+        ours, theirs = each if client else reversed(each)
+        sending = _session(profile.number, pylibsrtp.Policy.SSRC_ANY_OUTBOUND, ours)
+        receiving = _session(profile.number, pylibsrtp.Policy.SSRC_ANY_INBOUND, theirs)
         place = _memory()
         return cls(
             _transform(place, sending, "srtp_protect", _TRAILER),

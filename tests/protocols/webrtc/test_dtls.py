@@ -132,7 +132,7 @@ def test_a_certificate_that_does_not_fit_is_refused() -> None:
     ends.server = Dtls(OTHER_CERTIFICATE, [("sha-256", ":".join(["00"] * 32))], client=False)
     ends.begin()
     assert ends.server.failure == "the certificate does not fit the fingerprint"
-    assert ends.server._keys is None
+    assert ends.server._srtp is None
 
 
 @pytest.mark.parametrize(
