@@ -7,7 +7,7 @@ import ssl
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, Final
 
 import aiohttp
 from aiohttp.client_reqrep import ClientRequest
@@ -17,6 +17,10 @@ from aiohttp.tracing import Trace
 from relay.errors import PeerError, foreign_words
 from relay.rpc.reach import Address, Reach, refusal
 from relay.rpc.trust import UNTRUSTED, GuardedContext, Pinned, distrust, mismatch
+
+MIXED_UP: Final = "is used by transport"
+"""In uvloop's words for a new socket whose number it holds for that of a connection it still has.
+Seen once as connections ended and began together (MagicStack/uvloop#653); another try is well."""
 
 
 @dataclass(slots=True)
@@ -62,8 +66,8 @@ class GuardedConnector(aiohttp.TCPConnector):
                 raise refusal(where, watch.refused[0]) from None
             raise
         except RuntimeError as error:
-            # uvloop takes the new socket for one that it has closed itself, once in a while when
-            # connections end and begin together (MagicStack/uvloop#653). Another try has another.
+            if MIXED_UP not in str(error):
+                raise
             raise PeerError(f"{where}: {error}") from error
         finally:
             _watch.reset(token)

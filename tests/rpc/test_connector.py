@@ -24,3 +24,6 @@ async def test_a_socket_that_the_event_loop_has_mixed_up_is_a_failed_connection(
         monkeypatch.setattr(loop, "sock_connect", mixed_up, raising=False)
         with pytest.raises(PeerError, match=r"127\.0\.0\.1:9: File descriptor 22 is used"):
             await session.get("http://127.0.0.1:9/")
+        words = "what nobody foresaw"
+        with pytest.raises(RuntimeError, match=words):
+            await session.get("http://127.0.0.1:9/")
