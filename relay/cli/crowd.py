@@ -85,7 +85,7 @@ async def watch(
     try:
         await asyncio.wait({ending, joining}, return_when=asyncio.FIRST_COMPLETED)
         staying = asyncio.create_task(_stay(viewers))
-        tasks |= {staying, asyncio.create_task(_look_after(viewers))}
+        tasks |= {staying, asyncio.create_task(look_after(viewers))}
         await begin()
         for viewer in viewers:
             viewer.begin()
@@ -119,7 +119,7 @@ async def _stay(viewers: Sequence[Viewer]) -> None:
             group.create_task(viewer.stay())
 
 
-async def _look_after(viewers: Sequence[Viewer]) -> None:
+async def look_after(viewers: Sequence[Viewer]) -> None:
     """Have those leave that hear nothing any more, where the gateway is gone.
 
     One of them asks, and the others only where it is: so many at once would be a load.
