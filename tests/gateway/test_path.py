@@ -277,6 +277,21 @@ async def test_a_job_that_breaks_each_time_is_a_failure_in_words(
             )
 
 
+async def test_where_not_even_another_job_can_be_begun_that_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(live.Live, "_not_found", broken)
+    async with gateway() as desk, desk.filming():
+        failed = await desk.reaches(StreamState.FAILED)
+        assert (failed.reason_code, failed.reason) == (
+            "internal",
+            "the gateway failed; publish again",
+        )
+
+
 async def test_no_such_stream_is_not_found() -> None:
     async with gateway() as desk:
         with pytest.raises(NotFound) as caught:
