@@ -50,7 +50,7 @@ async def test_who_stood_still_goes_on_from_there_and_sends_nothing_at_once() ->
 
     await pace(_video(*range(0, 9000, 900)), send)
     times = [unit.pts for unit in sent]
-    assert [b - a for a, b in pairwise(times)] == [900, times[2] - times[1], *[900] * 7]
+    assert min(b - a for a, b in pairwise(times)) == 900, "who is late for less catches up"
     assert times[2] - times[1] >= (BEHIND + 0.3) * VIDEO_CLOCK
     assert sent[-1].arrival - sent[2].arrival >= (times[-1] - times[2]) / VIDEO_CLOCK - 0.001
 
