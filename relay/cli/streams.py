@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -262,6 +263,17 @@ def _facts(stream: Mapping[str, Any]) -> Iterator[Text]:
         yield Text(f"  publisher: {source['packets']} packets, {source['lost']} lost on the way")
     if serving := stream["serving"]:
         yield Text(f"  served by {serving['orchestrator']}: {serving['why']}")
+    for move in stream.get("moves") or ():
+        yield Text(f"  {_move(move)}")
+
+
+def _move(move: Mapping[str, Any]) -> str:
+    at = datetime.fromisoformat(move["at"]).astimezone()
+    left, taken_by = move["from_orchestrator"], move["to_orchestrator"]
+    where = f"to another job at {left}" if taken_by == left else f"from {left} to {taken_by}"
+    if taken_by is None:
+        where = f"away from {left}"
+    return f"moved {where} at {at:%Y-%m-%d %H:%M:%S}: {move['reason']} ({move['code']})"
 
 
 def _viewers(viewers: list[Mapping[str, Any]]) -> Table:

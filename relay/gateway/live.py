@@ -20,6 +20,7 @@ from relay.errors import RelayError, Unavailable, Unprocessable
 from relay.gateway import params as parameters
 from relay.gateway.dispatcher import retry_delay
 from relay.gateway.drops import Drops
+from relay.gateway.moves import Moves
 from relay.gateway.publisher import Wish
 from relay.gateway.rendition import Rendition
 from relay.gateway.search import Search
@@ -95,7 +96,7 @@ class Live:
         self._search = search
         self.model = wish.model
         self._trial = Trial(wish.params)
-        self.swaps = 0
+        self.moves = Moves()
         self.serving: Serving | None = None
         self.why_nobody = ("", "")
         """The code of the last search that found nobody, and what only operators are told."""
@@ -209,7 +210,7 @@ class Live:
         ours = ending.code == MODEL_CHANGED
         if not ours:
             self._sellers.fail(started.choice.offer.url)
-            self.swaps += 1
+            self.moves.leave(started.choice.offer, ending.code, ending.words, time.time())
             self._teller.swapped(started.choice.offer, ending.words)
             self._params_failed()
         words = ending.words if ours else f"switching worker: {ending.words}"
@@ -334,6 +335,7 @@ class Live:
         offer = started.choice.offer
         self.told.begin(offer.transcoder, started.trust)
         self._teller.served(offer)
+        self.moves.arrive(offer)
         self.serving = Serving.of(offer, time.time(), started.choice.why, started.connect_ms)
         metrics.JOB_CONNECT.observe(started.connect_ms / 1000)
         now = time.monotonic()

@@ -368,7 +368,8 @@ class Path:
             started=publisher.started if publisher else None,
             params=live.params if live else (publisher.params if publisher else {}),
             viewers=self.viewers,
-            swaps=live.swaps if live else 0,
+            swaps=live.moves.count if live else 0,
+            moves=live.moves.last if live else (),
             input=publisher.measure(self._meter, now, connected=live is not None)
             if publisher
             else None,

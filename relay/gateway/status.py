@@ -91,6 +91,17 @@ class Serving:
 
 
 @dataclass(frozen=True, slots=True)
+class Move:
+    """When, why, from where and to where a stream's work moved."""
+
+    at: float  # seconds since the epoch
+    code: str  # stable
+    words: str
+    left: str  # the orchestrator's service address
+    taken_by: str | None = None  # the same; None until one has
+
+
+@dataclass(frozen=True, slots=True)
 class StreamStatus:
     name: str
     stream_id: str
@@ -111,6 +122,7 @@ class StreamStatus:
     reason_since: float | None = None  # seconds since the epoch
     not_offered: tuple[str, ...] = ()  # what the publisher asked for and does not get
     warnings: tuple[Caution, ...] = ()
+    moves: tuple[Move, ...] = ()  # the last few of ``swaps``, the newest last
     reason_details: str = ""  # beside the reason, for those who run the gateway only
 
 

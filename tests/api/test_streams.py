@@ -13,6 +13,7 @@ from relay.gateway.status import (
     Delay,
     Input,
     ModelOffer,
+    Move,
     Output,
     Serving,
     StreamState,
@@ -32,6 +33,9 @@ def full(site: Site, name: str = "cam") -> None:
         warnings=(Caution("output_silent", "no sound comes back"),),
         serving=Serving("https://o:8935", "effects", 1_795_442_690.0, "first", 12.34, 0, 1),
         runner={"type": "status", "state": "ONLINE"},
+        moves=(
+            Move(1_795_442_690.0, "no_output", "no picture", "https://p:8935", "https://o:8935"),
+        ),
     )
 
 
@@ -88,6 +92,15 @@ async def test_a_stream_is_shown_whole(site: Site) -> None:
         },
         "runner": {"type": "status", "state": "ONLINE"},
         "runner_error": None,
+        "moves": [
+            {
+                "at": "2026-11-23T14:04:50Z",
+                "code": "no_output",
+                "reason": "no picture",
+                "from_orchestrator": "https://p:8935",
+                "to_orchestrator": "https://o:8935",
+            }
+        ],
     }
 
 
@@ -298,7 +311,7 @@ async def test_viewers_of_a_public_gateway_see_no_more_than_they_need(
         assert (await site.call("GET", path, Authorization="Bearer k"))[0].status == 200
     shown = await get(site, "/v1/streams/cam")
     assert (shown["state"], shown["watch_url"]) == ("live", "https://live.example/watch/cam")
-    hidden = ("params", "serving", "runner", "stream_id", "request_id")
+    hidden = ("params", "serving", "runner", "stream_id", "request_id", "moves")
     assert all(shown[name] is None for name in hidden)
     assert (await get(site, "/v1/streams?name=cam"))["streams"] == [shown]
     whole = await get(site, "/v1/streams/cam", Authorization="Bearer k")

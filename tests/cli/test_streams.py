@@ -70,7 +70,7 @@ def _viewer(number: int) -> dict[str, Any]:
 def _stream(viewers: int) -> dict[str, Any]:
     stream: dict[str, Any] = {"name": NAME, "state": "waiting", "reason_code": "no_publisher"}
     stream |= {"reason": "nobody publishes it", "viewers": viewers, "swaps": 0, "model": ""}
-    return stream | {"input": None, "output": None, "serving": None, "warnings": []}
+    return stream | {"input": None, "output": None, "serving": None, "moves": None, "warnings": []}
 
 
 def test_viewers_that_have_left_meanwhile_are_no_more_to_show(
@@ -93,6 +93,21 @@ def test_a_live_stream_whose_publisher_is_silent_is_told_from_others() -> None:
     assert "live" in well
     assert "no input" not in well
     assert "live, no input" in ill
+
+
+def test_why_a_stream_was_moved_is_shown_when_it_is_live_again() -> None:
+    wide = Console(width=200, file=io.StringIO())
+    move = {"at": "2026-11-27T14:03:22.5Z", "code": "no_output", "reason": "no picture came"}
+    move |= {"from_orchestrator": "https://a:8935", "to_orchestrator": "https://b:8935"}
+    back = move | {"from_orchestrator": "https://b:8935"}
+    gone = back | {"to_orchestrator": None}
+    live = _stream(0) | {"state": "live", "reason_code": "", "reason": "", "swaps": 3}
+    wide.print(streams._page({"stream": live | {"moves": [move, back, gone]}, "viewers": []}))
+    first, second, third = wide.file.getvalue().splitlines()[-3:]  # type: ignore[attr-defined]
+    assert first.startswith("  moved from https://a:8935 to https://b:8935 at 20")
+    assert first.endswith(": no picture came (no_output)")
+    assert "moved to another job at https://b:8935 at" in second
+    assert "moved away from https://b:8935 at" in third
 
 
 def test_an_id_is_whole_where_the_terminal_is_narrow() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from relay.errors import TooLarge, Unavailable, Unprocessable
 from relay.gateway import dispatcher, publisher, session, watch
+from relay.gateway.moves import KEPT
 from relay.gateway.sellers import Started
 from relay.gateway.status import StreamState
 from relay.media.h264 import join_annexb
@@ -58,6 +59,34 @@ async def test_a_seller_whose_output_stops_is_left_and_the_viewer_stays() -> Non
         assert desk.codes == ["no_output"]
         assert (StreamState.SWITCHING, "no_output") in desk.history
         await viewer.sees(30)
+
+
+async def test_why_it_moved_and_from_where_to_where_is_told_when_all_is_well_again() -> None:
+    began = time.time()
+    async with (
+        Seller(stops_after(20)).running() as tired,
+        Seller().running() as good,
+        gateway(tired, good) as desk,
+        desk.filming(),
+    ):
+        now = await desk.live_at(good)
+        assert (now.reason_code, now.swaps) == ("", 1)
+        (move,) = now.moves
+        assert (move.code, move.left, move.taken_by) == ("no_output", tired.url, good.url)
+        assert move.words == "no picture for 0.5 seconds while input flows"
+        assert began < move.at < time.time()
+
+
+async def test_of_many_moves_the_last_few_are_told_and_all_are_counted() -> None:
+    async with (
+        Seller(stops_after(3)).running() as tired,
+        gateway(tired, output_timeout=0.25) as desk,
+        desk.filming(),
+    ):
+        now = await eventually(lambda: desk.stream if desk.stream.swaps > KEPT + 1 else None)
+        assert len(now.moves) == KEPT
+        assert all(move.taken_by == tired.url for move in now.moves[:-1])
+        assert [move.at for move in now.moves] == sorted(move.at for move in now.moves)
 
 
 @pytest.mark.parametrize("part", ["run", "open", "feed"])

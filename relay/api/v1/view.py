@@ -13,6 +13,7 @@ from relay.gateway.status import (
     Delay,
     Input,
     ModelOffer,
+    Move,
     Output,
     ProcessStatus,
     Serving,
@@ -128,6 +129,26 @@ class WarningView(View):
         return cls(code=given.code, reason=given.words)
 
 
+class MoveView(View):
+    """Why a stream's work moved, and from where to where."""
+
+    at: datetime
+    code: str = Field(description="Stable; what reason_code was while it moved.")
+    reason: str
+    from_orchestrator: str
+    to_orchestrator: str | None = Field(description="Null until one has taken it.")
+
+    @classmethod
+    def of(cls, given: Move) -> MoveView:
+        return cls(
+            at=_time(given.at),
+            code=given.code,
+            reason=given.words,
+            from_orchestrator=given.left,
+            to_orchestrator=given.taken_by,
+        )
+
+
 class StreamView(View):
     """A live stream. What needs the publish key is null without it."""
 
@@ -138,7 +159,9 @@ class StreamView(View):
     model: str
     started_at: datetime | None
     viewers: int
-    swaps: int = Field(description="How often its work moved to another node.")
+    swaps: int = Field(
+        description="How often its work moved to another node or worker, since its publisher came."
+    )
     whip_url: str
     whep_url: str
     watch_url: str
@@ -151,6 +174,9 @@ class StreamView(View):
     serving: ServingView | None = None
     runner: dict[str, Any] | None = Field(None, description="The runner's last status event.")
     runner_error: str | None = None
+    moves: list[MoveView] | None = Field(
+        None, description="The last few of those that swaps counts, the newest last."
+    )
 
     @classmethod
     def of(cls, given: StreamStatus, base: str, *, details: bool) -> StreamView:
@@ -182,6 +208,7 @@ class StreamView(View):
                 "serving": None if given.serving is None else ServingView.of(given.serving),
                 "runner": given.runner,
                 "runner_error": given.runner_error,
+                "moves": [MoveView.of(move) for move in given.moves],
             }
         )
 
