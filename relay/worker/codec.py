@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from relay.errors import BadInput, ParseError
 from relay.media.unit import VIDEO_CLOCK, AccessUnit, Codec
+from relay.worker.frame_rate import FrameRate
 
 Frame = NDArray[np.uint8]
 Format = Literal["rgb24", "yuv420p"]
@@ -31,11 +32,9 @@ MAX_PIXELS: Final = 4096 * 2304
 """Larger pictures are refused: one such frame is 14 MB, and its decoder holds several."""
 
 TIME_BASE: Final = Fraction(1, VIDEO_CLOCK)
-FIRST_FRAMERATE: Final = 30.0
 VBV_SECONDS: Final = 0.4
 """How far one picture may overdraw the bitrate; it keeps key frames from ballooning."""
 
-RATE_TOLERANCE: Final = 1.3
 REWIND: Final = VIDEO_CLOCK
 """A timestamp this far back is a source that began anew; less is a frame out of order."""
 
@@ -139,9 +138,9 @@ class Decoder:
 class Encoder:
     """Pictures to H.264 access units: baseline, no reordering, headers in every key frame.
 
-    A new size or new colours reopen it, which makes a key frame. It is also reopened, at
-    a key frame that is due anyway, when the frame rate has moved: rate control counts
-    frames, not seconds, since looking at durations would cost it a frame of delay.
+    A new size or new colours reopen it, which makes a key frame. It is also reopened when
+    the frame rate has moved: rate control counts frames, not seconds, since looking at
+    durations would cost it a frame of delay.
 
     Args:
         bitrate: bits a second.
@@ -160,11 +159,10 @@ class Encoder:
         self._clock = clock
         self._context: VideoCodecContext | None = None
         self._key: tuple[Any, ...] = ()
-        self._framerate = FIRST_FRAMERATE
+        self._rate = FrameRate(bitrate)
         self._wanted = False
         self._last_pts = 0
         self._last_key = 0
-        self._since_key = 0
         self.reopened = 0
 
     def request_keyframe(self) -> None:
@@ -190,10 +188,11 @@ class Encoder:
         if key != self._key:
             context = None
         due = self._wanted or pts - self._last_key >= self._interval
-        if context is not None and due and self._rate_moved(pts):
+        if context is not None and self._rate.moved(pts, due=due):
             context = None
         try:
             if context is None:
+                self._rate.begin()
                 context = self._open(frame, key)
                 due = True
             frame.pts = pts
@@ -206,28 +205,16 @@ class Encoder:
         if due:
             self._wanted = False
             self._last_key = pts
-            self._since_key = 0
-        self._since_key += 1
         self._last_pts = pts
+        self._rate.sent(pts, len(payload), keyframe=due)
         return AccessUnit(Codec.H264, payload, pts, self._clock(), keyframe=due)
-
-    def _rate_moved(self, pts: int) -> bool:
-        """Whether the frames since the last key frame came at another rate than planned for."""
-        elapsed = pts - self._last_key
-        if elapsed < VIDEO_CLOCK or self._since_key < 3:
-            return False
-        rate = min(max(self._since_key * VIDEO_CLOCK / elapsed, 1.0), 240.0)
-        if 1 / RATE_TOLERANCE < rate / self._framerate < RATE_TOLERANCE:
-            return False
-        self._framerate = rate
-        return True
 
     def _open(self, frame: av.VideoFrame, key: tuple[Any, ...]) -> VideoCodecContext:
         context = av.CodecContext.create("libx264", "w")
         context.width, context.height = frame.width, frame.height
         context.pix_fmt = "yuv420p"
         context.time_base = TIME_BASE
-        context.framerate = Fraction(round(self._framerate * 100), 100)
+        context.framerate = Fraction(round(self._rate.planned * 100), 100)
         context.bit_rate = self._bitrate
         context.gop_size = 100_000
         context.max_b_frames = 0

@@ -43,22 +43,53 @@ def test_key_frames_come_at_the_interval_and_on_request() -> None:
     assert keys == [0, 30, 40]
 
 
-def test_noise_stays_near_the_bitrate_and_key_frames_do_not_balloon() -> None:
+def noise(times: list[int], bitrate: int, keyframe_interval: float) -> list[AccessUnit]:
+    """Pictures of these times that no encoder makes small, encoded."""
     rng = np.random.default_rng(3)
-    encoder = Encoder(500_000, 1.0)
-    sizes, keys = [], []
+    encoder = Encoder(bitrate, keyframe_interval)
     base = clip.flat(320, 176, 100, 0)
-    for number in range(90):
-        noise = rng.integers(16, 235, (176 * 3 // 2, 320), dtype=np.uint8)
-        frame = base.replaced(noise, "yuv420p")
-        frame.pts = number * clip.STEP
+    units = []
+    for pts in times:
+        frame = base.replaced(rng.integers(16, 235, (176 * 3 // 2, 320), dtype=np.uint8), "yuv420p")
+        frame.pts = pts
         unit = encoder.encode(frame)
         assert unit is not None
-        sizes.append(len(unit.payload))
-        if unit.keyframe:
-            keys.append(len(unit.payload))
-    assert sum(sizes) * 8 / 3 < 500_000 * 1.6
+        units.append(unit)
+    return units
+
+
+def worst_second(units: list[AccessUnit]) -> int:
+    """The most bits of any second that a picture begins."""
+    return max(
+        sum(8 * len(unit.payload) for unit in units if 0 <= unit.pts - first.pts < VIDEO_CLOCK)
+        for first in units
+    )
+
+
+def test_noise_stays_near_the_bitrate_and_key_frames_do_not_balloon() -> None:
+    units = noise([number * clip.STEP for number in range(90)], 500_000, 1.0)
+    keys = [len(unit.payload) for unit in units if unit.keyframe]
+    assert sum(len(unit.payload) for unit in units) * 8 / 3 < 500_000 * 1.6
     assert max(keys[1:]) * 8 < 500_000 * 0.5
+
+
+@pytest.mark.parametrize("silent", [1.0, 1.6, 2.5])
+def test_a_standstill_does_not_make_the_encoder_overshoot(silent: float) -> None:
+    times = [number * clip.STEP for number in range(240)]
+    gap = range(2 * VIDEO_CLOCK + 20_000, round((2 + silent) * VIDEO_CLOCK) + 20_000)
+    units = noise([pts for pts in times if pts not in gap], 500_000, 2.0)
+    assert worst_second(units) < 500_000 * 1.6
+
+
+def test_a_frame_rate_that_rises_is_planned_for_at_once_by_one_key_frame() -> None:
+    slow = [number * 6 * clip.STEP for number in range(21)]  # four seconds
+    fast = [slow[-1] + number * clip.STEP for number in range(1, 150)]
+    units = noise([*slow, *fast], 500_000, 2.0)
+    risen = [unit for unit in units if unit.pts > slow[-1]]
+    assert worst_second(risen) < 500_000 * 2.5
+    assert worst_second([unit for unit in risen if unit.pts > slow[-1] + VIDEO_CLOCK]) < 800_000
+    early = [unit.pts for unit in risen if unit.pts < slow[-1] + VIDEO_CLOCK and unit.keyframe]
+    assert len(early) == 1
 
 
 def test_another_frame_rate_is_planned_for_at_the_next_key_frame() -> None:
