@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from playwright.async_api import Browser
+from playwright.async_api import Browser, Request, Route
 
 from relay.errors import Conflict, RelayError, Unavailable, Unprocessable
 from relay.gateway.status import ModelOffer
 from tests.api.conftest import MakeSite, Site
 from tests.browser import CAMERA, LEAVE, Tab, chromium, tab
+from tests.network import eventually
 
 pytestmark = pytest.mark.browser
 
@@ -111,7 +113,7 @@ REFUSALS = [
     (Unprocessable("x", code="no_h264"), "does not send H.264"),
     (Unavailable("x"), "No capacity"),
     (Unavailable("x", code="draining"), "going away"),
-    (Conflict("x", code="name_taken"), "Choose another name"),
+    (Conflict("x", code="name_taken"), "Choose another one"),
     (Unprocessable("radius: 99 is more than 40", code="bad_params"), "radius: 99"),
     (RelayError("x"), "Its log tells more"),
 ]
@@ -133,16 +135,75 @@ async def test_each_refusal_says_what_to_do_and_can_be_tried_again(
         opened.check()
 
 
-async def test_a_taken_name_is_tried_again_when_the_gateway_said(
-    site: Site, browser: Browser
-) -> None:
+async def test_a_busy_gateway_is_tried_again_when_it_said(site: Site, browser: Browser) -> None:
     offer(site)
-    site.node.fail = Conflict("x", code="name_taken", retry_after=1)
+    site.node.fail = Unavailable("x", code="busy", retry_after=1)
     async with tab(browser, site.server.url) as opened:
         await go_live(opened)
         await opened.says("#notice", "Trying again in 1 s")
         site.node.fail = Unprocessable("x", code="no_h264")
         await opened.says("#notice", "does not send H.264")
+
+
+TAKEN = Conflict("x", code="name_taken", retry_after=1)
+
+
+def offers_of(opened: Tab) -> list[str]:
+    """The streams that the page asks to publish, from now on."""
+    asked: list[str] = []
+
+    def note(request: Request) -> None:
+        if "/whip/" in request.url:
+            asked.append(request.url)
+
+    opened.page.on("request", note)
+    return asked
+
+
+async def test_a_taken_name_is_said_once_and_its_link_never_shown(
+    site: Site, browser: Browser
+) -> None:
+    offer(site)
+    site.node.fail = TAKEN
+    async with tab(browser, site.server.url) as opened:
+        offers = offers_of(opened)
+        asked, answered = asyncio.Event(), asyncio.Event()
+
+        async def hold(route: Route) -> None:
+            asked.set()
+            await answered.wait()
+            await route.continue_()
+
+        await opened.page.route("**/whip/**", hold)
+        await go_live(opened)
+        await asked.wait()
+        assert not await opened.page.locator("#share").is_visible(), "nobody knows whose it is"
+        answered.set()
+        await opened.says("#notice", "This name is taken")
+        await opened.says("#state", "not live")
+        assert not await opened.page.locator("#share").is_visible()
+        assert await opened.page.evaluate("document.activeElement.id") == "name"
+        await asyncio.sleep(1.5)  # longer than the gateway said
+        assert len(offers) == 1
+        await opened.page.click("#notice-button")
+        await eventually(lambda: len(offers) == 2)
+        opened.check()
+
+
+async def test_a_name_that_the_page_itself_may_hold_is_waited_for_a_moment(
+    site: Site, browser: Browser
+) -> None:
+    offer(site)
+    site.node.fail = TAKEN
+    async with tab(browser, site.server.url) as opened:
+        offers = offers_of(opened)
+        await opened.page.evaluate("sessionStorage.setItem('relay.live', 'camera')")
+        await opened.page.reload()
+        await opened.says("#notice", "Trying again in 1 s")
+        await opened.says("#notice", "Choose another one")
+        await opened.says("#state", "not live")
+        assert 2 <= len(offers) <= 4
+        opened.check()
 
 
 async def test_a_bad_name_is_pointed_at(site: Site, browser: Browser) -> None:

@@ -191,17 +191,21 @@ async def test_a_tab_that_crashes_leaves_nothing_behind(network: Network, browse
             viewer.check()
 
 
-async def test_a_name_that_is_live_elsewhere_is_waited_for(
+async def test_a_name_that_is_live_elsewhere_is_said_to_be_taken(
     network: Network, browser: Browser
 ) -> None:
     async with studio(browser, network) as first, studio(browser, network) as second:
         name = await go_live(first)
         await second.page.fill("#name", name)
         await second.page.click("#go")
-        await second.says("#notice", "Somebody else is live under this name")
-        await second.says("#notice", "Trying again in 1 s")
+        await second.says("#notice", "This name is taken")
+        await second.says("#state", "not live")
+        assert await _hidden(second, "#share")
         await first.page.click("#go")
+        await first.says("#state", "not live")
+        await second.page.click("#notice-button")
         await second.says("#state", "live")
+        assert await second.page.input_value("#link") == network.watch(name)
         first.check()
         second.check()
 

@@ -26,6 +26,7 @@ const app = {
   source: null, // {kind, stream, close}
   session: null,
   abort: null, // of the publication that is wanted; null when not live
+  ours: false, // whether the gateway has taken this publication's name for us
   player: null,
   stopReceiver: null,
   stopPolling: null,
@@ -142,7 +143,7 @@ function showSource() {
 
 // ------------------------------------------------------------------ going live
 
-async function goLive() {
+async function goLive({ again = false } = {}) {
   if (app.source === null) return;
   for (const topic of ["publish", "params", "stream"]) hush(topic);
   keep.set("name", name());
@@ -151,10 +152,10 @@ async function goLive() {
   app.losses = 0;
   showLive();
   over("output-over", "Connecting", { spin: true });
-  await publishOnce(app.abort.signal);
+  await publishOnce(app.abort.signal, again);
 }
 
-async function publishOnce(signal) {
+async function publishOnce(signal, again) {
   pill(words.STATES.connecting);
   const query = new URLSearchParams();
   if (app.model) query.set("pipeline", app.model);
@@ -162,17 +163,19 @@ async function publishOnce(signal) {
   try {
     app.session = await publish(`/whip/${encodeURIComponent(name())}?${query}`, app.source.stream, {
       key: key(),
+      again,
       signal,
       onend: (reason, session) => publicationLost(reason, session, signal),
       onconnected: () => (app.losses = 0),
-      onwait: (failure, seconds) =>
-        say("publish", `${words.refusal(failure)} Trying again in ${seconds} s…`),
+      onwait: (failure, seconds) => say("publish", words.waitWords(failure, seconds)),
     });
   } catch (failure) {
     if (!signal.aborted) publicationRefused(failure);
     return;
   }
   hush("publish");
+  app.ours = true;
+  showLive();
   keep.set("live", app.source.kind, sessionStorage);
   stayAwake();
   watchOutput();
@@ -194,13 +197,15 @@ function publicationRefused(failure) {
     $("key-field").hidden = false;
     $("key").focus();
   }
-  if (failure.code === "bad_name") $("name").focus();
   if (failure.code === "bad_params") {
     setParams({}); // left over from another version of the model
     showModel();
   }
   endLive();
-  say("publish", words.refusal(failure), { tone: "bad" });
+  const taken = failure.code === "name_taken";
+  if (taken || failure.code === "bad_name") $("name").focus();
+  const action = taken ? { title: "Try again", run: () => goLive() } : null;
+  say("publish", words.refusal(failure), { tone: "bad", action });
 }
 
 async function publicationLost(reason, session, signal) {
@@ -213,7 +218,7 @@ async function publicationLost(reason, session, signal) {
     endLive();
     say("publish", told ?? words.lossWords(reason), {
       tone: "bad",
-      action: { title: "Go live again", run: goLive },
+      action: { title: "Go live again", run: () => goLive() },
     });
     return;
   }
@@ -221,7 +226,7 @@ async function publicationLost(reason, session, signal) {
   pill(["connecting again", "busy"]);
   say("publish", `Your stream was cut off. ${words.lossWords(reason)}`);
   await sleep(wait, signal);
-  if (!signal.aborted) await publishOnce(signal);
+  if (!signal.aborted) await publishOnce(signal, true);
 }
 
 // Why the gateway ended it, when it was the gateway.
@@ -243,6 +248,7 @@ async function lastWord(session) {
 function endLive() {
   app.abort?.abort();
   app.abort = null;
+  app.ours = false;
   app.session?.close();
   app.session = null;
   app.player?.stop();
@@ -264,7 +270,7 @@ function showLive() {
   $("go").textContent = live ? "Stop" : "Go live";
   $("go").dataset.live = String(live);
   $("name").readOnly = live;
-  $("share").hidden = !live;
+  $("share").hidden = !app.ours;
   $("sound").hidden = !live;
   $("link").value = `${location.origin}/watch/${encodeURIComponent(name())}`;
   $("open").href = $("link").value;
@@ -479,7 +485,7 @@ async function goOn() {
     return;
   }
   await useCamera();
-  if (app.source !== null) await goLive();
+  if (app.source !== null) await goLive({ again: true });
 }
 
 begin();

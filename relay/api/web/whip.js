@@ -5,12 +5,14 @@ import { Session } from "./session.js";
 
 const BITRATE = 2_500_000;
 const HEIGHT = 720; // more would cost the worker more than its budget of a frame
-const PATIENCE = 15; // seconds that a name which is live elsewhere is waited for
+const PATIENCE = 15; // seconds that a busy gateway is asked again
+const OWN = 3; // seconds that a name is waited for which our own lost session may hold still
 
 // Throws Failure when the gateway refuses. Resolves to a Session.
+//   again: we were live under this name a moment ago.
 //   onwait(failure, seconds): the gateway says "later", and we will.
-export async function publish(url, stream, { key, onend, onconnected, onwait, signal }) {
-  const until = performance.now() + PATIENCE * 1000;
+export async function publish(url, stream, { key, again, onend, onconnected, onwait, signal }) {
+  const began = performance.now();
   for (;;) {
     const session = new Session(url, { key, onend, onconnected });
     signal?.addEventListener("abort", () => session.close(), { once: true });
@@ -25,7 +27,8 @@ export async function publish(url, stream, { key, onend, onconnected, onwait, si
       const failure = Failure.of(error);
       const wait = failure.retryAfter;
       if (wait === null) throw failure;
-      if (performance.now() + wait * 1000 > until) throw failure;
+      const patience = failure.code !== "name_taken" ? PATIENCE : again ? OWN : 0;
+      if (performance.now() + wait * 1000 > began + patience * 1000) throw failure;
       onwait?.(failure, wait);
       await sleep(wait * 1000, signal);
       if (signal?.aborted) throw new Failure("stopped", "Stopped.");

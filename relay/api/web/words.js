@@ -5,7 +5,8 @@ const REFUSALS = {
   no_h264:
     "This browser does not send H.264 video. Use Chrome, Edge or Safari; in Firefox switch the OpenH264 plug-in on.",
   no_common_codec: "Browser and gateway have no codec in common. Use a current Chrome, Edge or Safari.",
-  name_taken: "Somebody else is live under this name. Choose another name, or end that stream first.",
+  name_taken:
+    "This name is taken: somebody else is live under it. Choose another one, or try again when that stream has ended.",
   bad_name:
     "This name cannot be an address. Use letters, digits, - and _ only, and do not end it with -out.",
   key_required: "This gateway asks for a publish key. Type it in the field “Publish key”.",
@@ -28,6 +29,13 @@ export function refusal(failure) {
   if (known === undefined) return failure.message || "Something went wrong; try again.";
   return WITH_DETAIL.has(failure.code) ? `${known} ${failure.message}` : known;
 }
+
+export function waitWords(failure, seconds) {
+  const known = failure.code === "name_taken" ? STILL_TAKEN : refusal(failure);
+  return `${known} Trying again in ${seconds} s…`;
+}
+
+const STILL_TAKEN = "This name is taken still, perhaps by your own stream that was cut off.";
 
 export function cameraTrouble(error) {
   switch (error?.name) {
