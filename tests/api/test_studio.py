@@ -278,3 +278,19 @@ async def test_it_fits_a_phone(site: Site, browser: Browser) -> None:
               .map((one) => one.id)"""
         )
         assert small == []
+
+
+async def test_sound_is_switched_by_the_same_word_on_both_pages(
+    site: Site, browser: Browser
+) -> None:
+    says = "document.querySelector('#sound').textContent"
+    async with tab(browser, f"{site.server.url}/watch/cam") as viewer:
+        assert await viewer.page.evaluate(says) == "Unmute"
+    async with tab(browser, site.server.url) as opened:
+        assert await opened.page.evaluate(says) == "Unmute"
+        await opened.page.evaluate("document.querySelector('#sound').click()")
+        assert await opened.page.evaluate(says) == "Mute"
+        assert not await opened.page.evaluate("document.querySelector('#output').muted")
+        await opened.page.evaluate("document.querySelector('#sound').click()")
+        assert await opened.page.evaluate(says) == "Unmute"
+        opened.check()

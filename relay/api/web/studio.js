@@ -420,10 +420,9 @@ async function copyLink() {
 }
 
 function toggleSound() {
-  const on = $("output").muted;
-  $("output").muted = !on;
-  $("sound").setAttribute("aria-pressed", String(on));
-  $("sound").textContent = on ? "Sound off" : "Sound on";
+  const muted = !$("output").muted;
+  $("output").muted = muted;
+  $("sound").textContent = muted ? "Unmute" : "Mute";
 }
 
 function connectControls() {
