@@ -240,9 +240,7 @@ class Gateway(Section):
 
 
 class Runner(Section):
-    """One entry of the network's models file (``aiModels.json``)."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    """What means something here in an entry of the network's models file (``aiModels.json``)."""
 
     pipeline: str = "live-video-to-video"
     model_id: str

@@ -104,7 +104,7 @@ def _entry(entry: Mapping[str, Any], where: str) -> Runner:
     price = _number(entry, "price_per_unit", 0, where) / _number(entry, "pixels_per_unit", 1, where)
     fields: dict[str, Any] = {
         "warm": False,
-        **{key: value for key, value in entry.items() if value is not None},
+        **{key: entry[key] for key in Runner.model_fields if entry.get(key) is not None},
         "price_per_unit": price.numerator,
         "pixels_per_unit": price.denominator,
     }

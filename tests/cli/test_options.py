@@ -99,6 +99,14 @@ def test_a_wrong_value_is_told_with_what_is_asked(text: str, words: str) -> None
             "worker.pipelines=[{model_id: a, entri: b}]",
             "worker.pipelines.0.entri (did you mean worker.pipelines.0.entry?)",
         ),
+        (
+            "orchestrator.models=[{model_id: a, ulr: 'http://h:1'}]",
+            "orchestrator.models.0.ulr (did you mean orchestrator.models.0.url?)",
+        ),
+        (
+            "orchestrator.models=[{model_id: a, url: 'http://h:1', capcity: 2}]",
+            "orchestrator.models.0.capcity (did you mean orchestrator.models.0.capacity?)",
+        ),
         ("gateway.qqqqqqqqqqqqqqqqqqqqqq=1", "gateway.qqqqqqqqqqqqqqqqqqqqqq (relay up"),
     ],
 )
@@ -127,6 +135,10 @@ def test_an_unknown_key_in_the_file_is_refused_by_name(tmp_path: Path) -> None:
     file = tmp_path / "relay.yaml"
     file.write_text("gateway: {webrtc: {prot: 1}}\n")
     with pytest.raises(ConfigError, match=r"gateway\.webrtc\.prot"):
+        load(file, [])
+    entries = "{model_id: a, url: 'http://h:1'}, {model_id: b, url: 'http://h:1', wram: true}"
+    file.write_text(f"orchestrator: {{models: [{entries}]}}\n")
+    with pytest.raises(ConfigError, match=r"^unknown keys: orchestrator\.models\.1\.wram \(did"):
         load(file, [])
 
 
