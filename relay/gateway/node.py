@@ -330,8 +330,11 @@ class GatewayNode:
     async def update(self, name: str, body: bytes) -> dict[str, Any]:
         return self._known(name).update(body)
 
-    async def set_model(self, name: str, model: str, params: dict[str, Any]) -> None:
-        self._known(name).set_model(model, params)
+    async def set_model(self, name: str, model: str, params: dict[str, Any] | None) -> None:
+        """Without parameters a stream that has the model goes on as it is."""
+        path = self._known(name)
+        if params is not None or path.status().model != model:
+            path.set_model(model, params or {})
 
     async def stop_stream(self, name: str) -> None:
         path = self._known(name)

@@ -181,9 +181,9 @@ class FakeNode:
         self.updates.append(body)
         return {"effect": "cartoon", "strength": 0.5}
 
-    async def set_model(self, name: str, model: str, params: dict[str, Any]) -> None:
+    async def set_model(self, name: str, model: str, params: dict[str, Any] | None) -> None:
         await self._obey()
-        self.live[name] = replace(self.stream(name), model=model, params=params)
+        self.live[name] = replace(self.stream(name), model=model, params=params or {})
 
     async def stop_stream(self, name: str) -> None:
         self.stream(name)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import aiohttp
 import pytest
 
 from relay.errors import TooLarge, Unavailable, Unprocessable
@@ -631,6 +632,21 @@ async def test_the_model_of_a_live_stream_can_be_changed() -> None:
         assert desk.stream.swaps == 0
         assert seller.posts[1]["model_id"] == "other"
         assert seller.posts[1]["params"] == {"a": 1}
+
+
+async def test_the_model_that_a_stream_has_already_takes_no_parameters_from_it() -> None:
+    async with Seller().running() as seller, gateway(seller) as desk, desk.filming():
+        await desk.live_at(seller)
+        await desk.node.update(NAME, b'{"a": 1}')
+        at = f"{desk.server.url}/v1/streams/{NAME}/model"
+        async with aiohttp.ClientSession() as http:
+            async with http.post(at, json={"model": "ident"}) as answer:
+                assert (answer.status, (await answer.json())["params"]) == (200, {"a": 1})
+            assert desk.stream.state is StreamState.LIVE
+            async with http.post(at, json={"model": "ident", "params": {"b": 2}}) as answer:
+                assert (answer.status, (await answer.json())["params"]) == (200, {"b": 2})
+        await eventually(lambda: len(seller.posts) == 2)
+        assert seller.posts[1]["params"] == {"b": 2}
 
 
 async def test_a_model_that_is_changed_while_the_job_is_being_posted_is_the_one_that_runs() -> None:

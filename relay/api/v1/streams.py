@@ -140,7 +140,9 @@ class Streams:
                 "Give a live stream another model",
                 "streams",
                 {200: ONE},
-                "Viewers stay; the picture changes when the new job's first one comes.",
+                "Viewers stay; the picture changes when the new job's first one comes. Without "
+                "params they are the model's defaults; a stream that has the model already goes on "
+                "as it is.",
                 body=Body((body.JSON,), "The model and its first parameters.", ModelChoice),
                 parameters=(NAME,),
                 problems=(400, 401, 403, 404, 413, 415, 422, 503),

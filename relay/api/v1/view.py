@@ -328,7 +328,7 @@ class ModelChoice(View):
     """What the body of a change of model says."""
 
     model: str = Field(min_length=1, max_length=256)
-    params: dict[str, Any] = Field(default_factory=dict)
+    params: dict[str, Any] | None = None
 
 
 class ParamsView(View):
