@@ -14,12 +14,16 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from relay.conformance.case import Case, Result
+    from relay.conformance.report import Report
 
 Bench = TypeVar("Bench")
 
 OK: Final = 0
 FAILED: Final = 1
 UNUSABLE: Final = 2
+TELL_EVERY: Final = 0.5
+END_LINE: Final = "\r\x1b[K"
+"""To the line's beginning, and nothing after it (ECMA-48, EL)."""
 
 app = typer.Typer(
     name="conformance",
@@ -226,6 +230,31 @@ def check_abuse(url: str, *, abuse: bool, own: bool) -> None:
         )
 
 
+@contextlib.asynccontextmanager
+async def _waiting(report: Report) -> AsyncIterator[Callable[[], None]]:
+    """On a terminal name the case that takes its time; what is given takes that line away."""
+    import asyncio
+
+    shown = sys.stderr.isatty()
+
+    def end_line() -> None:
+        if shown:
+            print(END_LINE, end="", file=sys.stderr, flush=True)
+
+    async def tell() -> None:
+        while shown:
+            await asyncio.sleep(TELL_EVERY)
+            print(f"{END_LINE}{report.waiting()}", end="", file=sys.stderr, flush=True)
+
+    telling = asyncio.create_task(tell())
+    try:
+        yield end_line
+    finally:
+        telling.cancel()
+        await asyncio.gather(telling, return_exceptions=True)
+        end_line()
+
+
 def finish(
     results: Callable[[], AbstractAsyncContextManager[AsyncIterator[Result]]],
     names: Sequence[str],
@@ -245,9 +274,10 @@ def finish(
     report = Report(names)
 
     async def run() -> None:
-        async with results() as told:
+        async with results() as told, _waiting(report) as end_line:
             async for result in told:
                 report.add(result)
+                end_line()
                 print(json.dumps(result.told()) if as_json else report.line(result), flush=True)
 
     try:

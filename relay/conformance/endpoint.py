@@ -133,6 +133,27 @@ class Session:
 
 
 @dataclass(slots=True)
+class Stage:
+    """What one case has found out for all after it.
+
+    Attributes:
+        empty: nothing is published for viewers.
+    """
+
+    empty: bool = False
+
+    def check(self) -> None:
+        """Raises NotOffered where a viewer need not wait for media again."""
+        if self.empty:
+            raise NotOffered("nothing is published there, as an earlier case saw")
+
+    def found_empty(self, waited: float) -> NotOffered:
+        """What a viewer says that has waited in vain for so many seconds."""
+        self.empty = True
+        return NotOffered(f"nothing is published there: no media in {waited:.0f} s")
+
+
+@dataclass(slots=True)
 class Endpoint:
     """One case's view of an endpoint; its sessions are ended behind it."""
 
@@ -141,6 +162,7 @@ class Endpoint:
     token: str | None
     http: aiohttp.ClientSession
     ssl: tls.SSLContext
+    stage: Stage = field(default_factory=Stage)
     _sessions: list[str] = field(default_factory=list)
 
     def offer(self, **changes: object) -> Offer:
@@ -238,11 +260,15 @@ class Endpoint:
 
 @contextlib.asynccontextmanager
 async def bench(
-    side: Side, url: str, token: str | None, ssl: tls.SSLContext
+    side: Side, url: str, token: str | None, ssl: tls.SSLContext, stage: Stage | None = None
 ) -> AsyncIterator[Endpoint]:
+    """
+    Args:
+        stage: of the cases that were run before.
+    """
     timeout = aiohttp.ClientTimeout(total=TIMEOUT)
     async with aiohttp.ClientSession(timeout=timeout, auto_decompress=False) as http:
-        one = Endpoint(side, url, token, http, ssl)
+        one = Endpoint(side, url, token, http, ssl, stage or Stage())
         try:
             yield one
         finally:

@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Final
 
 from relay.config import WebRtc
-from relay.conformance.case import Failed, NotOffered
+from relay.conformance.case import Failed
 from relay.conformance.checker import is_handshake, is_media
 from relay.conformance.endpoint import Endpoint, Reply, Session, Side
 from relay.media.h264 import join_annexb
@@ -59,6 +59,7 @@ class Joined:
         handshakes: DTLS datagrams since it was connected.
         media: when each RTP packet came, or each RTCP packet where we publish.
         ssrcs: of those packets' senders, each with the payload type.
+        only_counts: media is counted and goes no further: one process bears many such viewers.
     """
 
     def __init__(self, e: Endpoint, client: WhipClient | WhepClient, location: str) -> None:
@@ -67,6 +68,7 @@ class Joined:
         self.handshakes = 0
         self.media: list[float] = []
         self.ssrcs: set[tuple[int, int]] = set()
+        self.only_counts = False
         self._came = asyncio.Event()
         self._publishes = e.side is Side.WHIP
         self._udp = self.peer._peers.udp
@@ -77,7 +79,8 @@ class Joined:
 
         def tap(data: bytes, path: Path, now: float) -> None:
             self._note(data, now)
-            receive(data, path, now)
+            if not (self.only_counts and is_media(data)):
+                receive(data, path, now)
 
         self.peer.ice.on_datagram = tap
 
@@ -138,6 +141,8 @@ async def joined(e: Endpoint, *, media: bool = True) -> AsyncIterator[Joined]:
         Failed: a publisher hears no RTCP.
     """
     client: WhipClient | WhepClient
+    if media:
+        e.stage.check()
     if e.side is Side.WHIP:
         client = await WhipClient.connect(e.url, token=e.token, ssl=e.ssl)
     else:
@@ -154,7 +159,7 @@ async def joined(e: Endpoint, *, media: bool = True) -> AsyncIterator[Joined]:
             sending = asyncio.create_task(publish(client, 3600))
         if media and not await one.flows():
             if e.side is Side.WHEP:
-                raise NotOffered(f"nothing is published there: no RTP in {MEDIA_WAIT:.0f} s")
+                raise e.stage.found_empty(MEDIA_WAIT)
             raise Failed(f"no RTCP in {MEDIA_WAIT:.0f} s of media", "RTCP")
         yield one
     finally:

@@ -76,6 +76,7 @@ async def _(e: Endpoint) -> None:
 async def _(e: Endpoint) -> None:
     if e.side is Side.WHIP:
         raise NotOffered("publishers do not view")
+    e.stage.check()
     first: asyncio.Future[AccessUnit] = asyncio.get_running_loop().create_future()
 
     def on_unit(unit: AccessUnit) -> None:
@@ -87,7 +88,7 @@ async def _(e: Endpoint) -> None:
         async with asyncio.timeout(MEDIA_WAIT):
             unit = await first
     except TimeoutError:
-        raise NotOffered(f"nothing is published there: no picture in {MEDIA_WAIT:.0f} s") from None
+        raise e.stage.found_empty(MEDIA_WAIT) from None
     finally:
         await client.close()
     holds(unit.keyframe, "another picture first", "a key frame first")
@@ -209,14 +210,13 @@ async def _(e: Endpoint) -> None:
     room = asyncio.Semaphore(AT_ONCE)
     async with contextlib.AsyncExitStack() as stack:
 
-        async def enter() -> Joined:
+        async def enter(*, media: bool = False) -> Joined:
             async with room:
-                return await stack.enter_async_context(joined(e, media=False))
+                one = await stack.enter_async_context(joined(e, media=media))
+            one.only_counts = True
+            return one
 
-        first = await enter()
-        holds_media = await first.flows()
-        if not holds_media:
-            raise NotOffered(f"nothing is published there: no RTP in {MEDIA_WAIT:.0f} s")
+        first = await enter(media=True)
         entering = [asyncio.create_task(enter()) for _number in range(VIEWERS - 1)]
         try:
             others = await asyncio.gather(*entering)

@@ -14,13 +14,14 @@ class Report:
     """Counts results and words them.
 
     Args:
-        names: of the cases that are run.
+        names: of the cases that are run, in their order.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
         self._counts = dict.fromkeys(Outcome, 0)
         self._width = max((len(name) for name in names), default=WIDTH)
         self._total = len(names)
+        self._left = list(names)
 
     @property
     def failed(self) -> int:
@@ -28,6 +29,13 @@ class Report:
 
     def add(self, result: Result) -> None:
         self._counts[result.outcome] += 1
+        self._left.remove(result.name)
+
+    def waiting(self) -> str:
+        """Which case is waited for, the one that began first; empty when all have ended."""
+        if not self._left:
+            return ""
+        return f"{self._total - len(self._left) + 1:>3}/{self._total}  {self._left[0]} ..."
 
     def line(self, result: Result) -> str:
         """One line, and two more for a failure."""

@@ -88,9 +88,9 @@ async def offering(
     Raises:
         Unusable: nothing can be tested there.
     """
-    ssl = context(insecure)
+    ssl, stage = context(insecure), endpoint.Stage()
     await endpoint.check(side, url, token, ssl)
-    return runner.run(cases, lambda: endpoint.bench(side, url, token, ssl))
+    return runner.run(cases, lambda: endpoint.bench(side, url, token, ssl, stage))
 
 
 def context(insecure: bool) -> tls.SSLContext:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import pty
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +16,7 @@ from typer.testing import CliRunner
 from relay.cli.app import app
 from relay.conformance import own
 from tests.conformance.test_wrong import blunt, served
-from tests.network import ran
+from tests.network import ROOT, ran
 from tests.protocols.trickle.test_tls import certificate, serving
 from tests.protocols.trickle.wire import serve
 
@@ -114,6 +118,24 @@ async def test_a_server_of_ours_is_started_for_the_test(kind: str, names: tuple[
 async def test_a_viewers_side_of_ours_is_started_too() -> None:
     code, lines, _ = await conformance("whep", "--self", "--only", "setup-is-obeyed")
     assert (code, lines[-1]) == (0, "1 passed, 0 failed, 0 not offered")
+
+
+async def test_a_case_that_takes_its_time_is_named_on_a_terminal_until_it_ends() -> None:
+    ours, its = pty.openpty()
+    words = ("whep", "--self", "--only", "close-notify")
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "relay", "conformance", *words),
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=its,
+    )
+    os.close(its)
+    out, _ = await asyncio.wait_for(process.communicate(), 60)
+    said = os.read(ours, 4096).decode()
+    os.close(ours)
+    assert "\r\x1b[K  1/1  close-notify ..." in said
+    assert said.endswith("\r\x1b[K")
+    assert out.decode().splitlines()[-1] == "1 passed, 0 failed, 0 not offered"
 
 
 @pytest.mark.parametrize("kind", ["trickle", "whip", "whep"])

@@ -8,7 +8,9 @@ import pytest
 
 from relay.conformance import offering_media, suites
 from relay.conformance.case import Outcome, Result, Unusable
-from relay.conformance.endpoint import Side
+from relay.conformance.endpoint import Side, bench
+from relay.conformance.joined import joined
+from relay.protocols.webrtc.client import WhepClient
 from tests.conformance.test_trickle import ended
 from tests.gateway.desk import gateway
 from tests.gateway.seller import Seller
@@ -50,6 +52,30 @@ async def test_ours_serves_viewers(monkeypatch: pytest.MonkeyPatch) -> None:
     passed = ended(told, Outcome.PASSED)
     assert {"play", "one-of-many", "restart-in-mid-stream", "media-stays"} <= set(passed)
     assert len(passed) >= 105
+
+
+async def test_where_nothing_is_published_one_case_waits_for_media_and_no_other() -> None:
+    media = ["play", "restart-in-mid-stream", "restart-that-fails", "media-stays", "one-of-many"]
+    async with gateway() as desk:
+        told = await results(Side.WHEP, desk.whep, only=media)
+    assert [result.name for result in told] == media
+    waited, *others = [result.seen for result in told]
+    assert waited == "nothing is published there: no media in 6 s"
+    assert set(others) == {"nothing is published there, as an earlier case saw"}
+
+
+async def test_a_viewer_that_only_counts_media_stays_and_sees_on() -> None:
+    """A hundred that decode it all would be more than one process bears."""
+    async with Seller().running() as one, gateway(one) as desk, desk.filming():
+        await desk.live_at(one)
+        ssl = suites.context(insecure=False)
+        async with bench(Side.WHEP, desk.whep, None, ssl) as e, joined(e) as viewer:
+            assert isinstance(viewer.client, WhepClient)
+            viewer.only_counts = True
+            before = viewer.client.statistics().packets
+            assert await viewer.flows(60)
+            assert viewer.client.statistics().packets == before
+            await viewer.session.lives()
 
 
 async def test_a_key_that_is_not_given_is_said() -> None:
