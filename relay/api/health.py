@@ -32,16 +32,22 @@ class Health:
     async def readyz(self, request: web.Request) -> web.Response:
         """It may take new streams: started, with sellers found, and not going away.
 
+        That nobody could serve one now is only a warning: what it waits for comes back without
+        it, another gateway would be sold no more, and a balancer that takes all of them away
+        takes their viewers and the streams that wait along.
+
         The reason may name sellers, after a colon: so much of it is told to those who may
         know of them.
         """
         why = self._node.why_not_ready()
-        if why is None:
-            return web.json_response({"status": "ready"})
+        words = self._node.shortage() if why is None else why
         if not auth.may_see_details(request, self._node.settings):
-            why = why.partition(": ")[0]
+            words = words.partition(": ")[0]
+        if why is None:
+            warning = {"warning": words} if words else {}
+            return web.json_response({"status": "ready", **warning})
         status = "draining" if self._node.draining else "not ready"
-        return web.json_response({"status": status, "reason": why}, status=503)
+        return web.json_response({"status": status, "reason": words}, status=503)
 
     async def metrics(self, request: web.Request) -> web.Response:
         auth.require_details(request, self._node.settings)
@@ -70,6 +76,7 @@ class Health:
                     200: Answer("They may.", "application/json", dict),
                     503: Answer("Not yet, or no more.", "application/json", dict),
                 },
+                "Where nobody could serve them now it is 200, for they wait; a warning says why.",
             ),
             Route(
                 "GET",

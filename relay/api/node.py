@@ -66,6 +66,9 @@ class Node(Protocol):
     def why_not_ready(self) -> str | None:
         """In words; None when it is ready."""
 
+    def shortage(self) -> str:
+        """Why a ready gateway could not have a stream served now, in words; empty when it could."""
+
     async def publish(
         self,
         name: str,

@@ -7,6 +7,7 @@ import json
 import ssl
 import urllib.error
 import urllib.request
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -21,8 +22,38 @@ INSECURE: Final = "--insecure sends the token all the same"
 WELL: Final = frozenset({"ok", "ready", "idle"})
 
 
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What a role says of itself; empty where it says nothing of a kind.
+
+    Attributes:
+        why: the reason, as words to add.
+        warning: what it lacks though it is well.
+    """
+
+    word: str = ""
+    why: str = ""
+    warning: str = ""
+
+    @classmethod
+    def of(cls, body: bytes) -> _Told:
+        try:
+            value = json.loads(body)
+        except ValueError:
+            value = None  # an answer without a word of its own
+        if not isinstance(value, dict):
+            return cls()
+        # In a problem (RFC 9457) the status is a number.
+        word, why, warning = (
+            given if isinstance(given := value.get(key), str) else ""
+            for key in ("status", "reason", "warning")
+        )
+        return cls(word, f": {why}" if why else "", warning)
+
+
 def report(url: str, token: str | None = None, *, insecure: bool = False) -> dict[str, Any]:
-    """What ``--json`` tells: the address, whether it is well, and its word or what is wrong.
+    """What ``--json`` tells: the address, whether it is well, and its word or what is wrong;
+    of one that is well, what it warns of.
 
     Args:
         token, insecure: as for ``ask``.
@@ -31,13 +62,16 @@ def report(url: str, token: str | None = None, *, insecure: bool = False) -> dic
         ConfigError: no http(s) address.
     """
     try:
-        return {"url": url, "well": True, "status": ask(url, token, insecure=insecure)}
+        told = _ask(url, token, insecure=insecure)
+        warning = {"warning": told.warning} if told.warning else {}
+        return {"url": url, "well": True, "status": told.word or "ok", **warning}
     except PeerError as error:
         return {"url": url, "well": False, "status": error.code, "error": str(error)}
 
 
 def ask(url: str, token: str | None = None, *, insecure: bool = False) -> str:
-    """GET a health address, or that of a base address; returns its status word.
+    """GET a health address, or that of a base address; returns its status word, and what it
+    warns of.
 
     Args:
         token: the gateway's publish key, for a reason with names in it. It goes to nobody
@@ -49,32 +83,37 @@ def ask(url: str, token: str | None = None, *, insecure: bool = False) -> str:
         PeerRefused: it answered, and is not well.
         PeerTimeout: it did not answer.
     """
+    told = _ask(url, token, insecure=insecure)
+    return (told.word or "ok") + (f", but {told.warning}" if told.warning else "")
+
+
+def _ask(url: str, token: str | None, *, insecure: bool) -> _Told:
     address.check(url)
     if urlsplit(url).path not in ("", "/"):
         return _elsewhere(url, token, insecure=insecure)
     base = url.rstrip("/")
     for path in PATHS:
         try:
-            return _get(base + path, token, insecure=insecure, known=path != PATHS[0]) or "ok"
+            return _get(base + path, token, insecure=insecure, known=path != PATHS[0])
         except NotFound:
             continue
     raise PeerRefused(f"{base} has none of {', '.join(PATHS)}: it is no role of relay")
 
 
-def _elsewhere(url: str, token: str | None, *, insecure: bool) -> str:
-    """As ``ask``, of an address that is no base: no other answer is taken for one of health."""
+def _elsewhere(url: str, token: str | None, *, insecure: bool) -> _Told:
+    """As ``_ask``, of an address that is no base: no other answer is taken for one of health."""
     try:
-        word = _get(url, token, insecure=insecure)
+        told = _get(url, token, insecure=insecure)
     except NotFound as error:
         raise PeerRefused(f"{error}{address.base_hint(url)}") from error
-    if not word and not urlsplit(url).path.endswith(PATHS):
+    if not told.word and not urlsplit(url).path.endswith(PATHS):
         hint = address.base_hint(url)
         raise PeerRefused(f"{url} tells of no health, as {', '.join(PATHS)} do{hint}")
-    return word or "ok"
+    return told
 
 
-def _get(url: str, token: str | None, *, insecure: bool, known: bool = False) -> str:
-    """The word of a 200, "" of one without; raises as ``ask``, and NotFound at a 404.
+def _get(url: str, token: str | None, *, insecure: bool, known: bool = False) -> _Told:
+    """What a 200 tells; raises as ``ask``, and NotFound at a 404.
 
     Args:
         known: as for ``address.unanswered``.
@@ -95,28 +134,15 @@ def _get(url: str, token: str | None, *, insecure: bool, known: bool = False) ->
         if error.code == 404:
             error.close()
             raise NotFound(f"{url} answered 404") from error
-        word, why = _told(error.read(MAX_ANSWER))
-        said = f": {word}" if word else ""
-        hint = "" if word else address.base_hint(url)
-        raise PeerRefused(f"{url} answered {error.code}{said}{why}{hint}") from error
+        told = _Told.of(error.read(MAX_ANSWER))
+        said = f": {told.word}" if told.word else ""
+        hint = "" if told.word else address.base_hint(url)
+        raise PeerRefused(f"{url} answered {error.code}{said}{told.why}{hint}") from error
     except (OSError, http.client.HTTPException) as error:
         asked = "certificate" in str(error).lower()
         hint = INSECURE if asked else ""
         raise address.unanswered(url, error, hint, known=known) from error
-    status, why = _told(body)
-    if status and status.lower() not in WELL:
-        raise PeerRefused(f"{url} says {status}{why}")
-    return status
-
-
-def _told(body: bytes) -> tuple[str, str]:
-    """The word of an answer, and its reason as words to add."""
-    try:
-        value = json.loads(body)
-    except ValueError:
-        value = None  # an answer without a word of its own
-    if not isinstance(value, dict):
-        return "", ""
-    why = value.get("reason")
-    word = value.get("status")  # in a problem (RFC 9457) a number
-    return word if isinstance(word, str) else "", f": {why}" if isinstance(why, str) and why else ""
+    told = _Told.of(body)
+    if told.word and told.word.lower() not in WELL:
+        raise PeerRefused(f"{url} says {told.word}{told.why}")
+    return told

@@ -140,6 +140,9 @@ class GatewayNode:
             return self._broken
         return None if self.sellers.heard else self.sellers.silence()
 
+    def shortage(self) -> str:
+        return self.sellers.shortage()
+
     async def drain(self, deadline: float) -> None:
         """Take no new streams; return when all have ended or ``deadline`` (monotonic) passed."""
         self.draining = True

@@ -90,6 +90,8 @@ class Sellers:
         self._searches: set[Search] = set()
         self.heard = False
         """Somebody answered at least once."""
+        self._idle: list[str] = []
+        """Who answered when last asked, and sells nothing."""
 
     # --- what is offered ---------------------------------------------------------
 
@@ -110,8 +112,9 @@ class Sellers:
     async def refresh(self) -> None:
         """Ask everyone what there is; the first answers ever count as they come."""
         offers: dict[str, list[Offer]] = {}
+        idle: list[str] = []
         if not self.heard:
-            self._catalogue.offers = offers
+            self._catalogue.offers, self._idle = offers, idle
 
         found: list[Found] = []
         self._census.begin(time.monotonic())
@@ -123,6 +126,8 @@ class Sellers:
             self._census.heard(answer.node)
             prices = prices_of(answer.node)
             told = [model for model in models_of(answer.node) if self._serves(answer.node, model)]
+            if not told:
+                idle.append(answer.url)
             for index, model in enumerate(told):
                 offer = offer_of(answer, model, prices)
                 offers.setdefault(model, []).append(offer)
@@ -132,7 +137,7 @@ class Sellers:
         await self._finder.find(self._finder.request(), heard=heard)
         for listed in offers.values():
             listed.sort(key=lambda offer: offer.rank)
-        self._catalogue.offers = offers
+        self._catalogue.offers, self._idle = offers, idle
         self._tell(discovered(found))
         self._census.end(time.monotonic(), self._tell)
         await self._catalogue.refresh_schemas()
@@ -150,6 +155,18 @@ class Sellers:
 
     def silence(self) -> str:
         """Why nobody sells, in words."""
+        return self._finder.silence()
+
+    def shortage(self) -> str:
+        """Why no stream could be served, as was last heard, in words; empty when one could."""
+        offers = [offer for listed in self._catalogue.offers.values() for offer in listed]
+        if any(self._affords(offer) for offer in offers):
+            return ""
+        if offers:
+            return f"every orchestrator asks for more than gateway.max_price: {asked(offers)}"
+        if self._idle:
+            idle = named(dict.fromkeys(self._idle, "it has none"))
+            return f"no orchestrator offers a model: {idle}"
         return self._finder.silence()
 
     async def load_schema(self, transcoder: str, model: str, trust: JobTrust) -> bool:

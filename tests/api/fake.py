@@ -69,6 +69,7 @@ class FakeNode:
         self.settings = settings or Gateway()
         self.draining = False
         self.ready = True
+        self.short = ""
         self.sessions: dict[str, FakeSession] = {}
         self.live: dict[str, StreamStatus] = {}
         self.published: list[dict[str, Any]] = []
@@ -85,6 +86,9 @@ class FakeNode:
         if self.draining:
             return "this gateway is going away"
         return None if self.ready else "no orchestrator answers: https://seller.example: refused"
+
+    def shortage(self) -> str:
+        return self.short
 
     def add(self, name: str, **values: Any) -> StreamStatus:
         status = StreamStatus(

@@ -41,6 +41,19 @@ async def test_strangers_are_not_told_who_sells(make_site: MakeSite) -> None:
     assert "https://seller.example" in json.loads(body)["reason"]
 
 
+async def test_what_a_ready_gateway_lacks_is_a_warning_and_takes_no_traffic_away(
+    make_site: MakeSite,
+) -> None:
+    site = await make_site(publish_key="k", public_url="https://live.example")
+    site.node.short = "no orchestrator offers a model: https://seller.example: it has none"
+    for headers, words in (
+        ({}, "no orchestrator offers a model"),
+        ({"Authorization": "Bearer k"}, site.node.short),
+    ):
+        answer, body = await site.call("GET", "/readyz", **headers)
+        assert (answer.status, json.loads(body)) == (200, {"status": "ready", "warning": words})
+
+
 async def read(site: Site) -> dict[tuple[str, tuple[str, ...]], float]:
     answer, body = await site.call("GET", "/metrics")
     assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")

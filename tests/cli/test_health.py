@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -125,6 +126,18 @@ async def test_what_has_no_such_address_is_no_role() -> None:
     assert told["well"] is False
     assert "404" in told["error"]
     await server.close()
+
+
+async def test_what_a_ready_gateway_lacks_is_told_beside_its_word() -> None:
+    warning = "no orchestrator offers a model"
+    async with _serving("/readyz", json.dumps({"status": "ready", "warning": warning})) as base:
+        assert await asyncio.to_thread(ask, base) == f"ready, but {warning}"
+        assert await asyncio.to_thread(report, base) == {
+            "url": base,
+            "well": True,
+            "status": "ready",
+            "warning": warning,
+        }
 
 
 async def _keyed(hops: list[str | None]) -> TestServer:

@@ -6,11 +6,13 @@ import asyncio
 import logging
 import re
 import time
+from contextlib import AsyncExitStack
 
 import pytest
 
 from relay.config import Gateway, WebRtc
 from relay.errors import ConfigError, Gone, NotFound, PeerRefused, Unavailable
+from relay.gateway import sellers
 from relay.gateway.node import GatewayNode
 from relay.gateway.sellers import Sellers
 from relay.gateway.sessions import ENDINGS_KEPT
@@ -18,6 +20,7 @@ from relay.gateway.status import StreamState
 from relay.protocols.webrtc.client import WhepClient, WhipClient
 from relay.protocols.webrtc.egress import EgressSession
 from relay.protocols.webrtc.offering import Offering
+from relay.rpc.price_info import PriceInfo
 from tests.gateway.desk import NAME, Desk, gateway
 from tests.gateway.seller import MODEL, Seller
 from tests.live import LOOPBACK
@@ -283,6 +286,37 @@ async def test_a_gateway_that_nobody_sells_to_says_why() -> None:
     finally:
         await node.stop()
     assert node.why_not_ready() == "this gateway is going away"
+
+
+async def test_a_gateway_that_is_sold_nothing_stays_ready_and_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its streams wait and try again; another gateway would be sold no more."""
+    monkeypatch.setattr(sellers, "REFRESH", 0.1)
+    async with Seller(models=()).running() as idle, gateway(idle) as desk:
+        assert desk.node.ready
+        assert desk.node.shortage() == f"no orchestrator offers a model: {idle.url}: it has none"
+        idle.models = (MODEL,)
+        await eventually(lambda: not desk.node.shortage())
+
+
+async def test_so_does_one_whose_orchestrators_are_lost_or_too_dear(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sellers, "REFRESH", 0.1)
+    async with AsyncExitStack() as life:
+        lost = await life.enter_async_context(Seller().running())
+        async with gateway(lost) as desk:
+            assert not desk.node.shortage()
+            await life.aclose()
+            await eventually(lambda: desk.node.shortage())
+            assert desk.node.shortage().startswith(f"no orchestrator answers: {lost.url}: ")
+            assert desk.node.ready
+    dear = Seller()
+    dear.price = PriceInfo(5, 1)
+    async with dear.running(), gateway(dear, max_price="1") as desk:
+        words = "every orchestrator asks for more than gateway.max_price: "
+        assert desk.node.shortage() == f"{words}{dear.url} asks 5 wei a pixel"
 
 
 async def test_a_gateway_without_orchestrators_says_so() -> None:
