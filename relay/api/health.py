@@ -25,9 +25,9 @@ class Health:
         self._gauges = CollectorRegistry(auto_describe=False)
         self._gauges.register(_Now(node))
 
-    async def healthz(self, _: web.Request) -> web.Response:
+    async def healthz(self, request: web.Request) -> web.Response:
         """The process is alive and its loop turns."""
-        return web.json_response({"status": "ok"})
+        return web.json_response({"status": "ok", **self._of_token(request)})
 
     async def readyz(self, request: web.Request) -> web.Response:
         """It may take new streams: started, with sellers found, and not going away.
@@ -45,9 +45,17 @@ class Health:
             words = words.partition(": ")[0]
         if why is None:
             warning = {"warning": words} if words else {}
-            return web.json_response({"status": "ready", **warning})
+            return web.json_response({"status": "ready", **warning, **self._of_token(request)})
         status = "draining" if self._node.draining else "not ready"
-        return web.json_response({"status": status, "reason": words}, status=503)
+        told = {"status": status, "reason": words, **self._of_token(request)}
+        return web.json_response(told, status=503)
+
+    def _of_token(self, request: web.Request) -> dict[str, str]:
+        """What is said of a token that is not the publish key; nobody needs one here."""
+        offered = auth.token(request)
+        if offered is None or auth.fits(self._node.settings, offered):
+            return {}
+        return {"token": "this is not the publish key"}
 
     async def metrics(self, request: web.Request) -> web.Response:
         auth.require_details(request, self._node.settings)
@@ -76,7 +84,8 @@ class Health:
                     200: Answer("They may.", "application/json", dict),
                     503: Answer("Not yet, or no more.", "application/json", dict),
                 },
-                "Where nobody could serve them now it is 200, for they wait; a warning says why.",
+                "Where nobody could serve them now it is 200, for they wait; a warning says why. A "
+                "token is not needed; a wrong one is told of.",
             ),
             Route(
                 "GET",

@@ -29,11 +29,13 @@ class _Told:
     Attributes:
         why: the reason, as words to add.
         warning: what it lacks though it is well.
+        token: what is wrong with the token.
     """
 
     word: str = ""
     why: str = ""
     warning: str = ""
+    token: str = ""
 
     @classmethod
     def of(cls, body: bytes) -> _Told:
@@ -44,11 +46,11 @@ class _Told:
         if not isinstance(value, dict):
             return cls()
         # In a problem (RFC 9457) the status is a number.
-        word, why, warning = (
+        word, why, warning, token = (
             given if isinstance(given := value.get(key), str) else ""
-            for key in ("status", "reason", "warning")
+            for key in ("status", "reason", "warning", "token")
         )
-        return cls(word, f": {why}" if why else "", warning)
+        return cls(word, f": {why}" if why else "", warning, token)
 
 
 def report(url: str, token: str | None = None, *, insecure: bool = False) -> dict[str, Any]:
@@ -80,7 +82,7 @@ def ask(url: str, token: str | None = None, *, insecure: bool = False) -> str:
 
     Raises:
         ConfigError: no http(s) address.
-        PeerRefused: it answered, and is not well.
+        PeerRefused: it answered, and is not well, or does not know the token.
         PeerTimeout: it did not answer.
     """
     told = _ask(url, token, insecure=insecure)
@@ -137,6 +139,8 @@ def _get(url: str, token: str | None, *, insecure: bool, known: bool = False) ->
         told = _Told.of(error.read(MAX_ANSWER))
         said = f": {told.word}" if told.word else ""
         hint = "" if told.word else address.base_hint(url)
+        if told.token:
+            hint += f"; of the token: {told.token}"
         raise PeerRefused(f"{url} answered {error.code}{said}{told.why}{hint}") from error
     except (OSError, http.client.HTTPException) as error:
         asked = "certificate" in str(error).lower()
@@ -145,4 +149,8 @@ def _get(url: str, token: str | None, *, insecure: bool, known: bool = False) ->
     told = _Told.of(body)
     if told.word and told.word.lower() not in WELL:
         raise PeerRefused(f"{url} says {told.word}{told.why}")
+    if told.token:
+        raise PeerRefused(
+            f"{url} says {told.word}, but of the token: {told.token}", code="key_unknown"
+        )
     return told

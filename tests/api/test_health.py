@@ -54,6 +54,20 @@ async def test_what_a_ready_gateway_lacks_is_a_warning_and_takes_no_traffic_away
         assert (answer.status, json.loads(body)) == (200, {"status": "ready", "warning": words})
 
 
+async def test_a_wrong_token_is_said_and_takes_no_traffic_away(make_site: MakeSite) -> None:
+    """A balancer whose key is an old one still learns what it asked."""
+    site = await make_site(publish_key="k", public_url="https://live.example")
+    for path, status in (("/readyz", "ready"), ("/healthz", "ok")):
+        answer, body = await site.call("GET", path, Authorization="Bearer another")
+        told = {"status": status, "token": "this is not the publish key"}
+        assert (answer.status, json.loads(body)) == (200, told)
+        answer, body = await site.call("GET", path, Authorization="Bearer k")
+        assert (answer.status, json.loads(body)) == (200, {"status": status})
+    site.node.ready = False
+    answer, body = await site.call("GET", "/readyz", Authorization="Bearer another")
+    assert (answer.status, json.loads(body)["token"]) == (503, "this is not the publish key")
+
+
 async def read(site: Site) -> dict[tuple[str, tuple[str, ...]], float]:
     answer, body = await site.call("GET", "/metrics")
     assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")

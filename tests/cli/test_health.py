@@ -14,6 +14,8 @@ from aiohttp.test_utils import TestServer
 from relay.cli.health import PATHS, ask, report
 from relay.errors import ConfigError, PeerRefused, PeerTimeout
 from relay.rpc.certificate import node_certificate, server_context
+from tests.gateway.desk import gateway
+from tests.gateway.seller import Seller
 
 
 async def _served(status: int, text: str) -> TestServer:
@@ -138,6 +140,22 @@ async def test_what_a_ready_gateway_lacks_is_told_beside_its_word() -> None:
             "status": "ready",
             "warning": warning,
         }
+
+
+@pytest.mark.parametrize("path", ["", "/readyz", "/healthz"])
+async def test_a_wrong_token_is_told(path: str) -> None:
+    async with Seller().running() as seller, gateway(seller, publish_key="key") as desk:
+        url = f"{desk.server.url}{path}"
+        assert await asyncio.to_thread(ask, url, "key") in ("ready", "ok")
+        with pytest.raises(PeerRefused, match=r"(ready|ok), but of the token: this is not") as told:
+            await asyncio.to_thread(ask, url, "another")
+        assert told.value.code == "key_unknown"
+        wrong = await asyncio.to_thread(report, url, "another")
+        assert (wrong["well"], wrong["status"]) == (False, "key_unknown")
+        desk.node.draining = True
+        if path != "/healthz":
+            with pytest.raises(PeerRefused, match=r"draining: .*; of the token: this is not"):
+                await asyncio.to_thread(ask, url, "another")
 
 
 async def _keyed(hops: list[str | None]) -> TestServer:
