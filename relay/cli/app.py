@@ -302,7 +302,15 @@ def streams(
 ) -> None:
     """Show what a gateway carries: rates, delay, losses, viewers.
 
-    Of each viewer: packets sent, and sent again; [b]lost[/b], [b]jitter[/b], [b]round trip[/b]
+    Of each stream: its [b]state[/b] and [b]model[/b]; [b]in[/b]: what comes from its publisher,
+    [b]out[/b]: what goes to viewers;
+    [b]delay p50[/b], [b]p95[/b]: how long 50 and 95 in 100 of its pictures take at most from
+    their arrival here until they leave, processed; [b]viewers[/b]: how many;
+    [b]moved[/b]: how often its work went to another orchestrator or worker since its
+    publisher came (with NAME also when, and why).
+
+    Of each viewer: [b]since[/b] when it is connected; [b]packets[/b] sent, and [b]resent[/b];
+    [b]key frames asked[/b] for; [b]lost[/b], [b]jitter[/b], [b]round trip[/b]
     as it last told; [b]path[/b]: what the network to it carries, and [b]queue[/b]: how long
     packets wait there, by what it tells (-: nothing);
     [b]pauses[/b]: how often its picture stood still for a path too small;

@@ -41,6 +41,8 @@ NOBODY: Final = "no_publisher"
 SILENT: Final = "input_silent"
 """Its code for one whose publisher sends nothing."""
 
+LEGEND: Final = Text("relay streams --help tells what each column means", style="dim")
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -109,7 +111,7 @@ def _screen(request: Request) -> Iterator[Callable[[Mapping[str, Any]], None]]:
             yield _Printer(request).show
             return
         with Live(console=Console(), auto_refresh=False) as live:
-            yield lambda told: live.update(_page(told), refresh=True)
+            yield lambda told: live.update(Group(_page(told), LEGEND), refresh=True)
     except KeyboardInterrupt:
         return
 
@@ -133,8 +135,10 @@ class _Printer:
 def _print(request: Request, told: Mapping[str, Any]) -> None:
     if request.as_json:
         print(json.dumps(told), flush=True)
+    elif sys.stdout.isatty():
+        Console().print(_page(told), LEGEND)
     else:
-        Console(width=None if sys.stdout.isatty() else 160).print(_page(told))
+        Console(width=160).print(_page(told))
 
 
 def _look(request: Request) -> dict[str, Any]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import os
+import pty
+import re
 import signal
 import socket
 import struct
@@ -71,6 +74,27 @@ def _stream(viewers: int) -> dict[str, Any]:
     stream: dict[str, Any] = {"name": NAME, "state": "waiting", "reason_code": "no_publisher"}
     stream |= {"reason": "nobody publishes it", "viewers": viewers, "swaps": 0, "model": ""}
     return stream | {"input": None, "output": None, "serving": None, "moves": None, "warnings": []}
+
+
+async def test_every_column_is_explained_by_the_help_which_a_terminal_names() -> None:
+    _, explained, _ = await ran("streams", "--help")
+    # Lines are broken anywhere.
+    explained = " ".join(explained.split())
+    for table in (streams._streams([]), streams._viewers([])):
+        for column in table.columns:
+            assert re.search(rf"\b{column.header}\b", explained), column.header
+    async with gateway() as desk:
+        ours, its = pty.openpty()
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "relay", "streams", "--gateway", desk.server.url),
+            cwd=ROOT,
+            stdout=its,
+        )
+        os.close(its)
+        assert await asyncio.wait_for(process.wait(), 60) == 0
+        said = os.read(ours, 4096).decode()
+        os.close(ours)
+    assert "relay streams --help tells what each column means" in said
 
 
 def test_viewers_that_have_left_meanwhile_are_no_more_to_show(
