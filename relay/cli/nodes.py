@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 FIRST_LOOKS: Final = 25
 """For half a second orchestrators may answer before the gateway says it is up without them."""
 
+QUIET: Final = 0.2
+"""Seconds in which who was told goodbye has asked why: some round trips of one who is far."""
+
 MODULES: Final[Mapping[str, tuple[str, ...]]] = {
     "gateway": ("relay.gateway.node", "relay.api.app"),
     "orchestrator": ("relay.orchestrator.node",),
@@ -94,7 +97,7 @@ class GatewayRole:
             self._keeping.cancel()
             with suppress(asyncio.CancelledError):
                 await self._keeping
-        await self._node.stop()
+        await self._node.stop(quiet=QUIET)
         if self._server is not None:
             await self._server.stop()
 

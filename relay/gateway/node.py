@@ -155,7 +155,8 @@ class GatewayNode:
         except TimeoutError:
             log.warning("the drain deadline passed with streams still live")
 
-    async def stop(self) -> None:
+    async def stop(self, *, quiet: float = 0.0) -> None:
+        """End everything, and let those who were told so ask why: see ``Sessions.questions``."""
         self.draining = True
         for task in self._tasks:
             task.cancel()
@@ -170,6 +171,7 @@ class GatewayNode:
             *self._ending,
             return_exceptions=True,
         )
+        await self._sessions.questions(quiet)
         self._sessions.clear()
         await self._opened.aclose()
 

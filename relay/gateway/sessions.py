@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Iterator
 from typing import Final
 
@@ -14,6 +16,9 @@ from relay.protocols.webrtc.session import short
 ENDINGS_KEPT: Final = 4096
 """Sessions of stopped streams, and others that ended, whose clients may still ask why: more than
 one process serves, which takes all of its viewers along."""
+
+LAST_WORDS: Final = 0.6
+"""Seconds in which clients may ask why a gateway stops: ``relay up`` waits for it hardly longer."""
 
 ENDED_BY_VIEWER: Final = "ended by the viewer"
 ENDED_BY_OPERATOR: Final = "ended by the operator"
@@ -35,6 +40,7 @@ class Sessions:
         self._known: dict[str, tuple[ViewerSession, Path]] = {}
         self._stopped = Endings()
         self._over = Endings()
+        self._asked = 0
 
     def __len__(self) -> int:
         return len(self._known)
@@ -52,6 +58,7 @@ class Sessions:
                 published a stream that was stopped here, so that it does not come back,
                 and with ``session_ended`` and the reason when it ended otherwise.
         """
+        self._asked += 1
         if (why := self._stopped.get(session_id)) is not None:
             raise NotFound(why, code="stream_stopped")
         found = self._known.get(session_id)
@@ -90,6 +97,14 @@ class Sessions:
         for key, (session, of) in self._known.items():
             if of is path and isinstance(session, IngestSession) and not session.is_closed:
                 self._stopped[key] = reason
+
+    async def questions(self, quiet: float) -> None:
+        """Where there is anybody to ask, wait until nobody has asked for a session in ``quiet``
+        seconds, or for LAST_WORDS."""
+        until, before = time.monotonic() + LAST_WORDS, -1
+        while self._known and before != self._asked and time.monotonic() < until:
+            before = self._asked
+            await asyncio.sleep(quiet)
 
     def clear(self) -> None:
         self._known.clear()

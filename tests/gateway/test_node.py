@@ -26,6 +26,9 @@ from tests.gateway.seller import MODEL, Seller
 from tests.live import LOOPBACK
 from tests.network import eventually
 
+FAR, LATE = 0.3, 1.5
+"""Seconds: of a goodbye's way and its answer's; by which a busy machine may be late beside."""
+
 
 async def publish(desk: Desk, name: str) -> WhipClient:
     return await WhipClient.connect(f"{desk.server.url}/whip/{name}", settings=LOOPBACK)
@@ -217,6 +220,26 @@ async def test_stopping_cuts_short_what_is_still_ending() -> None:
             async with asyncio.timeout(6):
                 await desk.node.stop()
     await eventually(lambda: not names(asyncio.all_tasks() - before))
+
+
+async def test_who_is_told_goodbye_may_ask_why_from_far_away() -> None:
+    async with (
+        Seller().running() as seller,
+        gateway(seller) as desk,
+        desk.filming(),
+        desk.watching() as first,
+        desk.watching() as second,
+    ):
+        assert first.client is not None
+        assert second.client is not None
+        stopping = asyncio.create_task(desk.node.stop(quiet=LATE))
+        for each in (first.client, second.client):
+            assert await each.wait_closed() == "closed by the peer"
+        assert not (await asyncio.wait({stopping}, timeout=FAR))[0]
+        for each in (first.client, second.client):
+            assert await each.last_word() == "the gateway is going away"
+        async with asyncio.timeout(6):
+            await stopping
 
 
 def names(tasks: set[asyncio.Task[object]]) -> list[str]:

@@ -34,6 +34,7 @@ async def test_the_second_signal_ends_the_waiting_and_nothing_else(tmp_path: Pat
                 # Its own doubts would come many seconds later.
                 ended = await asyncio.wait_for(viewer.client.wait_closed(), 7)
                 assert ended == "closed by the peer"
+                assert await viewer.client.last_word() == "the gateway is going away"
                 assert await gateway.wait() == 0, gateway.said()
                 assert "asked again: what runs is not waited for" in gateway.said()
         finally:

@@ -27,7 +27,7 @@ function show() {
 }
 
 function told() {
-  if (seen.loss !== null) return [words.lossWords(seen.loss), true];
+  if (seen.loss !== null) return [words.lossWords(seen.loss, seen.status), true];
   const text = words.outputWords(seen.status);
   if (text !== null) return [text, seen.status.state !== "failed"];
   return seen.picture ? [null, false] : ["Waiting for the stream", true];

@@ -110,7 +110,11 @@ function isSilent(status) {
   return Boolean(status?.warnings?.some((warning) => warning.code === "input_silent"));
 }
 
-export function lossWords(reason) {
+// `before`: the last status that was told; a gateway that was going away has gone since.
+export function lossWords(reason, before = null) {
+  if (before?.reason_code === "draining" && reason !== "draining") {
+    return "This gateway has gone away. Trying again…";
+  }
   if (reason === "unreachable") return "The gateway does not answer. Trying again…";
   if (reason === "never connected") {
     return "The media connection does not come up: the gateway's UDP port cannot be reached. Trying again…";
