@@ -19,6 +19,7 @@ from relay.gateway.doorman import Doorman, Visit
 from relay.gateway.heartbeat import Heartbeat
 from relay.gateway.path import Path
 from relay.gateway.places import check_name
+from relay.gateway.port import tell_of_buffers
 from relay.gateway.publisher import Wish
 from relay.gateway.sellers import Sellers
 from relay.gateway.sessions import ENDED_BY_OPERATOR, Sessions
@@ -35,7 +36,6 @@ from relay.protocols.webrtc.peers import Peers
 from relay.protocols.webrtc.processes.pool import Egresses
 from relay.protocols.webrtc.processes.session import ViewerSession
 from relay.protocols.webrtc.session import short
-from relay.protocols.webrtc.udp import BUFFER
 from relay.rpc.connector import GuardedConnector
 
 log = logging.getLogger(__name__)
@@ -78,12 +78,7 @@ class GatewayNode:
         make_kafka = kafka_of(self.settings)
         self.peers = await Peers.open(self.settings.webrtc)
         self._opened.push_async_callback(self.peers.close)
-        if min(buffers := self.peers.udp.buffers) < BUFFER:
-            log.info(
-                "the UDP port's buffers are %d and %d KiB, of %d asked for: enough for a desk; for"
-                " many viewers raise net.core.rmem_max and net.core.wmem_max (sysctl)",
-                *(size >> 10 for size in (*buffers, BUFFER)),
-            )
+        tell_of_buffers(self.peers.udp)
         self._ingest = Ingest(self.peers)
         own = Egress(self.peers, self._native_sender(self.peers))
         self._egress = Egresses(self.peers, own)
