@@ -149,6 +149,14 @@ EGRESS_RESTARTS = Counter(
     "relay_egress_restarts_total", "Egress processes that were lost.", registry=registry
 )
 
+DATAGRAMS_DROPPED = Counter(
+    "relay_datagrams_dropped_total",
+    "Datagrams that were not looked at: unknown (of no peer), malformed, checks (more STUN than"
+    " any peer sends), dtls (more than a handshake takes). Of all processes of a gateway.",
+    ["kind"],
+    registry=registry,
+)
+
 # ------------------------------------------------------------------ sessions and HTTP
 
 SESSIONS = Counter(

@@ -19,7 +19,7 @@ from relay.gateway.doorman import Doorman, Visit
 from relay.gateway.heartbeat import Heartbeat
 from relay.gateway.path import Path
 from relay.gateway.places import check_name
-from relay.gateway.port import tell_of_buffers
+from relay.gateway.port import Floods, tell_of_buffers
 from relay.gateway.publisher import Wish
 from relay.gateway.sellers import Sellers
 from relay.gateway.sessions import ENDED_BY_OPERATOR, Sessions
@@ -71,6 +71,7 @@ class GatewayNode:
         self._smoke: SmokeTests
         self._ingest: Ingest
         self._egress: Egresses
+        self._floods: Floods
 
     # --- life -----------------------------------------------------------------------
 
@@ -79,6 +80,7 @@ class GatewayNode:
         self.peers = await Peers.open(self.settings.webrtc)
         self._opened.push_async_callback(self.peers.close)
         tell_of_buffers(self.peers.udp)
+        self._floods = Floods(self.peers.udp.port)
         self._ingest = Ingest(self.peers)
         own = Egress(self.peers, self._native_sender(self.peers))
         self._egress = Egresses(self.peers, own)
@@ -176,6 +178,7 @@ class GatewayNode:
             await asyncio.sleep(SWEEP)
             self._sessions.sweep()
             now = time.monotonic()
+            self._floods.look(self._egress.unread(), now)
             for path in list(self._paths.values()):
                 if path.has_publisher:
                     path.look(now)

@@ -25,7 +25,7 @@ from relay.protocols.webrtc.srtp import NativeKeys, protect_pointer
 from relay.protocols.webrtc.stun import Address
 
 if TYPE_CHECKING:
-    from relay.protocols.webrtc.udp import UdpStatistics
+    from relay.protocols.webrtc.udp_statistics import UdpStatistics
 
 _MAX_NAMES: Final = 4096
 

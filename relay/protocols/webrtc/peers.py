@@ -25,6 +25,10 @@ from relay.protocols.webrtc.udp import UdpPort
 
 _CERTIFICATE_LIFE: Final = LIFE.total_seconds() / 2  # who comes last has it for as long
 
+DROPPED: Final = ("unknown", "malformed", "checks", "dtls")
+"""Why datagrams are not looked at: of no peer; of one, and no STUN; more checks, and more DTLS,
+than any peer sends."""
+
 
 class Peers:
     """All peers of a process: one UDP port, one certificate."""
@@ -66,6 +70,13 @@ class Peers:
 
     def __len__(self) -> int:
         return len(self._peers)
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Datagrams that nobody looked at so far, by why; in the order of ``DROPPED``."""
+        counted = self.udp.statistics
+        found = (counted.strangers, counted.malformed, counted.flooded, self.turns.dropped)
+        return dict(zip(DROPPED, found, strict=True))
 
     def forget(self, peer: Peer) -> None:
         self._peers.discard(peer)

@@ -11,6 +11,7 @@ from typing import Final
 
 from relay.protocols.webrtc import stun
 from relay.protocols.webrtc.stun import Address
+from relay.protocols.webrtc.udp_statistics import UdpStatistics
 
 CHECKS_OF_A_NAME: Final = 3
 """In SPELL, from addresses that no session hears from: with the first good one the address is
@@ -58,9 +59,11 @@ class Strangers:
         transactions: of checks of ours.
         expected: addresses that answers to other processes may come from.
         familiar: limits what comes from those.
+        counted: what is not read is counted there.
     """
 
     __slots__ = (
+        "_counted",
         "_counts",
         "_expected",
         "_familiar",
@@ -77,9 +80,11 @@ class Strangers:
         transactions: Container[bytes],
         expected: Container[Address],
         familiar: Sources,
+        counted: UdpStatistics,
     ) -> None:
         self._names, self._transactions, self._expected = names, transactions, expected
         self._familiar = familiar
+        self._counted = counted
         self._counts: dict[bytes, int] = {}
         self._left = 0
         self._until = self._spell = 0.0
@@ -94,10 +99,12 @@ class Strangers:
             # Nobody can guess the transaction of a check of ours.
             if data[8:20] in self._transactions:
                 return True
-            return address in self._expected and self._familiar.take(address, now)
+            if address not in self._expected:
+                return self._is_nobodys()
+            return self._familiar.take(address, now) or self._is_too_much()
         name = stun.username(data).partition(b":")[0]
         if name not in self._names:
-            return False
+            return self._is_nobodys()
         counts = self._counts
         if now >= self._spell:
             counts.clear()
@@ -110,4 +117,12 @@ class Strangers:
             self._left = CHECKS_A_SECOND
             self._until = now + 1
         self._left -= 1
-        return self._left >= 0
+        return self._left >= 0 or self._is_too_much()
+
+    def _is_nobodys(self) -> bool:
+        self._counted.strangers += 1
+        return False
+
+    def _is_too_much(self) -> bool:
+        self._counted.flooded += 1
+        return False

@@ -34,6 +34,9 @@ sent over and over, takes some fifty, and after it there is a goodbye."""
 class Turns:
     """Who has work, in the order in which it came. One of them, at least, is served a turn.
 
+    Attributes:
+        dropped: datagrams of DTLS that nobody looked at: more than a peer may send.
+
     Args:
         call_soon: the loop's: calls in its next turn.
         clock: seconds.
@@ -49,6 +52,7 @@ class Turns:
         self._work: deque[Callable[[], bool]] = deque()
         self._waiting = 0
         self._busy = False
+        self.dropped = 0
 
     def put(self, work: Callable[[], bool]) -> None:
         """Do it in this turn, where nothing else of the kind was done in it, or in a later one.
@@ -115,6 +119,7 @@ class Line:
     def put(self, datagram: bytes, now: float) -> bool:
         """Whether there is room for it, and it is to be looked at."""
         if len(self._datagrams) >= MAX_DATAGRAMS or not self._budget.take(now):
+            self._turns.dropped += 1
             return False
         self._datagrams.append(datagram)
         if len(self._datagrams) == 1:

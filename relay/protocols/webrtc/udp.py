@@ -16,7 +16,6 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from relay.errors import ConfigError, ParseError
@@ -35,6 +34,7 @@ from relay.protocols.webrtc.path import SILENCE, Path, is_stream
 from relay.protocols.webrtc.registered import Registered
 from relay.protocols.webrtc.sources import CHECKS_OF_A_PEER, Sources, Strangers
 from relay.protocols.webrtc.stun import Address, Message
+from relay.protocols.webrtc.udp_statistics import UdpStatistics
 
 BUFFER: Final = 8 << 20
 """Bytes asked for each way."""
@@ -42,15 +42,6 @@ TURN: Final = 0.002
 """Seconds of other work, since the last read, for which one batch more is read."""
 MORE: Final = 7
 """Batches more at most: then the others have their turn."""
-
-
-@dataclass(slots=True)
-class UdpStatistics:
-    received: int = 0
-    sent: int = 0
-    strangers: int = 0  # dropped: no session knows the source, the name or the transaction
-    flooded: int = 0  # dropped: checks in a peer's name, more than any peer sends
-    unsent: int = 0  # dropped: the socket was full, or the address cannot be reached
 
 
 class Stream(Protocol):
@@ -111,7 +102,9 @@ class UdpPort:
         self.expected = Registered[Address, Listener]()
         self._streams: dict[Address, Stream] = {}
         self._familiar = familiar = Sources(CHECKS_OF_A_PEER)
-        self._strangers = Strangers(self._by_ufrag, self._by_transaction, self.expected, familiar)
+        self._strangers = Strangers(
+            self._by_ufrag, self._by_transaction, self.expected, familiar, self._statistics
+        )
         self.on_stray: Callable[[bytes, Address, float], None] = lambda *_: None
         self._open = True
         self._read_at = time.monotonic()
@@ -363,12 +356,11 @@ class UdpPort:
                 self._statistics.flooded += 1
                 return
         elif not self._strangers.admit(data, address, now):
-            self._statistics.strangers += 1
             return
         try:
             message = stun.parse(data)
         except ParseError:
-            self._statistics.strangers += 1
+            self._statistics.malformed += 1
             return
         if message.kind == stun.BINDING_REQUEST:
             ufrag = message.attributes.get(stun.USERNAME, b"").partition(b":")[0]

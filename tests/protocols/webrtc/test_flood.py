@@ -218,6 +218,7 @@ async def test_of_a_flood_of_records_a_handshakes_worth_is_read(
         while read + session.peer.statistics.limited < 900:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     assert 0 < read <= RECORDS_BURST
+    assert either.dropped["dtls"] == session.peer.statistics.limited
     assert session.peer.state is PeerState.CONNECTED
     await session.close("test over")
 

@@ -26,7 +26,7 @@ from relay.protocols.webrtc.native_viewer import NativeViewer
 from relay.protocols.webrtc.path import Path
 from relay.protocols.webrtc.srtp import NativeKeys
 from relay.protocols.webrtc.stun import Address, Message
-from relay.protocols.webrtc.udp import UdpStatistics
+from relay.protocols.webrtc.udp_statistics import UdpStatistics
 
 OURS, THEIRS = "a1b2c3d4e5f6", "pE8x"
 OUR_PASSWORD, THEIR_PASSWORD = "0123456789abcdef0123456789abcdef", "VOkJxbRl1RmTxUk/WvJxBt"

@@ -17,13 +17,14 @@ from relay.protocols.webrtc.sources import (
     Strangers,
 )
 from relay.protocols.webrtc.stun import Address
+from relay.protocols.webrtc.udp_statistics import UdpStatistics
 
 MINE, YOURS = b"mine", b"yours"
 HERE: Address = ("192.0.2.1", 5)
 
 
 def strangers(limit: int = 10) -> Strangers:
-    return Strangers({MINE, YOURS}, {b"transaction!"}, {HERE}, Sources(limit))
+    return Strangers({MINE, YOURS}, {b"transaction!"}, {HERE}, Sources(limit), UdpStatistics())
 
 
 def check(name: bytes, *before: tuple[int, bytes]) -> bytes:
@@ -58,7 +59,7 @@ def test_a_flood_in_one_name_is_read_in_part_from_however_many_hosts_it_comes() 
 
 def test_a_crowd_behind_one_router_comes_in_at_once() -> None:
     names = {f"name{number}".encode() for number in range(CHECKS_A_SECOND)}
-    made = Strangers(names, (), (), Sources(0))
+    made = Strangers(names, (), (), Sources(0), UdpStatistics())
     assert all(made.admit(check(name), HERE, 5.0) for name in names for _ in range(4))
 
 

@@ -161,7 +161,8 @@ async def test_strangers_hear_nothing(port: UdpPort, stranger: socket.socket) ->
         stranger.sendto(datagram, (port.host, port.port))
     await settle(port, len(datagrams) + 1)
     assert heard(stranger) is None
-    assert port.statistics.strangers == len(datagrams) - 1
+    assert port.statistics.malformed == 1
+    assert port.statistics.strangers == len(datagrams) - 2
     assert session.statistics.refused == 1
     assert session.selected is None
 

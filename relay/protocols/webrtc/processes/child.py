@@ -115,7 +115,9 @@ class Child:
         meter = Meter()
         while True:
             share = meter.add(time.monotonic(), time.thread_time())
-            self.link.send(Load(share, len(self._sessions), self._late))
+            # What is of no peer here was counted by the gateway, which read it.
+            dropped = self._peers.dropped | {"unknown": 0} if self._peers is not None else {}
+            self.link.send(Load(share, len(self._sessions), self._late, dropped))
             await asyncio.sleep(INTERVAL)
 
     def _leave_farewell(self, session: EgressSession) -> None:

@@ -165,11 +165,13 @@ class Load:
     Attributes:
         share: of a core that it took in the last seconds.
         late: pictures that it has left out so far, since they came too late.
+        dropped: as ``Peers.dropped``.
     """
 
     share: float
     viewers: int
     late: int
+    dropped: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Final
 from weakref import WeakValueDictionary
@@ -261,6 +261,12 @@ class Egresses:
                     )
                 )
         return found
+
+    def unread(self) -> Iterator[tuple[Hashable, Mapping[str, int]]]:
+        """Datagrams that each process dropped, as ``Peers.dropped``, with what it is known by."""
+        yield 0, self._peers.dropped
+        for process in self._processes.values():
+            yield process, process.unread
 
     def start(self, number: int) -> None:
         """Have a process of this number, and keep it."""

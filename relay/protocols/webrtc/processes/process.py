@@ -89,6 +89,7 @@ class EgressProcess:
         share: of a core that it takes, as it last said.
         measured: viewers that it had then.
         late: pictures that it left out, since they came too late.
+        unread: datagrams that it dropped, as ``Peers.dropped``.
         sessions: its viewers.
         feeds: what it is sent, by the number of the rendition.
         lost_viewers: that it had when it was lost.
@@ -107,6 +108,7 @@ class EgressProcess:
         self.share = 0.0
         self.measured = 0
         self.late = 0
+        self.unread: Mapping[str, int] = {}
         self.lost_viewers = 0
         self.sessions: dict[str, FarSession] = {}
         self.feeds: dict[int, Feed] = {}
@@ -366,7 +368,7 @@ class EgressProcess:
                 self._far.take(message, now)
             case Load():
                 self.share, self.late = message.share, message.late
-                self.measured = message.viewers
+                self.measured, self.unread = message.viewers, message.dropped
             case Reply():
                 self._replied(message)
             case Ended():

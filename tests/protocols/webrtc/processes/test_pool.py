@@ -165,6 +165,19 @@ async def test_the_end_of_a_stream_is_told_to_viewers_everywhere() -> None:
         made.egress.open(SHOW, on_keyframe_wanted=lambda: None)
 
 
+async def test_what_a_process_did_not_look_at_is_told_with_the_rest() -> None:
+    async with hall() as made:
+        process = await made.started()
+        viewer = await made.watcher(1)
+        for number in range(300):  # more than a handshake takes
+            viewer.peer.transmit(b"\x16" + bytes(40))
+            if number % 10 == 9:
+                await asyncio.sleep(0.005)
+        await until(lambda: process.unread["dtls"] > 0)
+        assert dict(made.egress.unread()) == {0: made.peers.dropped, process: process.unread}
+        assert made.peers.dropped["dtls"] == 0
+
+
 async def test_a_viewer_that_says_nothing_more_is_given_up() -> None:
     async with hall(consent_timeout=1.0) as made:
         process = await made.started()
