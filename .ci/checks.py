@@ -1,4 +1,5 @@
-"""Run format check, lint, types and tests, all of them, and end in one line for the whole.
+"""Run format check, lint, tests and, beside them, types, all of them, and end in one line for the
+whole.
 
 The last line counts tests only, as pytest does; a check that failed is named behind them. Who
 passed at a second try, alone, is counted and named: that is worth a look. A skipped test is a
@@ -25,8 +26,10 @@ FEW = 3
 CHECKS = {
     "format": [str(BIN / "ruff"), "format", "--check", "."],
     "lint": [str(BIN / "ruff"), "check", "."],
-    "types": [str(BIN / "mypy")],
 }
+NO_BYTECODE = "PYTHONDONTWRITEBYTECODE"
+TYPES = ["nice", "-n", "19", str(BIN / "mypy")]
+"""Beside the tests, of what they leave of the two cores."""
 
 
 @dataclass
@@ -64,7 +67,9 @@ def pytest(arguments: list[str], folder: Path | None = None) -> Outcome:
     with tempfile.TemporaryDirectory() as reports:
         report = Path(reports) / "report.xml"
         command = [sys.executable, "-m", "pytest", "-q", f"--junit-xml={report}", *arguments]
-        code = subprocess.run(command, cwd=folder, check=False).returncode
+        # Tests start some hundred Pythons: each would compile the whole program again.
+        environment = {key: os.environ[key] for key in os.environ if key != NO_BYTECODE}
+        code = subprocess.run(command, cwd=folder, env=environment, check=False).returncode
         outcome = read(report)
     if code and not outcome.failed:
         outcome.failed.append(f"pytest ended with {code}")
@@ -94,8 +99,12 @@ def main(arguments: list[str]) -> int:
     for name, command in CHECKS.items():
         print(f"== {name}", flush=True)
         results[name] = subprocess.run(command, check=False).returncode == 0
-    print("== tests", flush=True)
-    outcome = run_tests(arguments)
+    with subprocess.Popen(TYPES, stdout=subprocess.PIPE, text=True) as types:
+        print("== tests", flush=True)
+        outcome = run_tests(arguments)
+        print("== types", flush=True)
+        print(types.communicate()[0], end="")
+    results["types"] = types.returncode == 0
     failed, skipped = len(outcome.failed), outcome.skipped
     words = {True: "ok", False: "FAILED"}
     print(

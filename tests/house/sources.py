@@ -1,11 +1,11 @@
-"""The project's Python files, parsed once, for the tests of the house."""
+"""The project's Python files, each parsed once, for the tests of the house."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,19 +19,21 @@ class Source:
     path: str
     module: str
     text: str
-    tree: ast.Module
+
+    @cached_property
+    def tree(self) -> ast.Module:
+        return ast.parse(self.text, self.path)
 
     @classmethod
     def read(cls, file: Path, root: Path = ROOT) -> Source:
         path = file.relative_to(root).as_posix()
         module = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-        text = file.read_text()
-        return cls(path, module, text, ast.parse(text, path))
+        return cls(path, module, file.read_text())
 
     @classmethod
     def made(cls, path: str, text: str) -> Source:
         """One that is not on disk: what the rules are tried on."""
-        return cls(path, path.removesuffix(".py").replace("/", "."), text, ast.parse(text))
+        return cls(path, path.removesuffix(".py").replace("/", "."), text)
 
     def at(self, node: ast.AST) -> str:
         return f"{self.path}:{getattr(node, 'lineno', 1)}"
