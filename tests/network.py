@@ -10,10 +10,11 @@ import contextlib
 import json
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import aiohttp
 import psutil
 
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -99,6 +100,9 @@ class Program:
             line = b""
         told = json.loads(line or "{}")
         started = bool(told) and "error" not in told
+        if not started:
+            with contextlib.suppress(TimeoutError):  # the words follow the line
+                await self.wait()
         assert started, f"{self.name} did not become ready:\n{self.said()}"
         self.ready = told
 
@@ -176,6 +180,27 @@ class Network:
             yield network
         finally:
             await network.stop()
+
+    @classmethod
+    @contextlib.contextmanager
+    def shared(cls, folder: Path, **settings: Any) -> Iterator[Network]:
+        """One for tests that have a loop each: to start one costs four seconds of a core."""
+        with asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+            network = runner.run(cls.start(folder, **settings))
+            try:
+                yield network
+            finally:
+                runner.run(network.stop())
+
+    async def idle(self) -> bool:
+        """Whether the worker has all of its capacity."""
+        worker = self.up.ready["worker"]["url"]
+        try:
+            async with aiohttp.ClientSession() as http, http.get(f"{worker}/health") as answer:
+                slots = (await answer.json())["slots"]
+        except aiohttp.ClientConnectionError:
+            return False
+        return bool(slots["free"] == slots["total"] > 0)
 
     @property
     def url(self) -> str:

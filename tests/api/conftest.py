@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,9 +61,9 @@ class Site:
 MakeSite = Callable[..., Coroutine[Any, Any, Site]]
 
 
-@pytest.fixture
-async def make_site() -> AsyncIterator[MakeSite]:
-    """Make a served fake gateway: ``await make_site(publish_key="...")``."""
+@asynccontextmanager
+async def sites() -> AsyncIterator[MakeSite]:
+    """What makes served fake gateways; they end with the block."""
     opened: list[Site] = []
 
     async def make(**settings: Any) -> Site:
@@ -78,6 +79,13 @@ async def make_site() -> AsyncIterator[MakeSite]:
     for site in opened:
         await site.http.close()
         await site.server.stop()
+
+
+@pytest.fixture
+async def make_site() -> AsyncIterator[MakeSite]:
+    """Make a served fake gateway: ``await make_site(publish_key="...")``."""
+    async with sites() as make:
+        yield make
 
 
 @pytest.fixture

@@ -6,14 +6,14 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser
 
-from tests.api.test_gateway import Live, MakeLive, live, make_live
+from tests.api.test_gateway import Live, MakeLive, gateways
 from tests.browser import Tab, chromium, tab
 from tests.network import eventually
 
-pytestmark = pytest.mark.browser
-__all__ = ["live", "make_live"]
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 
 # A moving picture without a camera, published by the module that the studio uses.
 PUBLISH = """async (name) => {
@@ -32,13 +32,25 @@ PUBLISH = """async (name) => {
 CONNECTED = "window.session.pc.connectionState === 'connected'"
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser() -> AsyncIterator[Browser]:
+    """Of all tests here; each has a profile of its own."""
     async with chromium() as opened:
         yield opened
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
+async def make_live() -> AsyncIterator[MakeLive]:
+    async with gateways() as make:
+        yield make
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def live(make_live: MakeLive) -> Live:
+    return await make_live()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
 async def opened(browser: Browser, live: Live) -> AsyncIterator[Tab]:
     async with tab(browser, live.url) as page:
         await page.page.evaluate(PUBLISH, "cam")

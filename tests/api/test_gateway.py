@@ -10,6 +10,7 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,8 +73,9 @@ class Live:
 MakeLive = Callable[..., Awaitable[Live]]
 
 
-@pytest.fixture
-async def make_live() -> AsyncIterator[MakeLive]:
+@asynccontextmanager
+async def gateways() -> AsyncIterator[MakeLive]:
+    """What makes gateways; they end with the block."""
     opened: list[tuple[Live, Server]] = []
 
     async def make(**settings: Any) -> Live:
@@ -90,6 +92,12 @@ async def make_live() -> AsyncIterator[MakeLive]:
         await live.http.close()
         await server.stop()
         await live.node.stop()
+
+
+@pytest.fixture
+async def make_live() -> AsyncIterator[MakeLive]:
+    async with gateways() as make:
+        yield make
 
 
 @pytest.fixture

@@ -6,15 +6,16 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser, Request, Route
 
 from relay.errors import Conflict, RelayError, Unavailable, Unprocessable
 from relay.gateway.status import ModelOffer
-from tests.api.conftest import MakeSite, Site
+from tests.api.conftest import MakeSite, Site, sites
 from tests.browser import CAMERA, LEAVE, Tab, chromium, tab
 from tests.network import eventually
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 
 SCHEMA = {
     "type": "object",
@@ -33,10 +34,22 @@ SCHEMA = {
 }
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser() -> AsyncIterator[Browser]:
+    """Of all tests here; each has a profile of its own."""
     async with chromium(CAMERA, LEAVE) as opened:
         yield opened
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def make_site() -> AsyncIterator[MakeSite]:
+    async with sites() as make:
+        yield make
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def site(make_site: MakeSite) -> Site:
+    return await make_site()
 
 
 def offer(site: Site) -> None:

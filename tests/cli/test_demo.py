@@ -46,7 +46,7 @@ async def test_the_demo_passes_with_nothing_but_the_loopback(tmp_path: Path) -> 
 
 
 async def test_a_demo_of_a_model_that_nobody_offers_names_those_there_are(tmp_path: Path) -> None:
-    words = ("demo", "--seconds", "60", "--out", str(tmp_path), "--model", "nope")
+    words = ("demo", "--seconds", "20", "--out", str(tmp_path), "--model", "nope")
     code, _, errors = await ran(*words)
     assert code == 1
     assert "error: no orchestrator offers “nope”: there is echo, effects" in errors
@@ -59,35 +59,33 @@ def clip_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-async def test_a_file_is_published(tmp_path: Path, clip_file: Path) -> None:
-    async with Network.running(tmp_path) as network:
-        seen: list[AccessUnit] = []
-        viewer = await WhepClient.connect(network.whep("file"), on_unit=seen.append)
-        url = network.whip("file")
-        words = ("publish", str(clip_file), "--to", url, "--model", "passthrough", "--json")
-        code, out, errors = await ran(*words)
-        assert code == 0, errors
-        assert json.loads(out)["frames"] == 60
-        assert sum(unit.is_video for unit in seen) >= 20, network.up.said()[-4000:]
-        assert any(not unit.is_video for unit in seen)
-        await viewer.close()
+async def test_a_file_is_published(network: Network, clip_file: Path) -> None:
+    seen: list[AccessUnit] = []
+    viewer = await WhepClient.connect(network.whep("file"), on_unit=seen.append)
+    url = network.whip("file")
+    words = ("publish", str(clip_file), "--to", url, "--model", "passthrough", "--json")
+    code, out, errors = await ran(*words)
+    assert code == 0, errors
+    assert json.loads(out)["frames"] == 60
+    assert sum(unit.is_video for unit in seen) >= 20, network.up.said()[-4000:]
+    assert any(not unit.is_video for unit in seen)
+    await viewer.close()
 
 
-async def test_a_file_goes_round_until_a_signal(tmp_path: Path, clip_file: Path) -> None:
-    async with Network.running(tmp_path) as network:
-        seen: list[AccessUnit] = []
-        viewer = await WhepClient.connect(network.whep("round"), on_unit=seen.append)
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "relay", "publish", str(clip_file), "--loop"),
-            *("--to", network.whip("round"), "--model", "passthrough", "--json"),
-            stdout=asyncio.subprocess.PIPE,
-        )
-        await eventually(lambda: sum(unit.is_video for unit in seen) > 75, 30)
-        process.terminate()
-        out, _ = await process.communicate()
-        assert process.returncode == 0
-        assert json.loads(out)["frames"] > 75
-        await viewer.close()
+async def test_a_file_goes_round_until_a_signal(network: Network, clip_file: Path) -> None:
+    seen: list[AccessUnit] = []
+    viewer = await WhepClient.connect(network.whep("round"), on_unit=seen.append)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "relay", "publish", str(clip_file), "--loop"),
+        *("--to", network.whip("round"), "--model", "passthrough", "--json"),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    await eventually(lambda: sum(unit.is_video for unit in seen) > 75, 30)
+    process.terminate()
+    out, _ = await process.communicate()
+    assert process.returncode == 0
+    assert json.loads(out)["frames"] > 75
+    await viewer.close()
 
 
 async def test_an_end_by_the_gateway_is_an_error_and_its_certificate_can_be_trusted(

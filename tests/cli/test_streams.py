@@ -34,32 +34,31 @@ from tests.protocols.trickle.wire import serve
 NAME = "cam"
 
 
-async def test_a_live_stream_is_shown_with_its_viewers(tmp_path: Path) -> None:
-    async with Network.running(tmp_path) as network:
-        at = ("--gateway", network.url)
-        assert "no stream is live" in (await ran("streams", *at))[1]
-        async with (
-            publishing(network.whip(NAME), model="passthrough"),
-            watching(network.whep(NAME)) as viewer,
-        ):
-            await viewer.sees(60)
-            code, out, errors = await ran("streams", *at)
-            assert code == 0, errors
-            assert NAME in out
-            assert "passthrough" in out
-            code, out, errors = await ran("streams", NAME, "--json", *at)
-            assert code == 0, errors
-            told = json.loads(out)
-            (one,) = told["viewers"]
-            assert one["state"] == "live"
-            assert one["packets"] > 60
-            assert told["stream"]["output"]["fps"] > 0
-            code, out, _ = await ran("streams", NAME, *at)
-            assert one["id"] in out
-            assert "served by" in out
-            code, _, errors = await ran("streams", "nobody", *at)
-            assert (code, "no stream “nobody”" in errors) == (1, True)
-            await _watch(*at)
+async def test_a_live_stream_is_shown_with_its_viewers(network: Network) -> None:
+    at = ("--gateway", network.url)
+    assert "no stream is live" in (await ran("streams", *at))[1]
+    async with (
+        publishing(network.whip(NAME), model="passthrough"),
+        watching(network.whep(NAME)) as viewer,
+    ):
+        await viewer.sees(60)
+        code, out, errors = await ran("streams", *at)
+        assert code == 0, errors
+        assert NAME in out
+        assert "passthrough" in out
+        code, out, errors = await ran("streams", NAME, "--json", *at)
+        assert code == 0, errors
+        told = json.loads(out)
+        (one,) = told["viewers"]
+        assert one["state"] == "live"
+        assert one["packets"] > 60
+        assert told["stream"]["output"]["fps"] > 0
+        code, out, _ = await ran("streams", NAME, *at)
+        assert one["id"] in out
+        assert "served by" in out
+        code, _, errors = await ran("streams", "nobody", *at)
+        assert (code, "no stream “nobody”" in errors) == (1, True)
+        await _watch(*at)
 
 
 def _viewer(number: int) -> dict[str, Any]:
@@ -207,10 +206,10 @@ async def _watch(*at: str) -> None:
     assert (process.returncode, errors) == (0, b"")
 
 
-async def test_watching_goes_on_when_the_gateway_is_started_again(tmp_path: Path) -> None:
-    async with Network.running(tmp_path) as network, publishing(network.whip(NAME)):
+async def test_watching_goes_on_when_the_gateway_is_started_again(network: Network) -> None:
+    async with publishing(network.whip("again")):
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "relay", "streams", NAME, "--watch", "--json"),
+            *(sys.executable, "-m", "relay", "streams", "again", "--watch", "--json"),
             *("--gateway", network.url),
             cwd=ROOT,
             stdout=asyncio.subprocess.PIPE,
@@ -225,7 +224,7 @@ async def test_watching_goes_on_when_the_gateway_is_started_again(tmp_path: Path
             assert process.stderr is not None
             assert await process.stderr.readline()  # no gateway, or none that knows the stream
             await eventually(lambda: network.process("gateway") not in (None, gateway))
-            async with publishing_soon(network.whip(NAME)):
+            async with publishing_soon(network.whip("again")):
                 now = before
                 while now == before:
                     now = json.loads(await process.stdout.readline())["stream"]["request_id"]

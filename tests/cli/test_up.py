@@ -49,11 +49,10 @@ async def test_nothing_is_left_of_it(tmp_path: Path) -> None:
     assert not [process for process in family if process.is_running()], network.up.said()
 
 
-async def test_a_port_in_use_is_named(tmp_path: Path) -> None:
-    async with Network.running(tmp_path) as network:
-        port = network.up.ready["orchestrator"]["port"]
-        with pytest.raises(AssertionError, match=f"{port} is in use .orchestrator.port"):
-            await Network.start(tmp_path, orchestrator__port=port)
+async def test_a_port_in_use_is_named(network: Network, tmp_path: Path) -> None:
+    port = network.up.ready["orchestrator"]["port"]
+    with pytest.raises(AssertionError, match=f"{port} is in use .orchestrator.port"):
+        await Network.start(tmp_path, orchestrator__port=port)
 
 
 def test_a_wrong_public_address_is_told_before_anything_is_started(
@@ -71,14 +70,13 @@ def test_a_wrong_public_address_is_told_before_anything_is_started(
 
 
 @pytest.mark.parametrize("role", ["worker", "orchestrator", "gateway"])
-async def test_a_killed_role_comes_back_at_its_address(tmp_path: Path, role: str) -> None:
-    async with Network.running(tmp_path) as network:
-        await eventually(lambda: _is_ready(network.url))
-        old = network.process(role)
-        assert old is not None
-        old.kill()
-        await eventually(lambda: _replaced(network, role, old.pid))
-        await eventually(lambda: _is_ready(network.url), 20)
+async def test_a_killed_role_comes_back_at_its_address(network: Network, role: str) -> None:
+    await eventually(lambda: _is_ready(network.url))
+    old = network.process(role)
+    assert old is not None
+    old.kill()
+    await eventually(lambda: _replaced(network, role, old.pid))
+    await eventually(lambda: _is_ready(network.url), 20)
 
 
 def _replaced(network: Network, role: str, old: int) -> bool:
@@ -105,9 +103,10 @@ async def test_a_phone_gets_https(tmp_path: Path) -> None:
         assert (await _get(network.url))[0] == 200
 
 
-async def test_a_network_of_ones_own_that_cannot_start_says_why(tmp_path: Path) -> None:
-    async with Network.running(tmp_path) as network:
-        port = network.up.ready["orchestrator"]["port"]
-        taken = running_network(tmp_path / "log", {"orchestrator.port": port})
-        with pytest.raises(PeerError, match=f"{port} is in use"):
-            await taken.__aenter__()
+async def test_a_network_of_ones_own_that_cannot_start_says_why(
+    network: Network, tmp_path: Path
+) -> None:
+    port = network.up.ready["orchestrator"]["port"]
+    taken = running_network(tmp_path / "log", {"orchestrator.port": port})
+    with pytest.raises(PeerError, match=f"{port} is in use"):
+        await taken.__aenter__()

@@ -11,7 +11,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -44,35 +43,32 @@ NAME = "cam"
 
 
 async def test_a_crowd_is_counted_from_one_command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    network: Network, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with Network.running(tmp_path) as network:
-        url = network.whep(NAME)
-        async with publishing(network.whip(NAME), model="echo"):
-            code, out, errors = await ran(
-                "watch", url, "--viewers", "5", "--seconds", "2", "--json"
-            )
-            assert (code, errors) == (0, "")
-            told = json.loads(out)
-            assert [told[key] for key in ("viewers", "connected", "with_picture", "ended")] == (
-                [5, 5, 5, 0]
-            )
-            assert told["pictures_per_second"] > 5
-            assert told["bytes"] > 0
-            assert 0 < told["connect_ms"]["p50"] <= told["first_picture_ms"]["max"]
-            assert told["why"] == ""
-            await _ended_by_ctrl_c(url)
-            monkeypatch.setattr(watch, "parts", lambda *_: [2, 1])
-            shared = await watch._watch(Request(url, viewers=3, seconds=1, as_json=True))
-            assert (shared.joined, len(shared.first), len(shared.cpu)) == (3, 3, 2)
-            assert shared.why == ""
-            assert shared.rate > 3
-        code, out, errors = await ran("watch", network.whep("typo"), "--seconds", "3")
-        assert code == 1
-        assert "1 of 1 connected" in out
-        assert "error: 1 saw no picture; the stream is waiting" in errors
-        told_at = errors.index("typo is waiting: nobody publishes it")
-        assert told_at < errors.index("\n3 s: ")  # at once, not in the end
+    url = network.whep(NAME)
+    async with publishing(network.whip(NAME), model="echo"):
+        code, out, errors = await ran("watch", url, "--viewers", "5", "--seconds", "2", "--json")
+        assert (code, errors) == (0, "")
+        told = json.loads(out)
+        assert [told[key] for key in ("viewers", "connected", "with_picture", "ended")] == (
+            [5, 5, 5, 0]
+        )
+        assert told["pictures_per_second"] > 5
+        assert told["bytes"] > 0
+        assert 0 < told["connect_ms"]["p50"] <= told["first_picture_ms"]["max"]
+        assert told["why"] == ""
+        await _ended_by_ctrl_c(url)
+        monkeypatch.setattr(watch, "parts", lambda *_: [2, 1])
+        shared = await watch._watch(Request(url, viewers=3, seconds=1, as_json=True))
+        assert (shared.joined, len(shared.first), len(shared.cpu)) == (3, 3, 2)
+        assert shared.why == ""
+        assert shared.rate > 3
+    code, out, errors = await ran("watch", network.whep("typo"), "--seconds", "3")
+    assert code == 1
+    assert "1 of 1 connected" in out
+    assert "error: 1 saw no picture; the stream is waiting" in errors
+    told_at = errors.index("typo is waiting: nobody publishes it")
+    assert told_at < errors.index("\n3 s: ")  # at once, not in the end
 
 
 @pytest.mark.parametrize("shares", [[2], [1, 1]])
@@ -209,44 +205,43 @@ async def test_whoever_sees_a_picture_was_connected_by_then(
 
 
 async def test_viewers_notice_that_the_gateway_is_dead_and_come_back_with_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    network: Network, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(persistence, "WAITS", (3.0,))  # longer than from one glance to the next
-    async with Network.running(tmp_path) as network:
-        url, asked = network.whep(NAME), asyncio.Event()
-        request = Request(url, viewers=2, seconds=600)
-        lines, glances = watch._Lines(request), list[Glance]()
+    url, asked = network.whep("again"), asyncio.Event()
+    request = Request(url, viewers=2, seconds=600)
+    lines, glances = watch._Lines(request), list[Glance]()
 
-        def progress(seen: Glance) -> None:
-            glances.append(seen)
-            lines.take(seen)
+    def progress(seen: Glance) -> None:
+        glances.append(seen)
+        lines.take(seen)
 
-        watching = asyncio.create_task(
-            crowd.watch(
-                request,
-                True,
-                asked=asked,
-                begin=watch._at_once,
-                progress=progress,
-                on_lost=lines.lost,
-            )
+    watching = asyncio.create_task(
+        crowd.watch(
+            request,
+            True,
+            asked=asked,
+            begin=watch._at_once,
+            progress=progress,
+            on_lost=lines.lost,
         )
-        async with publishing(network.whip(NAME), model="echo"):
-            await eventually(lambda: glances and glances[-1].rate > 5, 30)
-        doomed = network.process("gateway")
-        assert doomed is not None
-        doomed.suspend()  # nothing comes, and nothing is refused
-        await eventually(lambda: glances[-1].still == 2)
-        assert glances[-1].joined == 2
-        doomed.kill()
-        await eventually(lambda: glances[-1].lost == 2, 10)
-        assert glances[-1].joined == 0
-        await eventually(lambda: glances[-1].returned == 2, 30)
-        assert glances[-1].joined == 2
-        async with publishing(network.whip(NAME), model="echo"):
-            await eventually(lambda: glances[-1].rate > 5, 30)
-            asked.set()
-            told = await asyncio.wait_for(watching, 30)
+    )
+    async with publishing(network.whip("again"), model="echo"):
+        await eventually(lambda: glances and glances[-1].rate > 5, 30)
+    doomed = network.process("gateway")
+    assert doomed is not None
+    doomed.suspend()  # nothing comes, and nothing is refused
+    await eventually(lambda: glances[-1].still == 2)
+    assert glances[-1].joined == 2
+    doomed.kill()
+    await eventually(lambda: glances[-1].lost == 2, 10)
+    assert glances[-1].joined == 0
+    await eventually(lambda: glances[-1].returned == 2, 30)
+    assert glances[-1].joined == 2
+    async with publishing(network.whip("again"), model="echo"):
+        await eventually(lambda: glances[-1].rate > 5, 30)
+        asked.set()
+        told = await asyncio.wait_for(watching, 30)
     assert (told.joined, told.ended, told.returned) == (2, 0, 2)
     assert "2 lost the connection and joined again" in told.why
     assert in_figures(told)["returned"] == 2

@@ -12,14 +12,16 @@ from typing import Any
 
 import aiohttp
 import pytest
+import pytest_asyncio
 from playwright.async_api import Browser
 
 from tests.browser import CAMERA, LEAVE, Tab, chromium, tab
 from tests.network import ROOT, Network, eventually
 from tests.scene import camera_file
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.asyncio(loop_scope="module")]
 
+NETWORK = {"worker__slots": 2}
 DESK = {"viewport": {"width": 1280, "height": 860}}
 FLOWS = (
     "document.querySelector('{}').videoWidth > 0 && document.querySelector('{}').currentTime > 0"
@@ -41,14 +43,9 @@ def camera(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return camera_file(tmp_path_factory.mktemp("camera") / "scene.mjpeg")
 
 
-@pytest.fixture
-async def network(tmp_path: Path) -> AsyncIterator[Network]:
-    async with Network.running(tmp_path, worker__slots=2) as running:
-        yield running
-
-
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser(camera: Path) -> AsyncIterator[Browser]:
+    """Of all tests here; each tab has a profile of its own."""
     async with chromium(CAMERA, LEAVE, f"--use-file-for-fake-video-capture={camera}") as opened:
         yield opened
 
@@ -85,14 +82,6 @@ async def _hidden(opened: Tab, selector: str) -> bool:
 async def _turned(viewer: Tab, before: list[float], much: float = 12.0) -> bool:
     now = await viewer.picture("#video")
     return max(abs(a - b) for a, b in zip(now, before, strict=True)) > much
-
-
-async def _all_free(network: Network) -> bool:
-    """Whether the worker has all of its capacity back."""
-    worker = network.up.ready["worker"]["url"]
-    async with aiohttp.ClientSession() as http, http.get(f"{worker}/health") as answer:
-        slots = (await answer.json())["slots"]
-        return bool(slots["free"] == slots["total"] == 2)
 
 
 async def _all_estimated(network: Network, name: str) -> bool:
@@ -183,7 +172,7 @@ async def test_a_tab_that_crashes_leaves_nothing_behind(network: Network, browse
             crash = asyncio.ensure_future(remote.send("Page.crash"))
             await viewer.says("#over", "Waiting for the stream", 20)
             crash.cancel()
-            await eventually(lambda: _all_free(network))
+            await eventually(network.idle)
             # The name is free again, and the viewer who stayed sees its next publisher.
             async with studio(browser, network) as again:
                 await go_live(again, name)

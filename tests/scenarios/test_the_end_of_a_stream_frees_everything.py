@@ -42,24 +42,23 @@ async def all_is_free(network: Network) -> None:
 
 
 @pytest.mark.parametrize("how", ["delete", "vanish", "stop"])
-async def test_capacity_is_back(tmp_path: Path, how: str) -> None:
-    async with Network.running(tmp_path) as network:
-        async with publishing(network.whip(NAME), model="passthrough") as whip:
-            await reaches(network.url, NAME, "live")
-            assert await free_slots(network) == 0
-            assert await open_jobs(network) == 1
-            if how == "vanish":
-                # The socket is gone without a word: no DELETE, no goodbye of DTLS.
-                whip._link.peers.udp.close()
-            elif how == "stop":
-                async with (
-                    aiohttp.ClientSession() as http,
-                    http.delete(f"{network.url}/v1/streams/{NAME}") as answer,
-                ):
-                    assert answer.status in {200, 204}
-            if how != "delete":
-                await all_is_free(network)
-        await all_is_free(network)
+async def test_capacity_is_back(network: Network, how: str) -> None:
+    async with publishing(network.whip(how), model="passthrough") as whip:
+        await reaches(network.url, how, "live")
+        assert await free_slots(network) == 0
+        assert await open_jobs(network) == 1
+        if how == "vanish":
+            # The socket is gone without a word: no DELETE, no goodbye of DTLS.
+            whip._link.peers.udp.close()
+        elif how == "stop":
+            async with (
+                aiohttp.ClientSession() as http,
+                http.delete(f"{network.url}/v1/streams/{how}") as answer,
+            ):
+                assert answer.status in {200, 204}
+        if how != "delete":
+            await all_is_free(network)
+    await all_is_free(network)
 
 
 async def test_sigterm_lets_streams_end_and_takes_no_new_ones(tmp_path: Path) -> None:
