@@ -31,7 +31,7 @@ from bench.source import make_clip
 from relay.config import WebRtc
 from relay.media.unit import Codec
 from relay.protocols.webrtc.egress import Egress
-from relay.protocols.webrtc.h264_payload import packetize
+from relay.protocols.webrtc.h264_payload import Packetizer
 from relay.protocols.webrtc.native_fanout import NativeSender
 from relay.protocols.webrtc.peers import Peers
 from relay.protocols.webrtc.processes.pool import Egresses
@@ -54,7 +54,8 @@ class Shared:
         self.egress = Egresses(peers, Egress(peers, native), lambda places: self._where)
         for name in RENDITIONS:
             self.egress.open(name, on_keyframe_wanted=lambda: None)
-        self._clip = [(packetize(u.payload), u.keyframe) for u in make_clip() if u.is_video]
+        cut = Packetizer().cut
+        self._clip = [(cut(u.payload), u.keyframe) for u in make_clip() if u.is_video]
         self._frames = {name: count() for name in RENDITIONS}
 
     async def begin(self, core: int) -> None:

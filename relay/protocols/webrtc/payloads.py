@@ -33,6 +33,12 @@ class Payloads(Sequence[bytes]):
     def __getitem__(self, index: int | slice) -> bytes | Sequence[bytes]:
         return self._each()[index]
 
+    def __eq__(self, other: object) -> bool:
+        """To any sequence of the same payloads."""
+        return isinstance(other, Sequence) and self._each() == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
     def __iter__(self) -> Iterator[bytes]:
         return iter(self._each())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,14 +15,14 @@ class Unit:
     """Gateway: one access unit of a rendition.
 
     Attributes:
-        timestamp: as ``Egress.frame`` takes it.
+        payloads, timestamp: as ``Egress.frame`` takes them.
         at: monotonic seconds when it was sent, of the clock that both sides share.
         kept: it is of the group of pictures that new viewers begin with; the others had it.
     """
 
     rendition: int
     codec: Codec
-    payloads: tuple[bytes, ...]
+    payloads: Sequence[bytes]
     timestamp: int
     at: float
     keyframe: bool = False

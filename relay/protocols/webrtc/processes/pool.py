@@ -138,7 +138,7 @@ class Egresses:
         if number is None or not takers:
             return
         now = time.monotonic()
-        made = Unit(number, codec, tuple(payloads), timestamp, now, keyframe)
+        made = Unit(number, codec, payloads, timestamp, now, keyframe)
         try:
             data = unit(made)
         except ParseError:
@@ -182,8 +182,8 @@ class Egresses:
     def _kept(self, rendition: str, number: int) -> Iterator[Unit]:
         frames, at = self._local.kept(rendition)
         for index, frame in enumerate(frames):
-            payloads = tuple(frame.payloads)
-            yield Unit(number, Codec.H264, payloads, frame.timestamp, at, index == 0, kept=True)
+            payloads, first = frame.payloads, index == 0
+            yield Unit(number, Codec.H264, payloads, frame.timestamp, at, first, kept=True)
 
     async def viewers(
         self,

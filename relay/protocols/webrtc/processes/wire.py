@@ -1,12 +1,14 @@
 """The messages between the gateway and an egress process as bytes, and back. Pure.
 
 A message is its length in 32 bits, its kind in 8, and a body: media, datagrams and addresses
-are packed, all else is JSON.
+are packed, all else is JSON. Both ends are on one machine: the lengths of payloads stand in its
+own order, as native code writes and takes them.
 """
 
 from __future__ import annotations
 
 import struct
+from array import array
 from collections.abc import Sequence
 from dataclasses import fields
 from functools import lru_cache
@@ -16,6 +18,8 @@ import orjson
 
 from relay.errors import ParseError
 from relay.media.unit import Codec
+from relay.protocols.webrtc.fanout import MAX_PAYLOAD
+from relay.protocols.webrtc.payloads import Payloads
 from relay.protocols.webrtc.processes.messages import (
     Answer,
     Claim,
@@ -105,20 +109,23 @@ def serialise(message: Message) -> bytes:
 
 def unit(message: Unit) -> bytes:
     """Raises ParseError as ``serialise``."""
-    lengths = list(map(len, message.payloads))
-    count = len(lengths)
-    if count > MAX_PAYLOADS or max(lengths, default=0) > 0xFFFF:
-        raise ParseError("more, or larger, payloads than a unit has")
-    size = _UNIT.size + 2 * count + sum(lengths)
-    if size >= MAX_MESSAGE:
-        raise ParseError(f"a message of {size} bytes")
+    payloads = message.payloads
+    count = len(payloads)
+    if type(payloads) is Payloads:
+        parts: Sequence[bytes] = (payloads.lengths, payloads.data)
+    else:
+        if max(map(len, payloads), default=0) > 0xFFFF:
+            raise ParseError("a larger payload than a unit has")
+        parts = (array("H", map(len, payloads)).tobytes(), *payloads)
+    size = _UNIT.size + sum(map(len, parts))
+    if count > MAX_PAYLOADS or size >= MAX_MESSAGE:
+        raise ParseError(f"a message of {count} payloads and {size} bytes")
     flags = message.keyframe * _KEYFRAME | message.kept * _KEPT
     head = _UNIT.pack(
         *(message.rendition, _CODECS.index(message.codec), flags),
         *(message.timestamp, message.at, count),
     )
-    sizes = struct.pack(f"!{count}H", *lengths)
-    return b"".join((_HEAD.pack(size + 1, _MEDIA), head, sizes, *message.payloads))
+    return b"".join((_HEAD.pack(size + 1, _MEDIA), head, *parts))
 
 
 def datagram(address: Address, data: bytes, *, foreign: bool = False) -> bytes:
@@ -198,19 +205,19 @@ def _parse(kind: int, body: bytes) -> Message:
 def _parse_unit(body: bytes) -> Unit:
     try:
         rendition, codec, flags, timestamp, at, count = _UNIT.unpack_from(body)
-        lengths: Sequence[int] = struct.unpack_from(f"!{count}H", body, _UNIT.size)
         named = _CODECS[codec]
     except (struct.error, IndexError) as error:
         raise ParseError("a unit that is cut short") from error
     start = _UNIT.size + 2 * count
-    if len(body) != start + sum(lengths):
+    lengths, data = body[_UNIT.size : start], body[start:]
+    each = memoryview(lengths).cast("H") if len(lengths) == 2 * count else ()
+    if len(each) != count or sum(each) != len(data):
         raise ParseError("a unit whose payloads do not fill it")
-    payloads = []
-    for length in lengths:
-        payloads.append(body[start : start + length])
-        start += length
+    payloads: Sequence[bytes] = Payloads(data, lengths, count)
+    if not count or max(each) > MAX_PAYLOAD:
+        payloads = tuple(payloads)  # what can be sent is taken as it is, all else is looked at
     keyframe, kept = bool(flags & _KEYFRAME), bool(flags & _KEPT)
-    return Unit(rendition, named, tuple(payloads), timestamp, at, keyframe, kept)
+    return Unit(rendition, named, payloads, timestamp, at, keyframe, kept)
 
 
 def _place_size(body: bytes, at: int) -> int:

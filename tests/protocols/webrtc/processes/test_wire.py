@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from array import array
 from dataclasses import fields
 
 import pytest
@@ -11,6 +12,8 @@ from hypothesis import strategies as st
 
 from relay.errors import ParseError
 from relay.media.unit import Codec
+from relay.protocols.webrtc.fanout import MAX_PAYLOAD
+from relay.protocols.webrtc.payloads import Payloads
 from relay.protocols.webrtc.processes import messages, wire
 from relay.protocols.webrtc.processes.messages import (
     Answer,
@@ -72,6 +75,27 @@ SAID: list[Message] = [
 @pytest.mark.parametrize("message", SAID, ids=lambda m: type(m).__name__)
 def test_a_message_comes_through(message: Message) -> None:
     assert Inbox().feed(serialise(message)) == [message]
+
+
+def test_payloads_that_native_code_cut_come_through_as_they_are() -> None:
+    payloads = Payloads(b"abcdefg", array("H", [3, 0, 4]).tobytes(), 3)
+    cut = Unit(7, Codec.H264, payloads, 1, 2.0)
+    apart = Unit(7, Codec.H264, (b"abc", b"", b"defg"), 1, 2.0)
+    assert serialise(cut) == serialise(apart)
+    for each in (cut, apart):
+        (came,) = Inbox().feed(serialise(each))
+        assert isinstance(came, Unit)
+        assert isinstance(came.payloads, Payloads)
+        assert came == cut == apart
+
+
+@pytest.mark.parametrize("payloads", [(), (b"x" * (MAX_PAYLOAD + 1), b"y")], ids=["none", "large"])
+def test_payloads_that_cannot_be_sent_are_looked_at_one_by_one(payloads: tuple[bytes]) -> None:
+    """What is ``Payloads`` is taken to fit."""
+    (came,) = Inbox().feed(serialise(Unit(7, Codec.OPUS, payloads, 1, 2.0)))
+    assert isinstance(came, Unit)
+    assert type(came.payloads) is tuple
+    assert came.payloads == payloads
 
 
 @given(st.lists(st.integers(1, 4000), max_size=30))
