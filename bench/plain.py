@@ -4,6 +4,8 @@
 
 - ``relay``: WHIP in, decode, ``MediaRelay``, encode, WHEP out.
 - ``decode``: WHIP in, every picture and all sound decoded and thrown away.
+- ``open``: WHIP in, every packet opened by SRTP and thrown away as it is; ``GET /packets`` tells
+  how many.
 - ``send``: WHEP out of encoded pictures and sound, each viewer by aiortc's own sender.
 
 Sound goes with it where the peer's offer has it.
@@ -63,9 +65,12 @@ class Plain:
         self._relay = MediaRelay()
         self._sources: dict[str, MediaStreamTrack] = {}
         self._sink = MediaBlackhole()
+        self._opened = 0
 
     async def whip(self, request: web.Request) -> web.Response:
         peer = self._peer()
+        if self._kind == "open":
+            return await self._answer(peer, await request.text(), opened_only=True)
 
         @peer.on("track")
         async def on_track(track: MediaStreamTrack) -> None:
@@ -93,10 +98,22 @@ class Plain:
             transceiver.setCodecPreferences([each for each in codecs if each.mimeType in types])
         return await self._answer(peer, offer)
 
-    async def _answer(self, peer: RTCPeerConnection, offer: str) -> web.Response:
+    async def _answer(
+        self, peer: RTCPeerConnection, offer: str, *, opened_only: bool = False
+    ) -> web.Response:
         await peer.setRemoteDescription(RTCSessionDescription(offer, "offer"))
         await peer.setLocalDescription(await peer.createAnswer())
+        for transceiver in peer.getTransceivers() if opened_only else ():
+            transport: Any = transceiver.receiver.transport
+            transport._handle_rtp_data = self._count
         return created(peer.localDescription.sdp, str(id(peer)))
+
+    async def _count(self, data: bytes, arrival_time_ms: int) -> None:
+        """In place of all that aiortc does with a packet that is opened."""
+        self._opened += 1
+
+    async def packets(self, _: web.Request) -> web.Response:
+        return web.json_response(self._opened)
 
     def _peer(self) -> RTCPeerConnection:
         peer = RTCPeerConnection(RTCConfiguration(iceServers=[]))
@@ -110,14 +127,14 @@ class Plain:
 async def run(kind: str, clip: list[AccessUnit] | None) -> None:
     plain = Plain(kind, clip)
     try:
-        await serve(plain.whip, plain.whep)
+        await serve(plain.whip, plain.whep, web.get("/packets", plain.packets))
     finally:
         await plain.close()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("kind", choices=["relay", "decode", "send"])
+    parser.add_argument("kind", choices=["relay", "decode", "open", "send"])
     arguments = parser.parse_args()
     # aiortc leaves the loopback address out; a bench stays on it.
     aioice.ice.get_host_addresses = lambda use_ipv4, use_ipv6: ["127.0.0.1"]
