@@ -72,5 +72,6 @@ $(VENV)/.installed: pyproject.toml $(NATIVE) | $(VENV)/bin/python
 
 $(VENV)/.installed-dev: pyproject.toml $(NATIVE) | $(VENV)/bin/python
 	@echo "Installing relay with its development tools (about 250 MB, once) ..." >&2
-	@$(BIN)/python -m pip install --disable-pip-version-check --editable '.[dev]' >&2
+	@$(BIN)/python -m pip install --disable-pip-version-check --no-compile --editable '.[dev]' >&2
+	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib > /dev/null 2>&1 || true  # pip has one core do it
 	@touch $@ $(VENV)/.installed
