@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 FUZZ = Path(__file__).parent
-FLAGS = ["-g", "-O1", "-std=gnu11", "-DREPLAY", "-fno-sanitize-recover=all"]
+FLAGS = ["-g1", "-O1", "-std=gnu11", "-DREPLAY", "-fno-sanitize-recover=all"]
 
 
 @pytest.mark.parametrize("target", ["receive", "transport", "payload"])
