@@ -16,8 +16,9 @@ from datetime import datetime
 from typing import Any, Final
 from urllib.parse import quote
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -40,6 +41,12 @@ NOBODY: Final = "no_publisher"
 """The gateway's code for a stream that has viewers only."""
 SILENT: Final = "input_silent"
 """Its code for one whose publisher sends nothing."""
+
+SPARE: Final = ("process", "pauses", "key frames asked", "jitter", "packets", "queue", "resent")
+"""Columns of viewers, as a narrow terminal does without them."""
+
+_ENDLESS: Final = 10_000
+"""Characters of a line that has room for every column."""
 
 LEGEND: Final = Text("relay streams --help tells what each column means", style="dim")
 
@@ -211,10 +218,33 @@ def _page(told: Mapping[str, Any]) -> RenderableType:
     more = stream["viewers"] - len(viewers) if len(viewers) >= SHOWN else 0
     parts: list[RenderableType] = [_streams([stream]), *_facts(stream)]
     if viewers:
-        parts.append(_viewers(viewers))
+        parts.append(_Fitting(_viewers(viewers), SPARE))
     if more > 0:
         parts.append(Text(f"and {more} more (--all shows them)"))
     return Group(*parts)
+
+
+class _Fitting:
+    """A table without those of its ``spare`` columns that have no room, which are named."""
+
+    def __init__(self, table: Table, spare: Sequence[str]) -> None:
+        self._table = table
+        self._spare = spare
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        endless = options.update(width=_ENDLESS)
+        table = self._table
+        whole, left_out = list(table.columns), 0
+        while left_out < len(self._spare):
+            if Measurement.get(console, endless, table).maximum <= options.max_width:
+                break
+            left_out += 1
+            gone = self._spare[:left_out]
+            table.columns = [column for column in whole if column.header not in gone]
+        yield table
+        if left_out:
+            named = ", ".join(self._spare[:left_out])
+            yield Text(f"  for want of room not shown: {named}", style="dim")
 
 
 def _table(words: Sequence[str], numbers: Sequence[str]) -> Table:

@@ -143,6 +143,21 @@ def test_an_id_is_whole_where_the_terminal_is_narrow() -> None:
     assert all(given["id"] in said for given in viewers)
 
 
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_on_a_narrow_terminal_columns_are_left_out_and_named_and_none_is_cut(width: int) -> None:
+    narrow = Console(width=width, file=io.StringIO())
+    viewer = _viewer(0) | {"estimate": 2_500_000, "queue_ms": 34.56, "round_trip_ms": 12.3}
+    narrow.print(streams._page({"stream": _stream(1), "viewers": [viewer]}))
+    lines = narrow.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    at = next(at for at, line in enumerate(lines) if line.startswith("viewer"))
+    head, row, left_out = lines[at : at + 3]
+    assert "…" not in head
+    assert viewer["id"] in row
+    assert "round trip" in head
+    assert "12.3 ms" in row
+    assert left_out.strip().startswith("for want of room not shown: process")
+
+
 def test_what_a_viewers_path_carries_and_how_long_packets_queue_there_is_shown() -> None:
     wide = Console(width=200, file=io.StringIO())
     viewers = [_viewer(0), _viewer(1) | {"estimate": 2_500_000, "queue_ms": 34.56}]
