@@ -150,7 +150,7 @@ class GatewayNode:
             async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
                 await self._quiet.wait()
         except TimeoutError:
-            log.warning("the drain deadline passed with streams still live")
+            log.info("the time to drain is over: the streams that are still live end")
 
     async def stop(self, *, quiet: float = 0.0) -> None:
         """End everything, and let those who were told so ask why: see ``Sessions.questions``."""

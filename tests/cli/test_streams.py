@@ -149,7 +149,7 @@ def test_on_a_narrow_terminal_columns_are_left_out_and_named_and_none_is_cut(wid
     viewer = _viewer(0) | {"estimate": 2_500_000, "queue_ms": 34.56, "round_trip_ms": 12.3}
     narrow.print(streams._page({"stream": _stream(1), "viewers": [viewer]}))
     lines = narrow.file.getvalue().splitlines()  # type: ignore[attr-defined]
-    at = next(at for at, line in enumerate(lines) if line.startswith("viewer"))
+    at = next(at for at, line in enumerate(lines) if line.lstrip().startswith("viewer"))
     head, row, left_out = lines[at : at + 3]
     assert "…" not in head
     assert viewer["id"] in row
