@@ -210,7 +210,8 @@ async def test_a_name_that_the_page_itself_may_hold_is_waited_for_a_moment(
     site.node.fail = TAKEN
     async with tab(browser, site.server.url) as opened:
         offers = offers_of(opened)
-        await opened.page.evaluate("sessionStorage.setItem('relay.live', 'camera')")
+        # Only the page that is loaded next finds it: this one may not have looked yet.
+        await opened.page.add_init_script("sessionStorage.setItem('relay.live', 'camera')")
         await opened.page.reload()
         await opened.says("#notice", "Trying again in 1 s")
         await opened.says("#notice", "Choose another one")

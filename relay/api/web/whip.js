@@ -12,7 +12,7 @@ const OWN = 3; // seconds that a name is waited for which our own lost session m
 //   again: we were live under this name a moment ago.
 //   onwait(failure, seconds): the gateway says "later", and we will.
 export async function publish(url, stream, { key, again, onend, onconnected, onwait, signal }) {
-  const began = performance.now();
+  let refused = null; // when first
   for (;;) {
     const session = new Session(url, { key, onend, onconnected });
     signal?.addEventListener("abort", () => session.close(), { once: true });
@@ -28,7 +28,8 @@ export async function publish(url, stream, { key, again, onend, onconnected, onw
       const wait = failure.retryAfter;
       if (wait === null) throw failure;
       const patience = failure.code !== "name_taken" ? PATIENCE : again ? OWN : 0;
-      if (performance.now() + wait * 1000 > began + patience * 1000) throw failure;
+      refused ??= performance.now();
+      if (performance.now() + wait * 1000 > refused + patience * 1000) throw failure;
       onwait?.(failure, wait);
       await sleep(wait * 1000, signal);
       if (signal?.aborted) throw new Failure("stopped", "Stopped.");
