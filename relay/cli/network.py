@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -13,6 +14,8 @@ from typing import Any, Final
 from relay.errors import PeerError, PeerTimeout
 
 START_BOUND: Final = 60.0
+END_BOUND: Final = 5.0
+"""Seconds that one which did not start has to end."""
 LAST_LINES: Final = 8
 FREE_PORTS: Final[Mapping[str, Any]] = {
     "gateway.port": 0,
@@ -64,6 +67,8 @@ async def _ready(process: asyncio.subprocess.Process, log: Path) -> Mapping[str,
         raise PeerTimeout(f"the network was not ready in {START_BOUND:.0f} s; see {log}") from None
     ready: Mapping[str, Any] = json.loads(line or "{}")
     if not ready or "error" in ready:
+        with contextlib.suppress(TimeoutError):  # its last words may come after that line
+            await asyncio.wait_for(process.wait(), END_BOUND)
         raise PeerError(f"the network did not start; {log} ends:\n{_last_lines(log)}")
     return ready
 
