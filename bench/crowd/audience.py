@@ -181,6 +181,9 @@ class Audience:
         feedback: send feedback of those numbers, too.
         sound: as for ``Watcher``.
         thrown: one packet of a picture in so many is thrown away; 0: none.
+
+    Attributes:
+        quiet: they tell nothing; while it is set.
     """
 
     def __init__(
@@ -196,6 +199,7 @@ class Audience:
         self._sound = sound
         self._transport_wide = transport_wide or feedback
         self._feedback = feedback
+        self.quiet = False
         self.watchers: list[Watcher] = []
         self._by_index: dict[int, Watcher] = {}
         self.ffi, self._lib = door(library)
@@ -271,6 +275,8 @@ class Audience:
         while True:
             await asyncio.sleep(REPORTS / STEPS)
             step = (step + 1) % STEPS
+            if self.quiet:
+                continue
             now = time.monotonic()
             for watcher in self.watchers[step::STEPS]:
                 watcher.report(now)
