@@ -6,6 +6,9 @@ before has left. Viewers are connected by ICE, DTLS and SRTP. What they are sent
 the kernel by a filter on each socket, behind the sender's own work, so that nobody drains on
 the cores that are measured; some are drained, and tell what came.
 
+Told beside it: the one process while the other core is kept busy with nothing. Where two cores
+share what they have, one is quicker alone than any process can be beside another.
+
 Then what it costs: a datagram of a viewer that is handed on, and the delay of a picture.
 
 ``python -m bench.scale``
@@ -20,9 +23,11 @@ import os
 import socket
 import statistics
 import struct
+import subprocess
 import sys
 import time
-from contextlib import AsyncExitStack
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -237,20 +242,34 @@ async def measure(arguments: argparse.Namespace, library: Path) -> int:
         await asyncio.sleep(0.5)
         for group in groups.values():
             group.thin()
-        one, two = [], []
+        one, two, beside = [], [], []
         for _ in range(arguments.rounds):
             one.append(await bench.flat("one", alone, seconds))
             two.append(await bench.flat("two", both, seconds))
-            _say(one[-1], two[-1])
+            with busy(cores[-1]):
+                beside.append(await bench.flat("one", alone, seconds))
+            _say(one[-1], two[-1], beside[-1])
         near = [await bench.cost(groups["two-here"]) for _ in range(arguments.rounds)]
         far = [await bench.cost(groups["two-there"]) for _ in range(arguments.rounds)]
-    return judge(viewers, one, two, near, far, here, there)
+    return judge(viewers, one, two, beside, near, far, here, there)
 
 
-def _say(one: dict[str, Any], two: dict[str, Any]) -> None:
+@contextmanager
+def busy(core: int) -> Iterator[None]:
+    """Something computes on that core for as long as the block runs."""
+    spin = f"import os\nos.sched_setaffinity(0, {{{core}}})\nos.nice(19)\nwhile True: pass"
+    with subprocess.Popen([sys.executable, "-c", spin]) as process:
+        try:
+            yield
+        finally:
+            process.kill()
+
+
+def _say(one: dict[str, Any], two: dict[str, Any], beside: dict[str, Any]) -> None:
     print(
         f"  one: {one['rate'] / 1e3:.0f} k packets a second; two: {two['rate'] / 1e3:.0f} k "
         f"({two['rate'] / one['rate']:.2f}); by CPU time {two['capacity'] / one['capacity']:.2f}; "
+        f"one beside a busy core: {beside['rate'] / 1e3:.0f} k; "
         f"delivered {one['delivered']:.5f}, {two['delivered']:.5f}",
         flush=True,
     )
@@ -260,6 +279,7 @@ def judge(
     viewers: int,
     one: list[dict[str, Any]],
     two: list[dict[str, Any]],
+    beside: list[dict[str, Any]],
     near: list[tuple[float, float, int]],
     far: list[tuple[float, float, int]],
     here: list[float],
@@ -285,9 +305,13 @@ def judge(
         samples=ratios,
         bar=BAR,
         by_cpu_time=[round(share, 3) for share in by_cpu],
+        over_one_beside_a_busy_core=[
+            round(b["rate"] / a["rate"], 3) for a, b in zip(beside, two, strict=True)
+        ],
         packets_a_second={
             "one": [round(told["rate"]) for told in one],
             "two": [round(told["rate"]) for told in two],
+            "one_beside_a_busy_core": [round(told["rate"]) for told in beside],
         },
         cpu={
             "one": [round(told["cpu"][0] / told["wall"], 3) for told in one],
