@@ -108,10 +108,10 @@ async def many(
     for streams in counts:
         rows = figures[streams] = {"now": [], "before": [], "parts": []}
         for _ in range(rounds):
-            rows["now"].append(await gateway(units, seconds, streams) / streams)
+            rows["now"].append(sum(await gateway(units, seconds, streams)) / streams)
             if before is not None:
-                share = await gateway(units, seconds, streams, checkout=before)
-                rows["before"].append(share / streams)
+                shares = await gateway(units, seconds, streams, checkout=before)
+                rows["before"].append(sum(shares) / streams)
             costs = await parts(units, seconds, streams)
             rows["parts"].append(sum(costs.values()) / streams)
             told = ", ".join(f"{name} {cost / streams:.4f}" for name, cost in costs.items())
@@ -175,7 +175,7 @@ async def beside_aiortc(seconds: float, rounds: int, *, sound: bool) -> int:
                 await receive("bench.ours", "receive", units, seconds),
                 await receive("bench.plain", "decode", units, seconds),
             ),
-            "gateway": (await gateway(units, seconds, 1), await relay(units, seconds)),
+            "gateway": (sum(await gateway(units, seconds, 1)), await relay(units, seconds)),
             "fan_out": (
                 await fan_out("bench.ours", seconds, sound=sound),
                 await fan_out("bench.plain", seconds, sound=sound),

@@ -209,7 +209,7 @@ def _say(name: str, done: Round) -> None:
     )
 
 
-def _figure(rounds: list[Round], figure: str) -> float:
+def figure_of(rounds: list[Round], figure: str) -> float:
     values = [float(getattr(done, figure)) for done in rounds]
     return max(values) if figure == "max" else statistics.median(values)
 
@@ -221,7 +221,7 @@ def _report(results: dict[str, list[Round]], *, sound: bool) -> int:
         bars = {"pictures and sound came in each round": False}
         return report("delay", bars=bars, ratio=0, against=against, samples=[0])
     figures = {
-        name: {figure: round(_figure(rounds, figure), 2) for figure in ("p50", "p95", "max")}
+        name: {figure: round(figure_of(rounds, figure), 2) for figure in ("p50", "p95", "max")}
         for name, rounds in results.items()
     }
     held = {

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import psutil
 
@@ -83,15 +83,26 @@ async def watching(
 
 
 async def gateway(
-    units: Sequence[AccessUnit], seconds: float, streams: int, *, checkout: Path | None = None
-) -> float:
-    """CPU-seconds a second of a gateway with that many streams through ``echo``.
+    units: Sequence[AccessUnit],
+    seconds: float,
+    streams: int,
+    *,
+    checkout: Path | None = None,
+    more: Mapping[str, Any] | None = None,
+) -> tuple[float, float]:
+    """CPU-seconds a second of a gateway with that many streams through ``echo``: of its own
+    process, and of others that it has started.
 
     Args:
         checkout: the relay that is started; None: this one.
+        more: settings.
     """
     with tempfile.TemporaryDirectory() as folder:
-        settings = {"worker.slots": streams, "orchestrator.data_dir": f"{folder}/node"}
+        settings = {
+            "worker.slots": streams,
+            "orchestrator.data_dir": f"{folder}/node",
+            **(more or {}),
+        }
         # ``python -m relay`` takes the package of the folder that it is started in.
         with contextlib.chdir(checkout or Path.cwd()):
             network = running_network(Path(folder) / "log", settings)
@@ -114,12 +125,14 @@ async def gateway(
                 await asyncio.sleep(SETTLED)
                 before = sum(count.pictures for count in counts)
                 heard = sum(count.sounds for count in counts)
-                share = await cpu_share(process, seconds)
+                shares = await asyncio.gather(
+                    *(cpu_share(each, seconds) for each in (process, *process.children()))
+                )
                 came = sum(count.pictures for count in counts) - before
                 heard = sum(count.sounds for count in counts) - heard
             check("gateway", came, streams * seconds * 30)
             if has_sound(units):
                 check("gateway", heard, streams * seconds * 50, "packets of sound")
-            return share
+            return shares[0], sum(shares[1:])
         finally:
             await network.__aexit__(None, None, None)

@@ -12,9 +12,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     ValidationInfo,
@@ -28,16 +26,17 @@ from pydantic_settings import (
 
 from relay.errors import ConfigError
 from relay.settings_file import carried, check_file
+from relay.webrtc_settings import IceServer, Section, WebRtc
 from relay.wrong_settings import (
     HTTP_URL,
-    ICE_URL,
     NODE_URL,
     PRICE,
     VERSION,
     in_words,
     node_url,
-    processes,
 )
+
+__all__ = ["IceServer", "Section", "WebRtc"]
 
 NodeTls = Annotated[
     Literal["pin", "ca", "off"],
@@ -46,55 +45,6 @@ NodeTls = Annotated[
 ]
 ReachMode = Literal["auto", "any", "same-host"]
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class IceServer(Section):
-    """One STUN or TURN server, handed to clients in ``Link``."""
-
-    url: str = Field(pattern=ICE_URL)
-    username: str | None = None
-    credential: str | None = None
-
-
-class WebRtc(Section):
-    """The one UDP port that all peers of a gateway share."""
-
-    host: str = Field("127.0.0.1", description="Address the UDP port is bound to.")
-    port: int = Field(7280, ge=0, le=65535, description="UDP port; 0 takes a free one.")
-    tcp_port: int | None = Field(
-        None,
-        ge=0,
-        le=65535,
-        description="TCP port for peers whose UDP is blocked (ICE-TCP); default: none.",
-    )
-    public_addresses: list[str] = Field(
-        default_factory=list,
-        description="Addresses told to peers instead of the bound one; bound=public: NAT 1:1.",
-    )
-    ice_servers: list[IceServer] = Field(
-        default_factory=list, description="Handed to clients in Link headers."
-    )
-    connect_timeout: float = Field(
-        15.0, gt=0, le=120, description="Seconds for ICE and DTLS to come up."
-    )
-    consent_timeout: float = Field(
-        10.0, gt=0, le=120, description="Seconds without a sign of life until a peer is given up."
-    )
-    native: bool = Field(
-        True, description="Send and receive media by native code, where it was built."
-    )
-    egress_processes: Annotated[Literal["auto"] | int, BeforeValidator(processes)] = Field(
-        "auto",
-        description="Processes that may serve viewers beside the gateway's own, each started "
-        "when it is needed; auto: one for each core but one.",
-    )
-    egress_idle: float = Field(
-        60.0, ge=0, description="Seconds without a viewer after which such a process ends."
-    )
 
 
 class Tls(Section):

@@ -148,6 +148,9 @@ KEYFRAME_REQUESTS = Counter(
 EGRESS_RESTARTS = Counter(
     "relay_egress_restarts_total", "Egress processes that were lost.", registry=registry
 )
+INGEST_RESTARTS = Counter(
+    "relay_ingest_restarts_total", "Ingest processes that were lost.", registry=registry
+)
 
 DATAGRAMS_DROPPED = Counter(
     "relay_datagrams_dropped_total",

@@ -34,8 +34,8 @@ from relay.protocols.webrtc.egress import Egress
 from relay.protocols.webrtc.h264_payload import Packetizer
 from relay.protocols.webrtc.native_fanout import NativeSender
 from relay.protocols.webrtc.peers import Peers
-from relay.protocols.webrtc.processes.pool import Egresses
-from relay.protocols.webrtc.processes.process import EgressProcess
+from relay.protocols.webrtc.processes.egress_process import EgressProcess
+from relay.protocols.webrtc.processes.egresses import Egresses
 
 RENDITIONS: Final = ("one", "two", "solo")
 BEHIND: Final = 0.0005

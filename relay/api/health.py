@@ -128,7 +128,20 @@ class _Now(Collector):
 
 
 def _processes(node: Node) -> Iterable[Metric]:
-    """Of those that serve viewers, by number; 0 is the gateway itself."""
+    """By number; 0 is the gateway itself, which stands with those that serve viewers."""
+    publishers = GaugeMetricFamily(
+        "relay_ingest_publishers",
+        "Publishers by the process that receives them; 0 is the gateway itself.",
+        labels=["process"],
+    )
+    receiving = GaugeMetricFamily(
+        "relay_ingest_load", "Share of a core that an ingest process takes.", labels=["process"]
+    )
+    lost = CounterMetricFamily(
+        "relay_ingest_pictures_dropped",
+        "Pictures that the gateway did not take from an ingest process in time.",
+        labels=["process"],
+    )
     viewers = GaugeMetricFamily(
         "relay_egress_viewers", "Viewers by the process that serves them.", labels=["process"]
     )
@@ -142,7 +155,13 @@ def _processes(node: Node) -> Iterable[Metric]:
     )
     for given in node.processes():
         number = [str(given.number)]
+        if given.kind != "egress":
+            publishers.add_metric(number, given.publishers)
+        if given.kind == "ingest":
+            receiving.add_metric(number, given.load)
+            lost.add_metric(number, given.dropped)
+            continue
         viewers.add_metric(number, given.viewers)
         load.add_metric(number, given.load)
         dropped.add_metric(number, given.dropped)
-    yield from (viewers, load, dropped)
+    yield from (viewers, load, dropped, publishers, receiving, lost)

@@ -25,16 +25,17 @@ from relay.gateway.sellers import Sellers
 from relay.gateway.sessions import ENDED_BY_OPERATOR, Sessions
 from relay.gateway.smoke import SmokeTests
 from relay.gateway.status import ModelOffer, ProcessStatus, StreamStatus, ViewerStatus
-from relay.gateway.viewers import process_status, viewer_of, viewer_status
+from relay.gateway.viewers import process_statuses, viewer_of, viewer_status
 from relay.policy.gate import Gate
 from relay.policy.heartbeat import TERMINATED
 from relay.protocols.trickle.client import open_session
 from relay.protocols.webrtc.egress import Egress
-from relay.protocols.webrtc.ingest import Ingest, IngestSession
-from relay.protocols.webrtc.native_fanout import NativeSender
+from relay.protocols.webrtc.ingest import Ingest
 from relay.protocols.webrtc.peers import Peers
-from relay.protocols.webrtc.processes.pool import Egresses
-from relay.protocols.webrtc.processes.session import ViewerSession
+from relay.protocols.webrtc.processes.egresses import Egresses
+from relay.protocols.webrtc.processes.far_publisher import PublisherSession
+from relay.protocols.webrtc.processes.ingests import Ingests
+from relay.protocols.webrtc.processes.session import ServedSession
 from relay.protocols.webrtc.session import short
 from relay.rpc.connector import GuardedConnector
 
@@ -69,7 +70,7 @@ class GatewayNode:
         self._mail: Mail
         self._doorman: Doorman
         self._smoke: SmokeTests
-        self._ingest: Ingest
+        self._ingest: Ingests
         self._egress: Egresses
         self._floods: Floods
 
@@ -81,10 +82,10 @@ class GatewayNode:
         self._opened.push_async_callback(self.peers.close)
         tell_of_buffers(self.peers.udp)
         self._floods = Floods(self.peers.udp.port)
-        self._ingest = Ingest(self.peers)
-        own = Egress(self.peers, self._native_sender(self.peers))
-        self._egress = Egresses(self.peers, own)
+        self._egress = Egresses(self.peers, Egress.over(self.peers))
         self._opened.push_async_callback(self._egress.end, "the gateway is going away")
+        self._ingest = Ingests(self.peers, Ingest(self.peers))
+        self._opened.push_async_callback(self._ingest.end, "the gateway is going away")
         self._http = open_session(GuardedConnector)
         self._opened.push_async_callback(self._http.close)
         # The operator's own services are where they are; the rules for peers are not theirs.
@@ -178,7 +179,7 @@ class GatewayNode:
             await asyncio.sleep(SWEEP)
             self._sessions.sweep()
             now = time.monotonic()
-            self._floods.look(self._egress.unread(), now)
+            self._floods.look([*self._egress.unread(), *self._ingest.unread()], now)
             for path in list(self._paths.values()):
                 if path.has_publisher:
                     path.look(now)
@@ -214,7 +215,7 @@ class GatewayNode:
         params: dict[str, Any] | None = None,
         stream_id: str | None = None,
         visit: Visit | None = None,
-    ) -> IngestSession:
+    ) -> PublisherSession:
         """Answer a WHIP offer.
 
         Raises:
@@ -265,7 +266,7 @@ class GatewayNode:
             not_offered=("rtmp_output",) if rtmp else (),
         )
 
-    async def play(self, name: str, offer: str) -> ViewerSession:
+    async def play(self, name: str, offer: str) -> ServedSession:
         """Answer a WHEP offer; the publisher may come later."""
         check_name(name)
         self._refuse_when_draining()
@@ -281,7 +282,7 @@ class GatewayNode:
         self._sessions.add(session, path)
         return session
 
-    def session(self, session_id: str) -> ViewerSession:
+    def session(self, session_id: str) -> ServedSession:
         """The WHIP or WHEP session of this id; raises as ``Sessions.find``."""
         return self._sessions.find(session_id)
 
@@ -327,8 +328,8 @@ class GatewayNode:
         await self._sessions.viewer(viewer_id).close(ENDED_BY_OPERATOR)
 
     def processes(self) -> list[ProcessStatus]:
-        """Those that serve viewers, this one first."""
-        return [process_status(given) for given in self._egress.status()] if self._tasks else []
+        """Those that serve viewers and publishers, this one first."""
+        return process_statuses(self._egress, self._ingest) if self._tasks else []
 
     async def update(self, name: str, body: bytes) -> dict[str, Any]:
         return self._known(name).update(body)
@@ -336,7 +337,7 @@ class GatewayNode:
     async def set_model(self, name: str, model: str, params: dict[str, Any] | None) -> None:
         """Without parameters a stream that has the model goes on as it is."""
         path = self._known(name)
-        if params is not None or path.status().model != model:
+        if params is not None or path.model != model:
             path.set_model(model, params or {})
 
     async def stop_stream(self, name: str) -> None:
@@ -352,11 +353,6 @@ class GatewayNode:
 
     def models(self) -> list[ModelOffer]:
         return self.sellers.models()
-
-    def _native_sender(self, peers: Peers) -> NativeSender | None:
-        if not self.settings.webrtc.native:
-            return None
-        return NativeSender.over(peers.udp.fileno(), peers.udp.count)
 
     # --- inside -------------------------------------------------------------------------------
 

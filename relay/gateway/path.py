@@ -21,6 +21,7 @@ from relay.config import Gateway
 from relay.errors import Conflict, NotFound, RelayError, Unavailable
 from relay.gateway import params as parameters
 from relay.gateway.dispatcher import KEYFRAME_END, KEYFRAME_WARNING
+from relay.gateway.errands import Errands
 from relay.gateway.journal import Tell, ingest_stats, silent
 from relay.gateway.live import Live
 from relay.gateway.publisher import Publisher, Wish
@@ -31,9 +32,10 @@ from relay.gateway.status import StreamState, StreamStatus
 from relay.media.stream import Stream
 from relay.media.unit import VIDEO_CLOCK, AccessUnit
 from relay.protocols.webrtc.egress_session import ViewerStatistics
-from relay.protocols.webrtc.ingest import Ingest, IngestSession
-from relay.protocols.webrtc.processes.pool import Egresses
-from relay.protocols.webrtc.processes.session import ViewerSession
+from relay.protocols.webrtc.processes.egresses import Egresses
+from relay.protocols.webrtc.processes.far_publisher import PublisherSession
+from relay.protocols.webrtc.processes.ingests import Ingests
+from relay.protocols.webrtc.processes.session import ServedSession
 from relay.states import StateMachine
 
 log = logging.getLogger(__name__)
@@ -66,7 +68,7 @@ class Path:
         settings: Gateway,
         sellers: Sellers,
         http: aiohttp.ClientSession,
-        ingest: Ingest,
+        ingest: Ingests,
         egress: Egresses,
         tell: Tell = silent,
     ) -> None:
@@ -102,7 +104,7 @@ class Path:
         )
         self.lonely_since = time.monotonic()
         """Since when there is no publisher; meaningless while there is one."""
-        self._closing: set[asyncio.Task[None]] = set()
+        self._errands = Errands(name)
         egress.open(self._key, on_keyframe_wanted=self._viewer_wants_keyframe)
 
     # --- publishers --------------------------------------------------------------------
@@ -115,7 +117,7 @@ class Path:
     def stream_id(self) -> str:
         return self._publisher.stream_id if self._publisher is not None else ""
 
-    async def publish(self, offer: str, wish: Wish) -> IngestSession:
+    async def publish(self, offer: str, wish: Wish) -> PublisherSession:
         """Answer a publisher; it takes the name over when it may.
 
         Raises:
@@ -149,7 +151,7 @@ class Path:
         self.moved(S.CONNECTING)
         metrics.STREAM_STARTS.inc()
         if old is not None and old.session is not None:
-            self._set_aside(old.session.close("another publisher took the name over"))
+            self._errands.begin(old.session.close("another publisher took the name over"))
         return session
 
     def _check_takeover(self) -> None:
@@ -177,7 +179,7 @@ class Path:
         waited = now - publisher.came
         text = f"the publisher has sent no key frame for {waited:.0f} seconds"
         if waited > KEYFRAME_END:
-            self._set_aside(publisher.session.close(text))
+            self._errands.begin(publisher.session.close(text))
         elif waited > KEYFRAME_WARNING:
             self.moved(S.CONNECTING, "no_keyframe", text)
 
@@ -191,8 +193,7 @@ class Path:
         self.lonely_since = time.monotonic()
         if self._task is not None:
             self._task.cancel()
-            self._closing.add(self._task)
-            self._task.add_done_callback(self._closing.discard)
+            self._errands.keep(self._task)
             self._task = None
         self._stream.close()
         self._meter.tell()
@@ -265,7 +266,7 @@ class Path:
         publisher = self._publisher
         if publisher is not None and publisher.session is not None:
             publisher.teller.closed(reason)
-            self._set_aside(publisher.session.close(reason))
+            self._errands.begin(publisher.session.close(reason))
         self.moved(S.FAILED, code, reason)
 
     def _viewer_wants_keyframe(self) -> None:
@@ -274,7 +275,7 @@ class Path:
 
     # --- viewers and operators ------------------------------------------------------------
 
-    async def play(self, offer: str) -> ViewerSession:
+    async def play(self, offer: str) -> ServedSession:
         self.joining += 1
         try:
             return await self._egress.answer(self._key, offer)
@@ -313,6 +314,13 @@ class Path:
         self._publisher.params = parameters.merge(schema, self._publisher.params, body)
         return self._publisher.params
 
+    @property
+    def model(self) -> str:
+        """What runs, or is to."""
+        if self._live is not None:
+            return self._live.model
+        return self._publisher.model if self._publisher is not None else ""
+
     def set_model(self, model: str, params: dict[str, Any]) -> None:
         if self._live is None:
             raise NotFound(f"“{self.name}” is not live", code="stream_not_live")
@@ -339,17 +347,7 @@ class Path:
         self.rendition.close()
         self.moved(S.ENDED, "ended", reason)
         await self._egress.close(self._key, reason)
-        closing = [*self._closing]
-        if not closing:
-            return
-        try:
-            await asyncio.wait(closing, timeout=within)
-        finally:
-            for task in closing:
-                if not task.done():
-                    log.warning("stream %s: %s did not end in time", self.name, task.get_name())
-                task.cancel()
-            await asyncio.gather(*closing, return_exceptions=True)
+        await self._errands.finish(within)
 
     # --- status ------------------------------------------------------------------------------
 
@@ -361,7 +359,7 @@ class Path:
             name=self.name,
             stream_id=publisher.stream_id if publisher else "",
             request_id=publisher.request_id if publisher else "",
-            model=live.model if live else (publisher.model if publisher else ""),
+            model=self.model,
             state=self._states.state,
             reason=reason,
             reason_code=code,
@@ -392,9 +390,3 @@ class Path:
         seen = publisher.measure(self._meter, now, connected=self._live is not None)
         if seen is not None:
             publisher.teller.measured(ingest_stats(seen, self.rendition.status(now)))
-
-    def _set_aside(self, work: Any) -> None:
-        """Work that is bounded in time and waited for when the path closes."""
-        task: asyncio.Task[None] = asyncio.ensure_future(work)
-        self._closing.add(task)
-        task.add_done_callback(self._closing.discard)

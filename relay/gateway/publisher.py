@@ -12,7 +12,7 @@ from relay.gateway.search import Search
 from relay.gateway.status import Caution, Input
 from relay.gateway.teller import Teller
 from relay.media.unit import AccessUnit
-from relay.protocols.webrtc.ingest import IngestSession
+from relay.protocols.webrtc.processes.far_publisher import PublisherSession
 
 SILENT: Final = 2.0
 """Seconds without a packet after which a publisher is said to be silent. Its session ends later."""
@@ -67,7 +67,7 @@ class Publisher:
             Subject(wish.stream_id, wish.request_id, wish.model, wish.pipeline_id), tell
         )
         self.started = time.time()
-        self.session: IngestSession | None = None
+        self.session: PublisherSession | None = None
         self.search: Search | None = None
         self.came = time.monotonic()
         self._base: int | None = None
@@ -120,4 +120,5 @@ class Publisher:
             keyframe_age=seen.keyframe_age,
             jitter_ms=seen.jitter_ms,
             bytes=meter.total,
+            process=self.session.process,
         )

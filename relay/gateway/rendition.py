@@ -18,7 +18,7 @@ from relay.gateway.status import Output
 from relay.media.h264 import ParameterSets, Sps
 from relay.media.unit import VIDEO_CLOCK, AccessUnit, Codec
 from relay.protocols.webrtc.h264_payload import Packetizer
-from relay.protocols.webrtc.processes.pool import Egresses
+from relay.protocols.webrtc.processes.egresses import Egresses
 
 log = logging.getLogger(__name__)
 

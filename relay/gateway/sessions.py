@@ -10,7 +10,8 @@ from typing import Final
 from relay.errors import NotFound
 from relay.gateway.path import Path
 from relay.protocols.webrtc.ingest import IngestSession
-from relay.protocols.webrtc.processes.session import ViewerSession
+from relay.protocols.webrtc.processes.far_publisher import FarPublisher
+from relay.protocols.webrtc.processes.session import ServedSession
 from relay.protocols.webrtc.session import short
 
 ENDINGS_KEPT: Final = 4096
@@ -20,6 +21,7 @@ one process serves, which takes all of its viewers along."""
 LAST_WORDS: Final = 0.6
 """Seconds in which clients may ask why a gateway stops: ``relay up`` waits for it hardly longer."""
 
+PUBLISHERS: Final = (IngestSession, FarPublisher)
 ENDED_BY_VIEWER: Final = "ended by the viewer"
 ENDED_BY_OPERATOR: Final = "ended by the operator"
 
@@ -37,7 +39,7 @@ class Sessions:
     """Publishers' and viewers' sessions, each with the path that it is of."""
 
     def __init__(self) -> None:
-        self._known: dict[str, tuple[ViewerSession, Path]] = {}
+        self._known: dict[str, tuple[ServedSession, Path]] = {}
         self._stopped = Endings()
         self._over = Endings()
         self._asked = 0
@@ -48,10 +50,10 @@ class Sessions:
     def __iter__(self) -> Iterator[str]:
         return iter(self._known)
 
-    def add(self, session: ViewerSession, path: Path) -> None:
+    def add(self, session: ServedSession, path: Path) -> None:
         self._known[session.id] = (session, path)
 
-    def find(self, session_id: str) -> ViewerSession:
+    def find(self, session_id: str) -> ServedSession:
         """
         Raises:
             NotFound: there is none, or it ended; with code ``stream_stopped`` when it
@@ -69,18 +71,18 @@ class Sessions:
             raise NotFound(f"the session has ended: {why}", code="session_ended")
         raise NotFound("no such session", code="session_not_found")
 
-    def take(self, session_id: str) -> ViewerSession:
+    def take(self, session_id: str) -> ServedSession:
         """``find`` it and forget it, but that its client ends it. Raises NotFound likewise."""
         session = self.find(session_id)
         del self._known[session_id]
-        if not isinstance(session, IngestSession):
+        if not isinstance(session, PUBLISHERS):
             self._over[session_id] = ENDED_BY_VIEWER
         return session
 
-    def viewer(self, shown: str) -> ViewerSession:
+    def viewer(self, shown: str) -> ServedSession:
         """The viewer of an id as lists show it, or of a secret; raises NotFound."""
         for key, (session, _) in self._known.items():
-            is_viewer = not isinstance(session, IngestSession)
+            is_viewer = not isinstance(session, PUBLISHERS)
             if shown in (short(key), key) and is_viewer and not session.is_closed:
                 return session
         raise NotFound(f"no viewer “{shown}”", code="viewer_not_found")
@@ -95,7 +97,7 @@ class Sessions:
     def keep_away(self, path: Path, reason: str) -> None:
         """Whoever publishes on this path is told why it ended, when it asks."""
         for key, (session, of) in self._known.items():
-            if of is path and isinstance(session, IngestSession) and not session.is_closed:
+            if of is path and isinstance(session, PUBLISHERS) and not session.is_closed:
                 self._stopped[key] = reason
 
     async def questions(self, quiet: float) -> None:

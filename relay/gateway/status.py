@@ -43,6 +43,7 @@ class Input:
     keyframe_age: float | None  # seconds since the last key frame
     jitter_ms: float = 0.0
     bytes: int = 0  # received since the publisher came
+    process: int = 0  # which ingest process receives it; 0 is the gateway itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,15 +150,17 @@ class ViewerStatus:
 
 @dataclass(frozen=True, slots=True)
 class ProcessStatus:
-    """A process that serves viewers; number 0 is the gateway itself."""
+    """A process that serves viewers or publishers; number 0 is the gateway itself."""
 
-    number: int
+    kind: str  # gateway, egress, ingest
+    number: int  # of its kind
     pid: int
     state: str
     viewers: int
+    publishers: int
     load: float  # share of a core, over the last seconds
     restarts: int
-    dropped: int  # pictures that it was not sent, or that came to it too late
+    dropped: int  # pictures that were lost on their way to it or from it
 
 
 @dataclass(frozen=True, slots=True)

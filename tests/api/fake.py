@@ -173,8 +173,9 @@ class FakeNode:
 
     def processes(self) -> list[ProcessStatus]:
         return [
-            ProcessStatus(0, 100, "ready", 40, 0.4321, 0, 0),
-            ProcessStatus(1, 101, "starting", 0, 0.0, 2, 7),
+            ProcessStatus("gateway", 0, 100, "ready", 40, 3, 0.4321, 0, 0),
+            ProcessStatus("egress", 1, 101, "starting", 0, 0, 0.0, 2, 7),
+            ProcessStatus("ingest", 1, 102, "ready", 0, 5, 0.1, 1, 4),
         ]
 
     async def update(self, name: str, body: bytes) -> dict[str, Any]:

@@ -69,6 +69,7 @@ async def test_a_stream_is_shown_whole(site: Site) -> None:
             "packets": 1000,
             "lost": 3,
             "keyframe_age": 0.51,
+            "process": 0,
         },
         "output": {
             "fps": 30.0,

@@ -127,25 +127,45 @@ async def test_the_processes_that_serve_viewers_are_told(site: Site) -> None:
     assert status == 200
     assert told["processes"] == [
         {
+            "kind": "gateway",
             "number": 0,
             "pid": 100,
             "state": "ready",
             "viewers": 40,
+            "publishers": 3,
             "load": 0.432,
             "restarts": 0,
             "dropped": 0,
         },
         {
+            "kind": "egress",
             "number": 1,
             "pid": 101,
             "state": "starting",
             "viewers": 0,
+            "publishers": 0,
             "load": 0.0,
             "restarts": 2,
             "dropped": 7,
+        },
+        {
+            "kind": "ingest",
+            "number": 1,
+            "pid": 102,
+            "state": "ready",
+            "viewers": 0,
+            "publishers": 5,
+            "load": 0.1,
+            "restarts": 1,
+            "dropped": 4,
         },
     ]
     answer, body = await site.call("GET", "/metrics")
     assert answer.status == 200
     assert 'relay_egress_viewers{process="0"} 40.0' in body.decode()
     assert 'relay_egress_pictures_dropped_total{process="1"} 7.0' in body.decode()
+    assert 'relay_egress_viewers{process="1"} 0.0' in body.decode()
+    assert 'relay_ingest_publishers{process="0"} 3.0' in body.decode()
+    assert 'relay_ingest_publishers{process="1"} 5.0' in body.decode()
+    assert 'relay_ingest_load{process="1"} 0.1' in body.decode()
+    assert 'relay_ingest_pictures_dropped_total{process="1"} 4.0' in body.decode()

@@ -9,14 +9,14 @@ import pytest
 from relay.gateway import search as module
 from relay.gateway import sellers
 from relay.gateway.status import StreamState
-from relay.protocols.webrtc.ingest import IngestSession
+from relay.protocols.webrtc.processes.far_publisher import PublisherSession
 from tests.gateway.desk import NAME, Camera, Desk, gateway
 from tests.gateway.seller import MODEL, Seller
 from tests.network import eventually
 from tests.protocols.webrtc import offers
 
 
-async def only_ask(desk: Desk, name: str = NAME, model: str = MODEL) -> IngestSession:
+async def only_ask(desk: Desk, name: str = NAME, model: str = MODEL) -> PublisherSession:
     """A publisher that is answered, and sends nothing."""
     return await desk.node.publish(name, offers.publisher(), model=model)
 

@@ -23,7 +23,10 @@ ROOMS: dict[str, frozenset[str]] = {
     "relay.wrong_values": frozenset(),
     "relay.wrong_settings": frozenset({"relay.wrong_values"}),
     "relay.settings_file": frozenset(),
-    "relay.config": frozenset({"relay.errors", "relay.settings_file", "relay.wrong_settings"}),
+    "relay.webrtc_settings": frozenset({"relay.wrong_settings"}),
+    "relay.config": frozenset(
+        {"relay.errors", "relay.settings_file", "relay.webrtc_settings", "relay.wrong_settings"}
+    ),
     "relay.media": frozenset({"relay.media", "relay.errors", "relay.states"}),
     "relay.market": FREE | {"relay.market"},
     "relay.policy": FREE | {"relay.policy"},

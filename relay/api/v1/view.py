@@ -55,6 +55,7 @@ class InputView(View):
     packets: int
     lost: int
     keyframe_age: float | None = Field(description="Seconds since the last key frame.")
+    process: int = Field(description="Which ingest process receives it; 0 is the gateway itself.")
 
     @classmethod
     def of(cls, given: Input) -> InputView:
@@ -68,6 +69,7 @@ class InputView(View):
             packets=given.packets,
             lost=given.lost,
             keyframe_age=None if given.keyframe_age is None else round(given.keyframe_age, 2),
+            process=given.process,
         )
 
 
@@ -262,23 +264,27 @@ class ViewerView(View):
 
 
 class ProcessView(View):
-    """A process that serves viewers."""
+    """A process that serves viewers or publishers."""
 
-    number: int = Field(description="0 is the gateway itself.")
+    kind: str = Field(description="gateway, egress or ingest.")
+    number: int = Field(description="Of its kind; 0 is the gateway itself.")
     pid: int
     state: str = Field(description="starting, ready, leaving or gone.")
     viewers: int
+    publishers: int
     load: float = Field(description="Share of a core, over the last two seconds.")
     restarts: int
-    dropped: int = Field(description="Pictures that it was not sent, or that came too late.")
+    dropped: int = Field(description="Pictures that were lost on their way to it or from it.")
 
     @classmethod
     def of(cls, given: ProcessStatus) -> ProcessView:
         return cls(
+            kind=given.kind,
             number=given.number,
             pid=given.pid,
             state=given.state,
             viewers=given.viewers,
+            publishers=given.publishers,
             load=round(given.load, 3),
             restarts=given.restarts,
             dropped=given.dropped,

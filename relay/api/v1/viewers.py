@@ -102,7 +102,7 @@ class Viewers:
                 "/v1/processes",
                 self.processes,
                 "listProcesses",
-                "List the processes that serve viewers",
+                "List the processes that serve viewers and publishers",
                 "operation",
                 {200: Answer("The gateway's own first.", body.JSON, ProcessList)},
                 "On a public gateway this needs the publish key.",

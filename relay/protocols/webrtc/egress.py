@@ -45,6 +45,13 @@ class Egress:
         self._timer_at = 0.0
         self._next_tick = 0.0
 
+    @classmethod
+    def over(cls, peers: Peers) -> Egress:
+        """With native code, where that was built and is wanted."""
+        udp = peers.udp
+        native = NativeSender.over(udp.fileno(), udp.count) if peers.settings.native else None
+        return cls(peers, native)
+
     def open(self, rendition: str, *, on_keyframe_wanted: Callable[[], None]) -> None:
         """Make a rendition; a second call changes only whom key frames are asked of.
 

@@ -56,7 +56,10 @@ class Session:
         id: 192 random bits, URL-safe: knowing it is the right to end the session.
         peer: the connection; its ``on_state`` belongs to this class, subclasses
             override ``state_changed``.
+        process: number of the process that serves it: this one.
     """
+
+    process = 0
 
     def __init__(self, peer: Peer) -> None:
         self.id = secrets.token_urlsafe(24)

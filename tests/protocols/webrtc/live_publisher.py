@@ -33,16 +33,17 @@ class Sink:
         return
 
 
-class Publisher:
-    """
+class Sending:
+    """What a publisher sends, whoever receives it.
+
     Attributes:
         asked: sequence numbers that it was asked for.
         wanted: how often it was asked for a key frame.
         repairs: whether it sends again what it is asked for.
     """
 
-    def __init__(self, peer: Peer, session: IngestSession, sink: Sink) -> None:
-        self.peer, self.session, self.sink = peer, session, sink
+    def __init__(self, peer: Peer, sink: Sink) -> None:
+        self.peer, self.sink = peer, sink
         track = self.peer.video
         assert track is not None
         assert (track.payload_type, track.rtx_payload_type) == (PAYLOAD_TYPE, RTX_PAYLOAD_TYPE)
@@ -95,6 +96,19 @@ class Publisher:
     async def seen(self, number: int) -> None:
         await until(lambda: self.numbers[-1:] == [number])
 
+    @property
+    def numbers(self) -> list[int]:
+        """Of the pictures that came out; -1 for one that has none."""
+        return [_number(unit.payload) for unit in self.sink.units]
+
+
+class Publisher(Sending):
+    """One whose session is at hand."""
+
+    def __init__(self, peer: Peer, session: IngestSession, sink: Sink) -> None:
+        super().__init__(peer, sink)
+        self.session = session
+
     async def goes_on(self) -> None:
         """Whatever was: with the next key frames there is a picture, and all that follow."""
         before = len(self.sink.units)
@@ -114,11 +128,6 @@ class Publisher:
         """Where there is a native part: nothing of the last pictures went by Python."""
         lane = self.session._lane
         assert lane is None or lane.active
-
-    @property
-    def numbers(self) -> list[int]:
-        """Of the pictures that came out; -1 for one that has none."""
-        return [_number(unit.payload) for unit in self.sink.units]
 
     @property
     def refused(self) -> int:

@@ -22,7 +22,7 @@ from relay.protocols.webrtc.native_fanout import NativeSender
 from relay.protocols.webrtc.offering import Offering
 from relay.protocols.webrtc.peer import Peer, PeerState
 from relay.protocols.webrtc.peers import Peers
-from relay.protocols.webrtc.processes.session import FarSession
+from relay.protocols.webrtc.processes.session import FarViewer
 from relay.protocols.webrtc.udp import UdpPort
 from tests.protocols.webrtc.aiortc_client import reach
 from tests.protocols.webrtc.live_publisher import publishing
@@ -207,7 +207,7 @@ async def test_a_viewer_of_an_egress_process_is_served_from_there_too(native: bo
         # When the process is lost, the gateway says goodbye in its place: from there as well.
         watcher.peer.send_rtcp(bytes([0x80, 201, 0, 1]) + b"ssrc")
         session = watcher.session
-        assert isinstance(session, FarSession)
+        assert isinstance(session, FarViewer)
         await until(lambda: session.farewell[1])
         running(process).kill()
         await until(lambda: watcher.peer.state is PeerState.CLOSED)

@@ -1,7 +1,7 @@
-"""An egress process: ``python -m relay.protocols.webrtc.processes.child LINK UDP PARENT NUMBER``.
+"""What processes of the gateway's own have in common: link, port, sessions, and an end.
 
-It has an Egress like the gateway's, over the gateway's port. It never outlives the gateway: the
-kernel kills it with its parent, and the end of the link ends it too.
+Their peers are on the gateway's port. They never outlive it: the kernel kills each with its
+parent, and the end of the link ends it too.
 """
 
 from __future__ import annotations
@@ -14,53 +14,44 @@ import signal
 import socket
 import sys
 import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any, Final
+from typing import Any, ClassVar, Final, Generic, TypeVar
 
 import uvloop
 
 from relay import memory
 from relay.config import WebRtc
 from relay.errors import NotFound, RelayError
-from relay.media.unit import Codec
-from relay.protocols.webrtc.egress import Egress, EgressSession
-from relay.protocols.webrtc.native_fanout import NativeSender
 from relay.protocols.webrtc.peer_state import PeerState
 from relay.protocols.webrtc.peers import Peers
-from relay.protocols.webrtc.processes.feed import MAX_AGE
 from relay.protocols.webrtc.processes.inlet import NONE
 from relay.protocols.webrtc.processes.lent import LentPort
 from relay.protocols.webrtc.processes.link import Link
 from relay.protocols.webrtc.processes.load import INTERVAL, Meter
 from relay.protocols.webrtc.processes.messages import (
-    Answer,
     Call,
     Close,
     Configure,
     Datagram,
     Ended,
     Farewell,
-    Forget,
     Goodbye,
     Load,
     LogLine,
     Lost,
     Message,
-    Open,
     Patch,
     Ready,
     Reply,
-    Shut,
-    Statistics,
-    Unit,
-    Wanted,
 )
 from relay.protocols.webrtc.processes.session import error_told
 from relay.protocols.webrtc.sdp import Candidate
+from relay.protocols.webrtc.session import Session
 from relay.protocols.webrtc.stun import Address
 
-log = logging.getLogger("relay.protocols.webrtc.processes.child")
-"""Named outright: run as a program, this module is ``__main__``."""
+log = logging.getLogger(__name__)
 
 MAX_LOG_TEXT: Final = 2000
 MAX_UNREAD_LOG: Final = 64 << 10
@@ -68,7 +59,10 @@ _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_NAME: Final = 15
 
 
-class Child:
+S = TypeVar("S", bound=Session)
+
+
+class Child(ABC, Generic[S]):
     """
     Args:
         link: a socket to the gateway.
@@ -76,19 +70,18 @@ class Child:
         udp: the gateway's port.
     """
 
+    kind: ClassVar[str]
+
     def __init__(
         self, link: socket.socket, inlet: socket.socket | None, udp: socket.socket
     ) -> None:
         self._over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._udp_socket, self._inlet = udp, inlet
-        self._sessions: dict[str, EgressSession] = {}
+        self._sessions: dict[str, S] = {}
         self._farewells: dict[str, Address] = {}
         self._calls: set[asyncio.Task[None]] = set()
-        self._skipping: set[int] = set()
-        self._late = 0
         self._port: LentPort
         self._peers: Peers | None = None
-        self._egress: Egress
         self.link = Link(link, self._first, self._finish)
 
     async def run(self) -> None:
@@ -117,10 +110,45 @@ class Child:
             share = meter.add(time.monotonic(), time.thread_time())
             # What is of no peer here was counted by the gateway, which read it.
             dropped = self._peers.dropped | {"unknown": 0} if self._peers is not None else {}
-            self.link.send(Load(share, len(self._sessions), self._late, dropped))
+            self.link.send(Load(share, len(self._sessions), self._late(), dropped))
+            self._told()
             await asyncio.sleep(INTERVAL)
 
-    def _leave_farewell(self, session: EgressSession) -> None:
+    # -- what a kind has of its own
+
+    @abstractmethod
+    def _begin(self, peers: Peers) -> None:
+        """Serve from now on."""
+
+    @abstractmethod
+    def _hear(self, message: Message) -> bool:
+        """Whether it is of those that this kind is told."""
+
+    @abstractmethod
+    async def _let_in(self, message: Call) -> tuple[S, dict[str, Any]] | None:
+        """A session, and what is told of it beside the usual; None: no such call.
+
+        Raises:
+            RelayError: it is refused.
+        """
+
+    async def _look(self, message: Call) -> dict[str, Any]:
+        """Answer a call that is none of these."""
+        raise NotFound(f"no such call: {type(message).__name__}")
+
+    def _gone(self, session: S) -> None:
+        """It is over."""
+
+    def _late(self) -> int:
+        """``Load.late``."""
+        return 0
+
+    def _told(self) -> None:
+        """Say what else there is, as often as the load is said."""
+
+    # -- farewells
+
+    def _leave_farewell(self, session: S) -> None:
         """With the gateway, of a viewer that connects or has moved: should this process be lost,
         it is told at once, and need not find out by silence."""
         address, datagrams = session.peer.address, session.peer.goodbye()
@@ -141,84 +169,37 @@ class Child:
         loop = asyncio.get_running_loop()
         self._port = LentPort(self._udp_socket, loop, self.link.send)
         self._peers = Peers(settings, self._port, None, candidates)
-        native = None
         if settings.native:
-            native = NativeSender.over(self._port.fileno(), self._port.count)
             self._port.read_inlet(self._inlet)
-        self._egress = Egress(self._peers, native)
+        self._begin(self._peers)
         self.link.on_message = self._take
         memory.settle()
         self.link.send(Ready())
 
     def _take(self, message: Message) -> None:
-        match message:
-            case Unit():
-                self._unit(message)
-            case Datagram():
-                self._port.receive(message, time.monotonic())
-            case Lost():
-                self._port.drop_stream(message.address)
-            case Answer() | Patch() | Close() | Statistics():
-                task = asyncio.create_task(self._call(message))
-                self._calls.add(task)
-                task.add_done_callback(self._calls.discard)
-            case Open():
-                self._open(message.rendition)
-            case Forget():
-                self._egress.forget(str(message.rendition))
-            case Shut():
-                self._shut(message)
-            case Goodbye():
-                self._finish(message.reason)
-            case _:
-                self._finish(f"{type(message).__name__} does not come from a gateway")
-
-    def _open(self, rendition: int) -> None:
-        self._egress.open(
-            str(rendition), on_keyframe_wanted=lambda: self.link.send(Wanted(rendition))
-        )
-
-    def _shut(self, message: Shut) -> None:
-        """At once: the next message may open it again."""
-        self._skipping.discard(message.rendition)
-        self._egress.end(str(message.rendition), message.reason)
-
-    def _unit(self, unit: Unit) -> None:
-        """Send it on; what waited too long is left out up to the next key frame, but sound."""
-        name, number = str(unit.rendition), unit.rendition
-        try:
-            if unit.kept:
-                self._egress.restore(name, unit.payloads, unit.timestamp, unit.keyframe, unit.at)
-                return
-            if unit.codec is Codec.H264 and self._is_left_out(unit, name, number):
-                return
-            self._egress.frame(
-                name, unit.codec, unit.payloads, unit.timestamp, keyframe=unit.keyframe
-            )
-        except NotFound:
-            return  # shut meanwhile
-
-    def _is_left_out(self, unit: Unit, name: str, number: int) -> bool:
-        late = time.monotonic() - unit.at > MAX_AGE
-        if not late and (unit.keyframe or number not in self._skipping):
-            self._skipping.discard(number)
-            return False
-        self._late += 1
-        if number not in self._skipping:
-            self._skipping.add(number)
-            self._egress.forget(name)  # no viewer can begin across a gap
-        if not late:
-            self._egress.want_keyframe(name)
-        return True
+        if self._hear(message):
+            return
+        if isinstance(message, Datagram):
+            self._port.receive(message, time.monotonic())
+        elif isinstance(message, Call):
+            task = asyncio.create_task(self._call(message))
+            self._calls.add(task)
+            task.add_done_callback(self._calls.discard)
+        elif isinstance(message, Lost):
+            self._port.drop_stream(message.address)
+        elif isinstance(message, Goodbye):
+            self._finish(message.reason)
+        else:
+            self._finish(f"{type(message).__name__} does not come from a gateway")
 
     # -- calls
 
     async def _call(self, message: Call) -> None:
-        session: EgressSession | None = None
+        session: S | None = None
         try:
-            if isinstance(message, Answer):
-                session = await self._egress.answer(str(message.rendition), message.offer)
-                told = {"id": session.id, "answer": session.answer, "etag": session.etag}
+            if (made := await self._let_in(message)) is not None:
+                session, more = made
+                told = {"id": session.id, "answer": session.answer, "etag": session.etag, **more}
             else:
                 told = await self._do(message)
         except RelayError as error:
@@ -226,18 +207,16 @@ class Child:
             return
         except Exception as error:  # BLE001: told and logged; one call
             log.exception("%s failed", type(message).__name__)
-            fault = error_told(RelayError(f"the egress process failed: {error!r}"))
+            fault = error_told(RelayError(f"the {self.kind} process failed: {error!r}"))
             self.link.send(Reply(message.call, {}, fault))
             return
         self.link.send(Reply(message.call, told))
         if session is not None:
             self._attend(session)
 
-    async def _do(self, message: Patch | Close | Statistics) -> dict[str, Any]:
-        if isinstance(message, Statistics):
-            now = time.monotonic()
-            found = [self._sessions[key] for key in message.sessions if key in self._sessions]
-            return {"viewers": [asdict(session.statistics(now)) for session in found]}
+    async def _do(self, message: Call) -> dict[str, Any]:
+        if not isinstance(message, Patch | Close):
+            return await self._look(message)
         session = self._sessions.get(message.session)
         if session is None:
             raise NotFound("the session has ended", code="session_ended")
@@ -247,7 +226,7 @@ class Child:
         answer = await session.patch(message.body.encode("latin-1"), message.if_match)
         return {**asdict(answer), "current": session.etag}
 
-    def _attend(self, session: EgressSession) -> None:
+    def _attend(self, session: S) -> None:
         """Leave its goodbye with the gateway before it can know that it is connected, and tell
         the gateway when it ends."""
         go = session.peer.on_route
@@ -267,6 +246,7 @@ class Child:
         def over() -> None:
             self._sessions.pop(session.id, None)
             self._farewells.pop(session.id, None)
+            self._gone(session)
             self.link.send(Ended(session.id, session.close_reason))
 
         self._sessions[session.id] = session
@@ -300,22 +280,27 @@ def live_with(parent: int, name: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-async def serve(link: socket.socket, inlet: socket.socket | None, udp: socket.socket) -> None:
-    child = Child(link, inlet, udp)
+async def serve(
+    made: Callable[[socket.socket, socket.socket | None, socket.socket], Child[Any]],
+    link: socket.socket,
+    inlet: socket.socket | None,
+    udp: socket.socket,
+) -> None:
+    child = made(link, inlet, udp)
     logging.basicConfig(level=logging.INFO, handlers=[LinkLog(child.link)], format="%(message)s")
     await child.run()
 
 
-def main() -> None:
+def main(
+    made: Callable[[socket.socket, socket.socket | None, socket.socket], Child[Any]], kind: str
+) -> None:
+    """The program ``python -m MODULE LINK INLET UDP PARENT NUMBER``."""
     memory.keep_trimmed()
     link, inlet, udp, parent, number = map(int, sys.argv[1:6])
-    live_with(parent, f"relay egress {number}")
+    live_with(parent, f"relay {kind} {number}")
     for ask in (signal.SIGINT, signal.SIGTERM):  # meant for the gateway, which drains
         signal.signal(ask, signal.SIG_IGN)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         lent = socket.socket(fileno=inlet) if inlet != NONE else None
-        runner.run(serve(socket.socket(fileno=link), lent, socket.socket(fileno=udp)))
-
-
-if __name__ == "__main__":
-    main()
+        served = serve(made, socket.socket(fileno=link), lent, socket.socket(fileno=udp))
+        runner.run(served)

@@ -1,6 +1,5 @@
-"""One rendition's way into one egress process: once for all of its viewers there, bounded.
-
-A process that does not read loses pictures up to the next key frame, and keeps the sound.
+"""One stream's way over a link, bounded: who does not read loses pictures up to the next key
+frame, and keeps the sound.
 """
 
 from __future__ import annotations
@@ -10,13 +9,12 @@ from typing import Final
 
 from relay.media.unit import Codec
 from relay.protocols.webrtc.processes.link import Link
-from relay.protocols.webrtc.processes.messages import Forget, Unit
 
 MAX_AGE: Final = 0.5
-"""Seconds that a picture may wait on its way into a process, on either side of the link."""
+"""Seconds that a picture may wait on its way, on either side of the link."""
 
 MAX_UNREAD: Final = 2 << 20
-"""Bytes that may wait, all renditions together ..."""
+"""Bytes that may wait, all streams together ..."""
 
 BURST: Final = 0.05
 """... for so many seconds: the kept pictures of a rendition are written at once."""
@@ -28,33 +26,34 @@ MAX_SOUND: Final = 4 << 20
 class Feed:
     """
     Args:
+        on_gap: called when the first picture is left out.
         want_keyframe: asks for one; called often.
 
     Attributes:
-        viewers: that the process has of it, or is being asked for.
         dropped: pictures that were not sent.
     """
 
-    def __init__(self, rendition: int, link: Link, want_keyframe: Callable[[], None]) -> None:
-        self.rendition = rendition
-        self.viewers = 0
+    def __init__(
+        self, link: Link, on_gap: Callable[[], None], want_keyframe: Callable[[], None]
+    ) -> None:
         self.dropped = 0
         self._link = link
+        self._on_gap = on_gap
         self._want_keyframe = want_keyframe
         self._skipping = False
 
-    def put(self, unit: Unit, data: bytes) -> None:
+    def put(self, codec: Codec, data: bytes, now: float, *, keyframe: bool) -> None:
         """
         Args:
             data: the unit as it is written.
         """
-        link, now = self._link, unit.at
-        if unit.codec is Codec.H264:
+        link = self._link
+        if codec is Codec.H264:
             if self._jammed(now):
                 self._skip()
                 return
             if self._skipping:
-                if not unit.keyframe:
+                if not keyframe:
                     self._skip()
                     self._want_keyframe()
                     return
@@ -74,4 +73,4 @@ class Feed:
         self.dropped += 1
         if not self._skipping:
             self._skipping = True
-            self._link.send(Forget(self.rendition))  # no viewer can begin across a gap
+            self._on_gap()

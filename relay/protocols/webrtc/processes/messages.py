@@ -1,4 +1,4 @@
-"""What the gateway and an egress process say to one another, as values. Pure."""
+"""What the gateway and a process of its own say to one another, as values. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from relay.media.unit import Codec
+from relay.media.unit import AccessUnit, Codec
 from relay.protocols.webrtc.stun import Address
 
 
@@ -30,11 +30,19 @@ class Unit:
 
 
 @dataclass(frozen=True, slots=True)
+class Received:
+    """Child: one access unit of a publisher, as ``IngestSink.unit`` takes it."""
+
+    publisher: int
+    unit: AccessUnit
+
+
+@dataclass(frozen=True, slots=True)
 class Datagram:
     """Gateway: it came from ``address``. Child: send it there, to a peer by TCP.
 
     Attributes:
-        foreign: another process's viewer is heard from there: answer, and claim nothing.
+        foreign: another process's peer is heard from there: answer, and claim nothing.
     """
 
     address: Address
@@ -120,6 +128,23 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Receive:
+    """Gateway: let a publisher in, whose media comes under this number. The reply has ``id``,
+    ``answer``, ``etag``, ``has_video`` and ``has_audio``."""
+
+    call: int
+    publisher: int
+    offer: str
+
+
+@dataclass(frozen=True, slots=True)
+class AskKeyframe:
+    """Gateway: ask the publisher for one, as ``IngestSession.request_keyframe``."""
+
+    publisher: int
+
+
+@dataclass(frozen=True, slots=True)
 class Patch:
     """Gateway: as ``Session.patch``, the body as Latin-1. The reply has its fields, and the
     session's ``current`` entity tag."""
@@ -149,14 +174,14 @@ class Statistics:
 
 @dataclass(frozen=True, slots=True)
 class Goodbye:
-    """Gateway: end all viewers with this reason, then yourself."""
+    """Gateway: end all sessions with this reason, then yourself."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """Child: viewers may come."""
+    """Child: peers may come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,14 +190,27 @@ class Load:
 
     Attributes:
         share: of a core that it took in the last seconds.
-        late: pictures that it has left out so far, since they came too late.
+        peers: sessions that it has.
+        late: pictures that it has left out so far: they came too late, or the gateway did not
+            read.
         dropped: as ``Peers.dropped``.
     """
 
     share: float
-    viewers: int
+    peers: int
     late: int
     dropped: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Child, several times a second.
+
+    Attributes:
+        publishers: of each its number and the fields of its ``IngestStatistics``.
+    """
+
+    publishers: list[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +251,7 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Farewell:
-    """Child: what to send to a viewer, and where, when this process is lost.
+    """Child: what to send to a peer, and where, when this process is lost.
 
     Attributes:
         address: of its socket, as a list.
@@ -234,10 +272,10 @@ class LogLine:
     text: str
 
 
-Call = Answer | Patch | Close | Statistics
+Call = Answer | Receive | Patch | Close | Statistics
 Said = (
-    Configure | Open | Forget | Shut | Call | Goodbye
-    | Ready | Load | Reply | Ufrag | Wanted | Ended | Farewell | LogLine
+    Configure | Open | Forget | Shut | Call | AskKeyframe | Goodbye
+    | Ready | Load | Figures | Reply | Ufrag | Wanted | Ended | Farewell | LogLine
 )  # fmt: skip
 Placed = Claim | Release | Expect | Lost
-Message = Unit | Datagram | Placed | Said
+Message = Unit | Received | Datagram | Placed | Said

@@ -1,4 +1,4 @@
-"""One egress process as the gateway sees it: started, fed, asked, watched, buried."""
+"""A process of the gateway's own as it sees it: started, asked, watched, buried."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import replace
 from enum import Enum
-from typing import Any, Final
+from typing import Any, ClassVar, Final, Generic, TypeVar
 
 from relay.errors import ParseError, PeerError, Unavailable
 from relay.protocols.webrtc.processes.far import Far
-from relay.protocols.webrtc.processes.feed import Feed
 from relay.protocols.webrtc.processes.inlet import Inlet
 from relay.protocols.webrtc.processes.link import ENDED, Link
 from relay.protocols.webrtc.processes.messages import (
-    Answer,
     Call,
     Claim,
     Close,
@@ -28,36 +27,30 @@ from relay.protocols.webrtc.processes.messages import (
     Ended,
     Expect,
     Farewell,
-    Forget,
     Goodbye,
     Load,
     LogLine,
     Message,
-    Open,
     Ready,
     Release,
     Reply,
-    Shut,
-    Statistics,
     Ufrag,
-    Unit,
-    Wanted,
 )
 from relay.protocols.webrtc.processes.orphans import Orphans
 from relay.protocols.webrtc.processes.session import FarSession, error_of
-from relay.protocols.webrtc.processes.wire import serialise
 from relay.protocols.webrtc.udp import UdpPort
 from relay.states import StateMachine
 
 log = logging.getLogger(__name__)
 
+PROGRAMS: Final = "relay.protocols.webrtc.processes"
 START_WITHIN: Final = 30.0
 SILENT: Final = 2.0
 """Seconds without a word after which a process hangs."""
 LOOK: Final = 0.25
 CALL_WITHIN: Final = 5.0
 LEAVE_WITHIN: Final = 0.5
-"""Seconds to tell its viewers goodbye."""
+"""Seconds to tell its peers goodbye."""
 COME_BACK: Final = "the process that served it was lost (%s); a new offer is answered by another"
 
 
@@ -76,48 +69,45 @@ _TABLE: Final = {
 }
 
 
-class EgressProcess:
+F = TypeVar("F", bound=FarSession)
+
+
+class MediaProcess(ABC, Generic[F]):
     """One life of one process.
 
     Args:
-        number: from 1; what it is called by.
+        number: from 1; what it is called by, with its kind.
         udp: the gateway's port, which it is lent.
-        want_keyframe: called with the number of a rendition.
-        orphans: who tells its viewers when it is lost.
+        orphans: who tells its peers when it is lost.
 
     Attributes:
         share: of a core that it takes, as it last said.
-        measured: viewers that it had then.
-        late: pictures that it left out, since they came too late.
+        measured: peers that it had then.
+        late: pictures that it left out, as ``Load`` has it.
         unread: datagrams that it dropped, as ``Peers.dropped``.
-        sessions: its viewers.
-        feeds: what it is sent, by the number of the rendition.
-        lost_viewers: that it had when it was lost.
+        sessions: of its peers.
+        lost_peers: that it had when it was lost.
     """
 
-    def __init__(
-        self,
-        number: int,
-        udp: UdpPort,
-        configure: Configure,
-        want_keyframe: Callable[[int], None],
-        orphans: Orphans,
-    ) -> None:
+    kind: ClassVar[str]
+    """Of process: the word that it is started with."""
+    peers_are: ClassVar[str]
+    """What its peers are called."""
+
+    def __init__(self, number: int, udp: UdpPort, configure: Configure, orphans: Orphans) -> None:
         self.number = number
+        self.name = f"{self.kind} {number}"
         self.pid: int | None = None
         self.share = 0.0
         self.measured = 0
         self.late = 0
         self.unread: Mapping[str, int] = {}
-        self.lost_viewers = 0
-        self.sessions: dict[str, FarSession] = {}
-        self.feeds: dict[int, Feed] = {}
-        self._lost_feeds = 0
+        self.lost_peers = 0
+        self.sessions: dict[str, F] = {}
         self._udp = udp
         self._configure = configure
-        self._want_keyframe = want_keyframe
         self._orphans = orphans
-        self._machine = StateMachine(f"egress {number}", ProcessState.STARTING, _TABLE, log=log)
+        self._machine = StateMachine(self.name, ProcessState.STARTING, _TABLE, log=log)
         self._calls: dict[int, asyncio.Future[Mapping[str, Any]]] = {}
         self._next_call = 0
         self._gone = asyncio.Event()
@@ -143,16 +133,25 @@ class EgressProcess:
     @property
     def viewers(self) -> int:
         """With those that are being answered."""
-        return sum(feed.viewers for feed in self.feeds.values())
+        return 0
+
+    @property
+    def publishers(self) -> int:
+        """With those that are being answered."""
+        return 0
+
+    @property
+    def peers(self) -> int:
+        return self.viewers + self.publishers
 
     @property
     def dropped(self) -> int:
-        """Pictures that it was not sent, or came to it too late."""
-        return self._lost_feeds + sum(feed.dropped for feed in self.feeds.values()) + self.late
+        """Pictures that were lost on their way to it or from it."""
+        return self.late
 
     @property
     def forwarded(self) -> int:
-        """Datagrams of its viewers that were handed on to it."""
+        """Datagrams of its peers that were handed on to it."""
         return self._far.forwarded if self.pid is not None else 0
 
     # -- its life
@@ -168,7 +167,7 @@ class EgressProcess:
         try:
             with theirs:
                 process = await asyncio.create_subprocess_exec(
-                    *(sys.executable, "-m", "relay.protocols.webrtc.processes.child"),
+                    *(sys.executable, "-m", f"{PROGRAMS}.{self.kind}_child"),
                     *map(str, (theirs.fileno(), inlet.theirs, port, os.getpid(), self.number)),
                     pass_fds=(theirs.fileno(), port, *inlet.passed),
                     stdin=asyncio.subprocess.DEVNULL,
@@ -229,21 +228,24 @@ class EgressProcess:
             self._machine.to(ProcessState.GONE, how)
 
     def _forsake(self, how: str) -> None:
-        """Tell all who wait for it, at once: viewers too, by what it left for them."""
-        self.lost_viewers += len(self.sessions)
-        for session in self.sessions.values():
-            session.ended(COME_BACK % how)
-        self._orphans.adopt(self.sessions.values(), self._far)
+        """Tell all who wait for it, at once: its peers too, by what it left for them."""
+        self.lost_peers += len(self.sessions)
+        sessions = [*self.sessions.values()]
         self.sessions.clear()
-        self._lost_feeds = self.dropped - self.late
-        self.feeds.clear()
+        self._orphans.adopt(sessions, self._far)
+        for session in sessions:
+            session.ended(COME_BACK % how)
+        self._let_go()
         for waiting in self._calls.values():
             if not waiting.done():
-                waiting.set_exception(PeerError(f"egress {self.number}: {how}", code="egress_lost"))
+                waiting.set_exception(PeerError(f"{self.name}: {how}", code="process_lost"))
         self._calls.clear()
 
+    def _let_go(self) -> None:
+        """Of what its peers were served with."""
+
     def dismiss(self, reason: str) -> None:
-        """It is not needed any more: viewers, if any, are told, and it ends."""
+        """It is not needed any more: its peers, if any, are told, and it ends."""
         if self.pid is None or self._machine.state is ProcessState.GONE:
             return
         if self._machine.state is not ProcessState.LEAVING:
@@ -253,83 +255,14 @@ class EgressProcess:
                 session.ended(reason)
             self._link.send(Goodbye(reason))
 
-    # -- what it is sent
-
-    def unit(self, unit: Unit, data: bytes) -> None:
-        feed = self.feeds.get(unit.rendition)
-        if feed is not None:
-            feed.put(unit, data)
-
-    def forget(self, rendition: int) -> None:
-        if rendition in self.feeds:
-            self._link.send(Forget(rendition))
-
-    def shut(self, rendition: int, reason: str) -> None:
-        """The rendition is over: its viewers here are told."""
-        feed = self.feeds.pop(rendition, None)
-        if feed is None:
-            return
-        self._lost_feeds += feed.dropped
-        for key, session in list(self.sessions.items()):
-            if session.rendition == rendition:
-                session.ended(reason)
-                del self.sessions[key]
-        self._link.send(Shut(rendition, reason))
-
     def stray(self, data: bytes, address: tuple[Any, ...]) -> None:
         self._far.stray(data, address)
 
-    async def answer(
-        self, rendition: int, offer: str, kept: Callable[[], Iterable[Unit]]
-    ) -> FarSession:
-        """Let a viewer in.
-
-        Args:
-            kept: the group of pictures that new viewers begin with, as units.
-
-        Raises:
-            PeerError: it was lost meanwhile.
-            BadInput, TooLarge, Unprocessable, NotFound, Unavailable: as ``Egress.answer``.
-        """
-        feed = self.feeds.get(rendition)
-        if feed is None:
-            feed = Feed(rendition, self._link, lambda: self._want_keyframe(rendition))
-            self.feeds[rendition] = feed
-            self._link.send(Open(rendition))
-            for unit in kept():
-                self._link.write(serialise(unit), time.monotonic())
-        feed.viewers += 1
-        try:
-            reply = await self._ask(Answer(0, rendition, offer))
-            if self._gone.is_set():  # its last word
-                raise PeerError(f"egress {self.number} is gone", code="egress_lost")
-            session = FarSession(reply, self._ask, self.number, rendition)
-        except BaseException:
-            self._leave(rendition)
-            raise
-        if self.feeds.get(rendition) is not feed:
-            session.ended("the stream has ended")
-            return session
-        self.sessions[session.id] = session
-        return session
-
-    def _leave(self, rendition: int) -> None:
-        feed = self.feeds.get(rendition)
-        if feed is not None:
-            feed.viewers -= 1
-            if not feed.viewers:
-                self.shut(rendition, "nobody watches it here")
-
     # -- calls
-
-    async def statistics(self, sessions: list[str]) -> list[dict[str, Any]]:
-        """Fields of ``ViewerStatistics`` of those that are still there; raises PeerError."""
-        reply = await self._ask(Statistics(0, sessions))
-        return [{**given, "process": self.number} for given in reply["viewers"]]
 
     async def _ask(self, call: Call) -> Mapping[str, Any]:
         if self._machine.state is ProcessState.GONE or self._gone.is_set():
-            raise PeerError(f"egress {self.number} is gone", code="egress_lost")
+            raise self._is_gone()
         self._next_call += 1
         number = self._next_call
         waiting: asyncio.Future[Mapping[str, Any]] = asyncio.get_running_loop().create_future()
@@ -343,10 +276,13 @@ class EgressProcess:
         finally:
             self._calls.pop(number, None)
 
+    def _is_gone(self) -> PeerError:
+        return PeerError(f"{self.name} is gone", code="process_lost")
+
     def _replied(self, message: Reply) -> None:
         waiting = self._calls.pop(message.call, None)
         if waiting is None or waiting.done():
-            if (key := message.result.get("id")) is not None:  # nobody waits for that viewer
+            if (key := message.result.get("id")) is not None:  # nobody waits for that peer
                 self._link.send(Close(0, str(key), "its client waits no more"))
         elif message.error is not None:
             waiting.set_exception(error_of(message.error))
@@ -368,28 +304,34 @@ class EgressProcess:
                 self._far.take(message, now)
             case Load():
                 self.share, self.late = message.share, message.late
-                self.measured, self.unread = message.viewers, message.dropped
+                self.measured, self.unread = message.peers, message.dropped
             case Reply():
                 self._replied(message)
             case Ended():
                 session = self.sessions.pop(message.session, None)
                 if session is not None:
                     session.ended(message.reason)
-                    self._leave(session.rendition)
+                    self._left(session)
             case Farewell():
                 if (known := self.sessions.get(message.session)) is not None:
                     known.keep(message)
-            case Wanted():
-                self._want_keyframe(message.rendition)
             case LogLine():
                 logging.getLogger(message.name).log(
-                    message.level, "egress %d: %s", self.number, message.text
+                    message.level, "%s: %s", self.name, message.text
                 )
             case Ready():
                 if self._machine.state is ProcessState.STARTING:
                     self._machine.to(ProcessState.READY)
-            case _:
-                self._lost(f"{type(message).__name__} does not come from a process")
+            case _ if not self._hear(message):
+                self._lost(f"{type(message).__name__} does not come from an {self.kind} process")
+
+    @abstractmethod
+    def _left(self, session: F) -> None:
+        """It has ended."""
+
+    @abstractmethod
+    def _hear(self, message: Message) -> bool:
+        """Whether it is of those that this kind says."""
 
 
 def _end_of(process: asyncio.subprocess.Process) -> str:

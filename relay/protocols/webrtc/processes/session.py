@@ -1,4 +1,4 @@
-"""Stands in, in the gateway, for the session of a viewer that another process serves."""
+"""Stands in, in the gateway, for the session of a peer that another process serves."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ _UFRAG: Final = re.compile(r"^a=ice-ufrag:([^\r\n]+)", re.MULTILINE)
 _PASSWORD: Final = re.compile(r"^a=ice-pwd:([^\r\n]+)", re.MULTILINE)
 
 
-class ViewerSession(Protocol):
-    """A viewer's session, wherever it is served."""
+class ServedSession(Protocol):
+    """A peer's session, wherever it is served."""
 
     @property
     def id(self) -> str: ...
@@ -45,22 +45,20 @@ class ViewerSession(Protocol):
 
 
 class FarSession:
-    """A ``ViewerSession`` of another process.
+    """A ``ServedSession`` of another process.
 
     Attributes:
         process: number of the process.
-        rendition: number of the rendition.
         close_reason: why it has ended.
-        farewell: where the viewer is, and the datagrams that tell it that its process is lost.
-        credentials: ICE user names and passwords that the viewer was told, the newest last.
+        farewell: where the peer is, and the datagrams that tell it that its process is lost.
+        credentials: ICE user names and passwords that the peer was told, the newest last.
     """
 
-    def __init__(self, reply: Mapping[str, Any], ask: Ask, process: int, rendition: int) -> None:
+    def __init__(self, reply: Mapping[str, Any], ask: Ask, process: int) -> None:
         self.id: str = reply["id"]
         self.answer: str = reply["answer"]
         self.etag: str = reply["etag"]
         self.process = process
-        self.rendition = rendition
         self.close_reason = ""
         self.farewell: tuple[Address, list[bytes]] = (("", 0), [])
         self.credentials = told_in(self.answer)
@@ -119,6 +117,17 @@ class FarSession:
         await self._closed.wait()
         return self.close_reason
 
+
+class FarViewer(FarSession):
+    """
+    Attributes:
+        rendition: number of the rendition.
+    """
+
+    def __init__(self, reply: Mapping[str, Any], ask: Ask, process: int, rendition: int) -> None:
+        super().__init__(reply, ask, process)
+        self.rendition = rendition
+
     async def statistics(self) -> ViewerStatistics:
         """
         Raises:
@@ -147,7 +156,7 @@ _KNOWN: Final = {
 def error_of(given: Mapping[str, Any]) -> RelayError:
     """The exception that a ``Reply`` tells of."""
     kind = _KNOWN.get(given.get("type", ""), RelayError)
-    if kind is errors.SegmentGone:  # no egress raises it, and it has one argument more
+    if kind is errors.SegmentGone:  # no process of ours raises it, and it has one argument more
         kind = PeerError
     return kind(
         str(given.get("message", "")),

@@ -1,4 +1,4 @@
-"""The messages between the gateway and an egress process as bytes, and back. Pure.
+"""The messages between the gateway and a process of its own as bytes, and back. Pure.
 
 A message is its length in 32 bits, its kind in 8, and a body: media, datagrams and addresses
 are packed, all else is JSON. Both ends are on one machine: the lengths of payloads stand in its
@@ -17,11 +17,12 @@ from typing import Final
 import orjson
 
 from relay.errors import ParseError
-from relay.media.unit import Codec
+from relay.media.unit import AccessUnit, Codec
 from relay.protocols.webrtc.fanout import MAX_PAYLOAD
 from relay.protocols.webrtc.payloads import Payloads
 from relay.protocols.webrtc.processes.messages import (
     Answer,
+    AskKeyframe,
     Claim,
     Close,
     Configure,
@@ -29,6 +30,7 @@ from relay.protocols.webrtc.processes.messages import (
     Ended,
     Expect,
     Farewell,
+    Figures,
     Forget,
     Goodbye,
     Load,
@@ -39,6 +41,8 @@ from relay.protocols.webrtc.processes.messages import (
     Patch,
     Placed,
     Ready,
+    Receive,
+    Received,
     Release,
     Reply,
     Said,
@@ -57,6 +61,7 @@ MAX_PAYLOADS: Final = 1 << 15
 
 _HEAD: Final = struct.Struct("!IB")
 _UNIT: Final = struct.Struct("!IBBqdH")
+_RECEIVED: Final = struct.Struct("!IBBqd")
 _PLACE: Final = struct.Struct("!BHIIB")
 _IPV4, _IPV6, _STREAM, _OURS = range(4)
 _KINDS: Final = {2: _IPV4, 3: _STREAM, 4: _IPV6, 5: _OURS}
@@ -69,12 +74,13 @@ _KEPT: Final = 2
 _SAID: Final[dict[str, type[Said]]] = {
     kind.__name__.lower(): kind
     for kind in (
-        *(Configure, Open, Forget, Shut, Answer, Patch, Close, Statistics, Goodbye),
-        *(Ready, Load, Reply, Ufrag, Wanted, Ended, Farewell, LogLine),
+        *(Configure, Open, Forget, Shut, Answer, Receive, Patch, Close, Statistics),
+        *(AskKeyframe, Goodbye),
+        *(Ready, Load, Figures, Reply, Ufrag, Wanted, Ended, Farewell, LogLine),
     )
 }
 _PLACED: Final[tuple[type[Placed], ...]] = (Claim, Release, Expect, Lost)
-_JSON, _MEDIA, _DATAGRAM, _FIRST_PLACED = range(4)
+_JSON, _MEDIA, _DATAGRAM, _INGEST, _FIRST_PLACED = range(5)
 _TYPES: Final[dict[str, tuple[type, ...]]] = {
     "int": (int,),
     "str": (str,),
@@ -94,6 +100,8 @@ def serialise(message: Message) -> bytes:
     """
     if isinstance(message, Unit):
         return unit(message)
+    if isinstance(message, Received):
+        return received(message.publisher, message.unit)
     if isinstance(message, Datagram):
         return datagram(message.address, message.data, foreign=message.foreign)
     if isinstance(message, Claim | Release | Expect | Lost):
@@ -126,6 +134,21 @@ def unit(message: Unit) -> bytes:
         *(message.timestamp, message.at, count),
     )
     return b"".join((_HEAD.pack(size + 1, _MEDIA), head, *parts))
+
+
+def received(publisher: int, unit: AccessUnit) -> bytes:
+    """A ``Received``; raises ParseError as ``serialise``."""
+    size = _RECEIVED.size + len(unit.payload)
+    if size >= MAX_MESSAGE:
+        raise ParseError(f"a message of {size} bytes")
+    flags = unit.keyframe * _KEYFRAME
+    try:
+        head = _RECEIVED.pack(
+            *(publisher, _CODECS.index(unit.codec), flags, unit.pts, unit.arrival)
+        )
+    except (struct.error, ValueError) as error:
+        raise ParseError(f"no access unit of a publisher: {error}") from error
+    return b"".join((_HEAD.pack(size + 1, _INGEST), head, unit.payload))
 
 
 def datagram(address: Address, data: bytes, *, foreign: bool = False) -> bytes:
@@ -195,6 +218,8 @@ def _parse(kind: int, body: bytes) -> Message:
         return Datagram(_address(body[1 : 1 + size]), body[1 + size :], bool(body[0]))
     if kind == _MEDIA:
         return _parse_unit(body)
+    if kind == _INGEST:
+        return _parse_received(body)
     if kind == _JSON:
         return _parse_json(body)
     if kind - _FIRST_PLACED < len(_PLACED):
@@ -218,6 +243,16 @@ def _parse_unit(body: bytes) -> Unit:
         payloads = tuple(payloads)  # what can be sent is taken as it is, all else is looked at
     keyframe, kept = bool(flags & _KEYFRAME), bool(flags & _KEPT)
     return Unit(rendition, named, payloads, timestamp, at, keyframe, kept)
+
+
+def _parse_received(body: bytes) -> Received:
+    try:
+        publisher, codec, flags, pts, arrival = _RECEIVED.unpack_from(body)
+        named = _CODECS[codec]
+    except (struct.error, IndexError) as error:
+        raise ParseError("an access unit that is cut short") from error
+    payload, keyframe = body[_RECEIVED.size :], bool(flags & _KEYFRAME)
+    return Received(publisher, AccessUnit(named, payload, pts, arrival, keyframe))
 
 
 def _place_size(body: bytes, at: int) -> int:

@@ -12,13 +12,13 @@ import psutil
 from relay.config import WebRtc
 from relay.media.unit import Codec
 from relay.protocols.webrtc.egress import Egress, EgressSession
-from relay.protocols.webrtc.native_fanout import NativeSender
 from relay.protocols.webrtc.offering import Offering
 from relay.protocols.webrtc.peer import PeerState
 from relay.protocols.webrtc.peers import Peers
-from relay.protocols.webrtc.processes.pool import Egresses
-from relay.protocols.webrtc.processes.process import EgressProcess
-from relay.protocols.webrtc.processes.session import FarSession
+from relay.protocols.webrtc.processes.egress_process import EgressProcess
+from relay.protocols.webrtc.processes.egresses import Egresses
+from relay.protocols.webrtc.processes.process import MediaProcess
+from relay.protocols.webrtc.processes.session import FarViewer
 from relay.protocols.webrtc.rtp import parse_rtp
 from tests.protocols.webrtc.aiortc_client import reach
 
@@ -41,9 +41,7 @@ class Watcher:
         sounds: how many packets of sound.
     """
 
-    def __init__(
-        self, mine: Peers, session: EgressSession | FarSession, offering: Offering
-    ) -> None:
+    def __init__(self, mine: Peers, session: EgressSession | FarViewer, offering: Offering) -> None:
         self.mine = mine
         self.session = session
         self.peer = offering.peer
@@ -77,10 +75,9 @@ class Hall:
     wanted: key frames that were asked for.
     """
 
-    def __init__(self, settings: WebRtc, peers: Peers) -> None:
+    def __init__(self, peers: Peers) -> None:
         self.peers = peers
-        native = NativeSender.over(peers.udp.fileno(), peers.udp.count)
-        local = Egress(peers, native if settings.native else None)
+        local = Egress.over(peers)
         self.where = 1
         self.egress = Egresses(peers, local, lambda places: min(self.where, len(places) - 1))
         self.wanted = 0
@@ -118,7 +115,7 @@ class Hall:
         mine = await Peers.open(WebRtc(host="127.0.0.1", port=0))
         offering = Offering(mine, send=False)
         session = await self.egress.answer(SHOW, offering.text)
-        assert isinstance(session, FarSession) is (where > 0)
+        assert isinstance(session, FarViewer) is (where > 0)
         made = Watcher(mine, session, offering)
         self.watchers.append(made)
         offering.accept(through(session.answer))
@@ -126,7 +123,7 @@ class Hall:
         return made
 
 
-def running(process: EgressProcess) -> psutil.Process:
+def running(process: MediaProcess[Any]) -> psutil.Process:
     """To be killed, stopped and let go on."""
     assert process.pid is not None
     return psutil.Process(process.pid)
@@ -137,7 +134,7 @@ async def hall(**settings: Any) -> AsyncIterator[Hall]:
     given = {"host": "127.0.0.1", "port": 0, "egress_processes": 2, **settings}
     chosen = WebRtc(**given)
     peers = await Peers.open(chosen)
-    made = Hall(chosen, peers)
+    made = Hall(peers)
     try:
         yield made
         for watcher in made.watchers:

@@ -10,7 +10,7 @@ from weakref import ref
 import pytest
 
 from relay.protocols.webrtc.egress import EgressSession
-from relay.protocols.webrtc.processes.session import FarSession
+from relay.protocols.webrtc.processes.session import FarViewer
 from tests.protocols.webrtc.processes.hall import SHOW, hall, until
 
 
@@ -22,7 +22,7 @@ def uncollected() -> Iterator[None]:
     gc.enable()
 
 
-def _free(session: ref[EgressSession | FarSession]) -> bool:
+def _free(session: ref[EgressSession | FarViewer]) -> bool:
     return session() is None
 
 

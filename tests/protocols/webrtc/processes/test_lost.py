@@ -12,7 +12,7 @@ from relay.errors import NotFound
 from relay.protocols.webrtc.egress import EgressSession
 from relay.protocols.webrtc.processes import placement
 from relay.protocols.webrtc.processes import process as process_module
-from relay.protocols.webrtc.processes.session import FarSession
+from relay.protocols.webrtc.processes.session import FarViewer
 from tests.protocols.webrtc import offers
 from tests.protocols.webrtc.processes.hall import SHOW, Hall, hall, running, until
 
@@ -36,7 +36,7 @@ async def test_a_killed_process_ends_its_viewers_only_and_comes_back() -> None:
         other = await made.started(2)
         made.picture(keyframe=True)
         lost, here, there = [await made.watcher(where) for where in (1, 0, 2)]
-        assert isinstance(lost.session, FarSession)
+        assert isinstance(lost.session, FarViewer)
         pid = process.pid
         running(process).kill()
         began = made.number
@@ -145,15 +145,15 @@ async def test_a_process_is_started_by_load_and_let_go_when_there_is_room(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(placement, "BUSY", -1.0)
-    monkeypatch.setattr(placement, "FEW", 0)
     async with hall(egress_processes=1, egress_idle=0.0) as made:
+        made.egress._scale._few = 0
         made.egress._choose = placement.choose
         first = await made.egress.answer(SHOW, offers.viewer())
         assert isinstance(first, EgressSession)  # nobody waits for a process to start
         await until(lambda: 1 in made.egress._processes and made.process().ready)
         made.egress._share = 0.5
         second = await made.egress.answer(SHOW, offers.viewer())
-        assert isinstance(second, FarSession)
+        assert isinstance(second, FarViewer)
         monkeypatch.setattr(placement, "QUIET", 9.0)
         await asyncio.sleep(0.6)
         assert made.process().ready  # it is watched

@@ -19,7 +19,7 @@ from relay.protocols.webrtc.peer import Peer, PeerState
 from relay.protocols.webrtc.peers import Peers
 from relay.protocols.webrtc.processes import orphans as orphans_module
 from relay.protocols.webrtc.processes.messages import Reply
-from relay.protocols.webrtc.processes.session import FarSession
+from relay.protocols.webrtc.processes.session import FarViewer
 from relay.protocols.webrtc.rtcp import ReceiverReport, compound
 from tests.protocols.webrtc import offers
 from tests.protocols.webrtc.aiortc_client import reach
@@ -45,13 +45,13 @@ async def killed(made: Hall) -> None:
 
 
 @asynccontextmanager
-async def half_way(made: Hall) -> AsyncIterator[tuple[Offering, FarSession]]:
+async def half_way(made: Hall) -> AsyncIterator[tuple[Offering, FarViewer]]:
     """A viewer that has its answer and has done nothing with it."""
     mine = await Peers.open(WebRtc(host="127.0.0.1", port=0))
     try:
         offering = Offering(mine, send=False)
         session = await made.egress.answer(SHOW, offering.text)
-        assert isinstance(session, FarSession)
+        assert isinstance(session, FarViewer)
         yield offering, session
     finally:
         await mine.close()

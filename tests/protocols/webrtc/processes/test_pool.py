@@ -13,7 +13,7 @@ from relay.media.unit import Codec
 from relay.protocols.webrtc import sdpfrag
 from relay.protocols.webrtc.h264_payload import packetize
 from relay.protocols.webrtc.peer import PeerState
-from relay.protocols.webrtc.processes.session import FarSession
+from relay.protocols.webrtc.processes.session import FarViewer
 from relay.protocols.webrtc.rtcp import Nack, PictureLoss, compound
 from tests.protocols.webrtc import encoded, offers
 from tests.protocols.webrtc.aiortc_client import connection, offer_of, reach
@@ -91,7 +91,7 @@ async def test_an_offer_that_comes_as_the_last_viewer_leaves_is_answered_and_beg
         for _ in range(20):
             made.picture(keyframe=True)
             session = await made.egress.answer(SHOW, offers.viewer())
-            assert isinstance(session, FarSession)
+            assert isinstance(session, FarViewer)
             await session.close("enough")
         number = made.picture(keyframe=True)
         viewer = await made.watcher(1)
@@ -230,7 +230,7 @@ async def test_aiortc_plays_what_a_process_sends() -> None:
             send()
         client.addTransceiver("video", direction="recvonly")
         session = await made.egress.answer(SHOW, await offer_of(client))
-        assert isinstance(session, FarSession)
+        assert isinstance(session, FarViewer)
         await client.setRemoteDescription(RTCSessionDescription(sdp=session.answer, type="answer"))
         [track] = [one.receiver.track for one in client.getTransceivers()]
         async with asyncio.timeout(10):

@@ -1,0 +1,44 @@
+"""Work of a stream that nobody waits for while it goes on, and its end does."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+
+class Errands:
+    """What is begun here is bounded in time by itself.
+
+    Args:
+        stream: its name, for the log.
+    """
+
+    def __init__(self, stream: str) -> None:
+        self._stream = stream
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def begin(self, work: Coroutine[Any, Any, Any]) -> None:
+        self.keep(asyncio.create_task(work))
+
+    def keep(self, task: asyncio.Task[Any]) -> None:
+        """It is under way already."""
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def finish(self, within: float) -> None:
+        """Wait for all, at most so many seconds; then they are cut short."""
+        tasks = [*self._tasks]
+        if not tasks:
+            return
+        try:
+            await asyncio.wait(tasks, timeout=within)
+        finally:
+            for task in tasks:
+                if not task.done():
+                    log.warning("stream %s: %s did not end in time", self._stream, task.get_name())
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)

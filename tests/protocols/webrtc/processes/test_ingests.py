@@ -1,0 +1,215 @@
+"""Publishers in another process send, are asked and end as those of the gateway's own."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+
+from relay.errors import NotFound, PreconditionFailed, RelayError
+from relay.media.unit import AccessUnit, Codec
+from relay.protocols.webrtc.ingest import IngestSession
+from relay.protocols.webrtc.peer import PeerState
+from relay.protocols.webrtc.processes import placement
+from relay.protocols.webrtc.processes.far_publisher import FarPublisher
+from relay.protocols.webrtc.rtp import RtpPacket
+from tests.protocols.webrtc import offers
+from tests.protocols.webrtc.aiortc_client import reach
+from tests.protocols.webrtc.nat import Nat
+from tests.protocols.webrtc.processes.hall import until
+from tests.protocols.webrtc.processes.pier import Caller, Landing, pier
+from tests.protocols.webrtc.test_viewer_moves import is_check
+
+
+def told(units: list[AccessUnit]) -> list[tuple[Codec, bytes, int, bool]]:
+    """All but when they came."""
+    first = units[0].pts
+    return [(unit.codec, unit.payload, unit.pts - first, unit.keyframe) for unit in units]
+
+
+async def show(publishers: list[Caller], *, keyframe: bool = False) -> None:
+    for publisher in publishers:
+        await publisher.show(keyframe=keyframe)
+
+
+@pytest.mark.parametrize("native", [True, False])
+async def test_what_a_publisher_elsewhere_sends_is_what_one_here_does(native: bool) -> None:
+    async with pier(native=native) as made:
+        await made.started()
+        both = [await made.publisher(1), await made.publisher(0)]
+        there, here = both
+        await show(both, keyframe=True)
+        for number in range(20):
+            await show(both, keyframe=number == 12)
+        assert told(there.sink.units) == told(here.sink.units)
+        assert [unit.keyframe for unit in there.sink.units].count(True) == 2
+        arrivals = [unit.arrival for unit in there.sink.units]
+        assert arrivals == sorted(arrivals)
+        assert 0 <= time.monotonic() - arrivals[-1] < 5, "one clock"
+        assert (there.session.has_video, there.session.has_audio) == (True, False)
+        await until(lambda: there.session.statistics().packets == here.session.statistics().packets)
+        seen, own = there.session.statistics(), here.session.statistics()
+        assert (seen.width, seen.height) == (own.width, own.height) == (1280, 720)
+        assert seen.lost == own.lost == 0
+        assert seen.last_arrival is not None
+        assert seen.keyframe_age is not None
+        assert own.keyframe_age is not None
+        assert abs(seen.keyframe_age - own.keyframe_age) < 1
+
+
+async def test_sound_comes_too() -> None:
+    async with pier() as made:
+        await made.started()
+        publisher = await made.publisher(1, audio=True)
+        track = publisher.peer.audio
+        assert track is not None
+        assert publisher.session.has_audio
+        for number in range(10):
+            packet = RtpPacket(
+                track.payload_type, False, number, number * 960, track.ssrc, b"\xfc" + bytes(40)
+            )
+            await publisher.send([publisher.seal(packet)])
+        await until(lambda: len(publisher.sink.units) >= 9)
+        assert {unit.codec for unit in publisher.sink.units} == {Codec.OPUS}
+
+
+async def test_what_is_lost_on_the_way_there_is_asked_for_and_comes() -> None:
+    async with pier() as made:
+        await made.started()
+        publisher = await made.publisher(1)
+        await publisher.show(keyframe=True)
+        datagrams = publisher.sealed(size=6000)
+        await publisher.send([*datagrams[:1], *datagrams[2:]])
+        await publisher.seen(1)
+        assert len(publisher.asked) == 1
+        await until(lambda: publisher.session.statistics().nacks == 1)
+        await publisher.show()
+        assert publisher.numbers == [0, 1, 2]
+
+
+async def test_a_publisher_elsewhere_is_asked_for_a_key_frame_restarts_and_leaves() -> None:
+    async with pier() as made:
+        process = await made.started()
+        publisher = await made.publisher(1)
+        session = publisher.session
+        await publisher.show(keyframe=True)
+        wanted = publisher.wanted
+        session.request_keyframe()
+        await until(lambda: publisher.wanted > wanted)
+        # PATCH: candidates, another generation's tag, and a restart.
+        etag = session.etag
+        assert (await session.patch(b"a=end-of-candidates\r\n", etag)).status == 204
+        with pytest.raises(PreconditionFailed):
+            await session.patch(b"a=end-of-candidates\r\n", '"other"')
+        answer = await session.patch(b"a=ice-ufrag:abcd\r\na=ice-pwd:" + b"p" * 22 + b"\r\n", etag)
+        assert answer.status == 200
+        assert answer.etag == session.etag != etag
+        assert process.publishers == 1
+        await session.close("enough")
+        assert publisher.landing.ended == ["enough"]
+        await reach(publisher.peer, PeerState.CLOSED)
+        with pytest.raises(NotFound) as caught:
+            await session.patch(b"", session.etag)
+        assert caught.value.code == "session_ended"
+        await until(lambda: not process.publishers)
+        session.request_keyframe()  # nobody is there, and nothing happens
+        assert publisher.landing.ended == ["enough"], "it is told once"
+
+
+async def test_a_publisher_that_leaves_by_itself_is_told_of() -> None:
+    async with pier() as made:
+        process = await made.started()
+        publisher = await made.publisher(1)
+        await publisher.show(keyframe=True)
+        await publisher.peer.close("I go")
+        await until(lambda: publisher.landing.ended)
+        assert publisher.landing.ended == ["closed by the peer"] == [publisher.session.close_reason]
+        assert process.publishers == 0
+
+
+async def test_an_offer_that_is_refused_is_refused_there_too() -> None:
+    async with pier() as made:
+        process = await made.started()
+        found = []
+        for made.where in (1, 0):
+            sink = Landing()
+            with pytest.raises(RelayError) as caught:
+                await made.ingest.answer("v=0\r\n", sink)
+            found.append((type(caught.value), caught.value.code, str(caught.value)))
+            assert not sink.ended
+        assert found[0] == found[1]
+        assert process.publishers == 0
+
+
+async def test_a_publisher_elsewhere_that_has_moved_goes_on() -> None:
+    async with pier() as made:
+        await made.started()
+        router = Nat((made.peers.udp.host, made.peers.udp.port))
+        await router.open()
+        router.hold = lambda data: False
+
+        def through(answer: str) -> str:
+            host, port = router.inward
+            return "\r\n".join(
+                f"a=candidate:1 1 udp 1 {host} {port} typ host"
+                if line.startswith("a=candidate")
+                else line
+                for line in answer.split("\r\n")
+            )
+
+        try:
+            publisher = await made.publisher(1, through=through)
+            await publisher.show(keyframe=True)
+            await publisher.show()
+            router.hold = is_check  # no check of its own tells of it
+            for _ in range(2):
+                await router.rebind()
+                first, tried = publisher.sender.number, 0
+                while publisher.numbers[-1] < first:
+                    assert tried < 33, "a second of its stream"
+                    await publisher.send(publisher.sealed(keyframe=True))
+                    await asyncio.sleep(0.03)
+                    tried += 1
+                await publisher.show(keyframe=True)
+        finally:
+            router.close()
+
+
+async def test_a_gateway_that_has_much_to_do_has_a_process_for_more_publishers() -> None:
+    async with pier(ingest_processes=1, egress_idle=0.0) as made:
+        made.ingest._choose = placement.choose
+        made.ingest._scale._few = 1
+        first = await made.publisher(0)
+        assert isinstance(first.session, IngestSession)
+        assert made.ingest.here() == 1
+        made.ingest._meter.add = lambda now, used: 0.5  # type: ignore[method-assign]
+        await until(lambda: made.ingest._ready())  # after a second of it
+        second = await made.publisher(1)
+        assert isinstance(second.session, FarPublisher)
+        await show([first, second], keyframe=True)
+        status = made.ingest.status()
+        assert [(one.kind, one.number, one.publishers) for one in status] == [("ingest", 1, 1)]
+        await asyncio.sleep(0.6)
+        assert made.ingest._ready(), "somebody is there"
+        await second.session.close("enough")
+        made.ingest._meter.add = lambda now, used: 0.0  # type: ignore[method-assign]
+        await until(lambda: not made.ingest._keepers)
+
+
+async def test_publishers_are_all_apart_where_that_is_wanted() -> None:
+    async with pier(ingest_processes=0, ingest_apart=True, egress_idle=0.0) as made:
+        made.ingest._choose = placement.choose
+        early = await made.ingest.answer(offers.publisher(), Landing())
+        assert isinstance(early, IngestSession), "nobody waits for a process to start"
+        await early.close("enough")
+        await until(lambda: made.ingest._ready())
+        for _ in range(3):
+            publisher = await made.publisher(1)
+            await publisher.show(keyframe=True)
+        assert made.ingest.here() == 0
+        assert made.process().publishers == 3
+        await made.leave()
+        await until(lambda: made.process().publishers == 0)
+        await asyncio.sleep(0.6)
+        assert made.ingest._ready(), "it stays for those to come"
