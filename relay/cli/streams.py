@@ -307,7 +307,9 @@ def _move(move: Mapping[str, Any]) -> str:
     where = f"to another job at {left}" if taken_by == left else f"from {left} to {taken_by}"
     if taken_by is None:
         where = f"away from {left}"
-    return f"moved {where} at {at:%Y-%m-%d %H:%M:%S}: {move['reason']} ({move['code']})"
+    dark = move.get("seconds_without_picture")
+    gap = f", no new picture for {dark:.1f} s" if dark is not None else ""
+    return f"moved {where} at {at:%Y-%m-%d %H:%M:%S}: {move['reason']} ({move['code']}){gap}"
 
 
 def _viewers(viewers: list[Mapping[str, Any]]) -> Table:

@@ -29,7 +29,11 @@ class Errands:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def finish(self, within: float) -> None:
+    @property
+    def idle(self) -> bool:
+        return not self._tasks
+
+    async def finish(self, within: float | None = None) -> None:
         """Wait for all, at most so many seconds; then they are cut short."""
         tasks = [*self._tasks]
         if not tasks:

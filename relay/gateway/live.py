@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine
 from typing import Any, Final, Protocol
 
 import aiohttp
@@ -20,6 +19,7 @@ from relay.errors import RelayError, Unavailable, Unprocessable
 from relay.gateway import params as parameters
 from relay.gateway.dispatcher import retry_delay
 from relay.gateway.drops import Drops
+from relay.gateway.errands import Errands
 from relay.gateway.moves import Moves
 from relay.gateway.publisher import Wish
 from relay.gateway.rendition import Rendition
@@ -110,8 +110,8 @@ class Live:
         self._watch = Watch(settings, rendition, teller, self._starved)
         self._asked = 0.0
         self._drops = Drops()
-        self._aside: set[asyncio.Task[Any]] = set()
-        self.told = Told(wish.stream_id, sellers, teller, self._set_aside, lambda: not self._aside)
+        self._errands = errands = Errands(wish.stream_id)
+        self.told = Told(wish.stream_id, sellers, teller, errands.begin, lambda: errands.idle)
 
     # --- what the path calls --------------------------------------------------------
 
@@ -198,8 +198,7 @@ class Live:
             self._rendition.interrupt()
             self._watch.close()
             self.told.close()
-            if self._aside:
-                await asyncio.gather(*self._aside, return_exceptions=True)
+            await self._errands.finish()
 
     def _lost(self, started: Started, ending: Ending, began: float) -> bool:
         """A session ended; whether to pause before the next one."""
@@ -210,7 +209,8 @@ class Live:
         ours = ending.code == MODEL_CHANGED
         if not ours:
             self._sellers.fail(started.choice.offer.url)
-            self.moves.leave(started.choice.offer, ending.code, ending.words, time.time())
+            seen = self._rendition.last_output
+            self.moves.leave(started.choice.offer, ending.code, ending.words, time.time(), seen)
             self._teller.swapped(started.choice.offer, ending.words)
             self._params_failed()
         words = ending.words if ours else f"switching worker: {ending.words}"
@@ -308,7 +308,7 @@ class Live:
             return Ending(BROKE, "the gateway failed in it")
         finally:
             # First of all: whatever else fails, the orchestrator learns of the end.
-            self._set_aside(session.close())
+            self._errands.begin(session.close())
             self._session = None
             self.serving = None
             self._rendition.interrupt()
@@ -372,6 +372,7 @@ class Live:
             if self._lost_at is not None:
                 metrics.JOB_GAP.observe(unit.arrival - self._lost_at)
                 self._lost_at = None
+            self.moves.shown(unit.arrival)
             self._host.moved(StreamState.LIVE)
         elif self._rendition.stuck and unit.arrival - self._asked > ASK_AGAIN:
             # It began with pictures that viewers have seen: the kept group.
@@ -392,9 +393,3 @@ class Live:
     def output_left(self) -> None:
         metrics.SEGMENTS_LEFT.inc()
         self._drops.output(time.monotonic())
-
-    def _set_aside(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Work that is bounded in time and waited for at the end of the job."""
-        task = asyncio.create_task(work)
-        self._aside.add(task)
-        task.add_done_callback(self._aside.discard)

@@ -100,6 +100,7 @@ class Move:
     words: str
     left: str  # the orchestrator's service address
     taken_by: str | None = None  # the same; None until one has
+    dark: float | None = None  # seconds in which viewers got no new picture; None until one came
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,10 @@ def full(site: Site, name: str = "cam") -> None:
         serving=Serving("https://o:8935", "effects", 1_795_442_690.0, "first", 12.34, 0, 1),
         runner={"type": "status", "state": "ONLINE"},
         moves=(
-            Move(1_795_442_690.0, "no_output", "no picture", "https://p:8935", "https://o:8935"),
+            Move(
+                *(1_795_442_690.0, "no_output", "no picture", "https://p:8935", "https://o:8935"),
+                dark=1.0374,
+            ),
         ),
     )
 
@@ -100,6 +103,7 @@ async def test_a_stream_is_shown_whole(site: Site) -> None:
                 "reason": "no picture",
                 "from_orchestrator": "https://p:8935",
                 "to_orchestrator": "https://o:8935",
+                "seconds_without_picture": 1.04,
             }
         ],
     }

@@ -120,15 +120,21 @@ def test_a_live_stream_whose_publisher_is_silent_is_told_from_others() -> None:
 
 def test_why_a_stream_was_moved_is_shown_when_it_is_live_again() -> None:
     wide = Console(width=200, file=io.StringIO())
-    move = {"at": "2026-11-27T14:03:22.5Z", "code": "no_output", "reason": "no picture came"}
+    move: dict[str, Any] = {
+        "at": "2026-11-27T14:03:22.5Z",
+        "code": "no_output",
+        "reason": "no picture came",
+    }
     move |= {"from_orchestrator": "https://a:8935", "to_orchestrator": "https://b:8935"}
-    back = move | {"from_orchestrator": "https://b:8935"}
+    move |= {"seconds_without_picture": 1.04}
+    back = move | {"seconds_without_picture": None, "from_orchestrator": "https://b:8935"}
     gone = back | {"to_orchestrator": None}
     live = _stream(0) | {"state": "live", "reason_code": "", "reason": "", "swaps": 3}
     wide.print(streams._page({"stream": live | {"moves": [move, back, gone]}, "viewers": []}))
     first, second, third = wide.file.getvalue().splitlines()[-3:]  # type: ignore[attr-defined]
     assert first.startswith("  moved from https://a:8935 to https://b:8935 at 20")
-    assert first.endswith(": no picture came (no_output)")
+    assert first.endswith(": no picture came (no_output), no new picture for 1.0 s")
+    assert second.endswith("(no_output)")
     assert "moved to another job at https://b:8935 at" in second
     assert "moved away from https://b:8935 at" in third
 

@@ -76,6 +76,8 @@ async def test_why_it_moved_and_from_where_to_where_is_told_when_all_is_well_aga
         assert (move.code, move.left, move.taken_by) == ("no_output", tired.url, good.url)
         assert move.words == "no picture for 0.5 seconds while input flows"
         assert began < move.at < time.time()
+        assert move.dark is not None
+        assert 0.4 < move.dark < time.time() - began, "with the time in which nobody knew of it"
 
 
 async def test_of_many_moves_the_last_few_are_told_and_all_are_counted() -> None:

@@ -139,6 +139,10 @@ class MoveView(View):
     reason: str
     from_orchestrator: str
     to_orchestrator: str | None = Field(description="Null until one has taken it.")
+    seconds_without_picture: float | None = Field(
+        description="From the last picture that viewers got before to the first one after it; null "
+        "until one came."
+    )
 
     @classmethod
     def of(cls, given: Move) -> MoveView:
@@ -148,6 +152,7 @@ class MoveView(View):
             reason=given.words,
             from_orchestrator=given.left,
             to_orchestrator=given.taken_by,
+            seconds_without_picture=None if given.dark is None else round(given.dark, 2),
         )
 
 

@@ -1,6 +1,6 @@
-"""What the gateway's native code hands on to an egress process by: a socket pair beside the link.
+"""What the gateway's native code hands on to another process by: a socket pair beside the link.
 
-One message is one datagram of a viewer there, with the address it came from in front of it
+One message is one datagram of a peer there, with the address it came from in front of it
 (``native/far.c``). Where there is no native part the link carries them.
 """
 

@@ -1,4 +1,4 @@
-"""The gateway's UDP port, as lent to an egress process: it sends from it and never reads it.
+"""The gateway's UDP port, as lent to a process of its own: it sends from it and never reads it.
 
 What comes in is handed over by the gateway, which is told whose it will be.
 """
@@ -114,7 +114,7 @@ class LentPort(UdpPort):
         self._tell(Ufrag(ufrag.decode(), mine=False))
 
     def claim(self, address: Address, path: Holder, now: float) -> bool:
-        """Refused also while a viewer of another process is heard from there."""
+        """Refused also while a peer of another process is heard from there."""
         if address == self._foreign:
             return False
         known = address in self._by_address

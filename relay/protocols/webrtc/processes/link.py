@@ -1,4 +1,4 @@
-"""One end of the socket pair between the gateway and an egress process.
+"""One end of the socket pair between the gateway and a process of its own.
 
 What is sent leaves at once where the socket takes it: a process works on a picture while the
 gateway still sends the same one. What it does not take is held, bounded, with its age.
