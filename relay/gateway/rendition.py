@@ -192,12 +192,13 @@ class Rendition:
     # --- what it tells -------------------------------------------------------
 
     def status(self, now: float) -> Output:
+        fps = self._meter.fps(now)
         return Output(
-            fps=self._meter.fps(now),
+            fps=fps,
             bitrate=self._meter.bitrate(now),
             width=self._sps.width if self._sps else None,
             height=self._sps.height if self._sps else None,
-            delay=self._delays.summary(),
+            delay=self._delays.summary() if fps else None,  # of what comes; else it is history
         )
 
     # --- sending -------------------------------------------------------------

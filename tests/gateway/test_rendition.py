@@ -158,6 +158,8 @@ def test_the_delay_is_output_minus_input_of_the_same_timestamp(recorder: Recorde
     assert delay.p95_ms == pytest.approx(12)
     status = rendition.status(0.3)
     assert (status.width, status.height) == (1280, 720)
+    later = rendition.status(5.0)
+    assert (later.fps, later.delay) == (0, None), "what does not come has no delay"
 
 
 def test_an_output_on_a_clock_of_its_own_is_moved_to_the_paths(recorder: Recorder) -> None:
