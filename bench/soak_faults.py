@@ -4,7 +4,8 @@ One stream with sound through ``echo``, and viewers that stay. Every few seconds
 wrong, at random: a process is killed or stopped for a while, the publisher falls silent, strangers
 send rubbish. Held against: the seconds after which every viewer has had the picture again, the
 viewers' connections and sound, which only the gateway's own end may interrupt, and what the API
-tells meanwhile. ``python -m bench.soak_faults --minutes 15``, by hand.
+tells meanwhile. ``python -m bench.soak_faults --minutes 15``, by hand; with ``--apart`` the
+publisher is received in a process of its own, which dies and stalls too.
 """
 
 from __future__ import annotations
@@ -103,6 +104,13 @@ class Desk:
             raise LookupError(name)
         return found[-1]
 
+    def ingest(self) -> psutil.Process:
+        """Raises LookupError: there is none now."""
+        for child in self.role("gateway").children():
+            if any(word.endswith("ingest_child") for word in child.cmdline()):
+                return child
+        raise LookupError("ingest")
+
     async def busy_slot(self) -> psutil.Process:
         """The media process that has the job: the one that computes."""
         slots = self.role("worker").children()
@@ -191,6 +199,14 @@ async def _gateway_stalls(desk: Desk) -> None:
     await _stopped(desk.role("gateway"), 1.0)
 
 
+async def _ingest_dies(desk: Desk) -> None:
+    desk.ingest().kill()
+
+
+async def _ingest_stalls(desk: Desk) -> None:
+    await _stopped(desk.ingest(), 4.0)
+
+
 async def _publisher_falls_silent(desk: Desk) -> None:
     desk.sending.clear()
     try:
@@ -215,13 +231,15 @@ class Fault:
     """
     Attributes:
         within: seconds from its beginning after which every viewer has the picture again.
-        stays: viewers keep their connections, and hear on.
+        stays: viewers keep their connections.
+        hears: they hear on.
         answers: the API is there meanwhile, and has to tell what is the matter.
     """
 
     make: Callable[[Desk], Awaitable[None]]
     within: float
     stays: bool = True
+    hears: bool = True
     answers: bool = True
     weight: int = 2
 
@@ -236,10 +254,14 @@ FAULTS: Final = (
     Fault(_worker_dies, 12.0),
     Fault(_orchestrator_dies, 12.0),
     Fault(_orchestrator_stalls, 10.0),
-    Fault(_gateway_dies, 12.0, stays=False, answers=False),
-    Fault(_gateway_stalls, 4.0, stays=False, answers=False),
-    Fault(_publisher_falls_silent, 6.0, stays=False),
+    Fault(_gateway_dies, 12.0, stays=False, hears=False, answers=False),
+    Fault(_gateway_stalls, 4.0, stays=False, hears=False, answers=False),
+    Fault(_publisher_falls_silent, 6.0, hears=False),
     Fault(_strangers_send_rubbish, 1.0),
+)
+APART: Final = (
+    Fault(_ingest_dies, 6.0, hears=False),
+    Fault(_ingest_stalls, 8.0, hears=False),
 )
 
 
@@ -262,7 +284,7 @@ class Found:
             self.wrong.append(f"{fault.name}: {gap:.1f} s without a picture")
         if fault.stays and returned:
             self.wrong.append(f"{fault.name}: {returned} viewers lost their connection")
-        if fault.stays and sound > SILENCE:
+        if fault.hears and sound > SILENCE:
             self.wrong.append(f"{fault.name}: {sound:.1f} s without sound")
         if gap > LONG and fault.answers and not set(told) - {NO_ANSWER}:
             self.wrong.append(f"{fault.name}: {gap:.1f} s without a picture, and nothing told")
@@ -319,10 +341,12 @@ async def _one(desk: Desk, viewers: Sequence[Spectator], fault: Fault, found: Fo
     )
 
 
-async def _soak(minutes: float, seed: int, log: Path) -> tuple[Found, bool]:
+async def _soak(minutes: float, seed: int, log: Path, *, apart: bool) -> tuple[Found, bool]:
     chance, found = random.Random(seed), Found()
+    faults = FAULTS + APART if apart else FAULTS
+    settings = {"worker.slots": 2, "gateway.webrtc.ingest_apart": apart}
     units = await asyncio.to_thread(make_clip)
-    async with running_network(log, {"worker.slots": 2}) as ready:
+    async with running_network(log, settings) as ready:
         desk = Desk(ready)
         publishing = asyncio.create_task(desk.publish(units))
         viewers = [Spectator(f"{desk.base}/whep/{NAME}") for _ in range(VIEWERS)]
@@ -335,7 +359,7 @@ async def _soak(minutes: float, seed: int, log: Path) -> tuple[Found, bool]:
                 raise RuntimeError("no picture to begin with")
             until = time.monotonic() + 60 * minutes
             while time.monotonic() < until:
-                [fault] = chance.choices(FAULTS, [each.weight for each in FAULTS])
+                [fault] = chance.choices(faults, [each.weight for each in faults])
                 await _one(desk, viewers, fault, found)
         finally:
             for task in tasks:
@@ -353,11 +377,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=15)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--apart", action="store_true", help="ingest_apart")
     parser.add_argument("--log", type=Path, help="keep what the network says here")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         log = arguments.log or Path(folder) / "up.log"
-        found, free = uvloop.run(_soak(arguments.minutes, arguments.seed, log))
+        found, free = uvloop.run(
+            _soak(arguments.minutes, arguments.seed, log, apart=arguments.apart)
+        )
     for words in found.wrong:
         print(f"wrong: {words}", flush=True)
     return report(
