@@ -299,6 +299,8 @@ class MediaProcess(ABC, Generic[F]):
             self._lost(f"it said what cannot be understood: {error}")
 
     def _heed(self, message: Message, now: float) -> None:
+        if self._hear(message):  # first: access units are among it
+            return
         match message:
             case Ufrag() | Claim() | Release() | Expect() | Datagram():
                 self._far.take(message, now)
@@ -322,7 +324,7 @@ class MediaProcess(ABC, Generic[F]):
             case Ready():
                 if self._machine.state is ProcessState.STARTING:
                     self._machine.to(ProcessState.READY)
-            case _ if not self._hear(message):
+            case _:
                 self._lost(f"{type(message).__name__} does not come from an {self.kind} process")
 
     @abstractmethod
