@@ -79,6 +79,7 @@ async def test_pictures_that_nobody_reads_are_dropped_up_to_the_next_key_frame(
     held = pictures.index(41)
     assert pictures == [*range(held), 41, 42]
     assert handing.dropped == 43 - len(pictures)
+    link.close()  # first: the other end's is an end to it
     reader.close()
 
 
