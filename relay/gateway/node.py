@@ -84,7 +84,7 @@ class GatewayNode:
         self._floods = Floods(self.peers.udp.port)
         self._egress = Egresses(self.peers, Egress.over(self.peers))
         self._opened.push_async_callback(self._egress.end, "the gateway is going away")
-        self._ingest = Ingests(self.peers, Ingest(self.peers))
+        self._ingest = Ingests(self.peers, Ingest(self.peers), along=self._egress)
         self._opened.push_async_callback(self._ingest.end, "the gateway is going away")
         self._http = open_session(GuardedConnector)
         self._opened.push_async_callback(self._http.close)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from typing import Any
 from weakref import WeakSet
 
 from relay import metrics
@@ -36,6 +37,7 @@ class Ingests(Pool[IngestProcess]):
     Args:
         local: the gateway's own.
         place: which of these gets the next publisher.
+        along: looked after in the same turn.
     """
 
     restarts_counted = metrics.INGEST_RESTARTS
@@ -45,6 +47,7 @@ class Ingests(Pool[IngestProcess]):
         peers: Peers,
         local: Ingest,
         place: Callable[[Sequence[Place]], int] = choose,
+        along: Pool[Any] | None = None,
     ) -> None:
         settings = peers.settings
         limit = ingest_processes(settings.ingest_processes, CORES)
@@ -54,7 +57,7 @@ class Ingests(Pool[IngestProcess]):
         scale = Scale(
             *(limit, settings.egress_idle), each=PUBLISHER, few=FEW_PUBLISHERS, kept=self._apart
         )
-        super().__init__(peers, scale, place)
+        super().__init__(peers, scale, place, along)
         self._local = local
         self._sessions: WeakSet[IngestSession] = WeakSet()
         if self._apart:

@@ -13,7 +13,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import ClassVar, Final, Generic, TypeVar
+from typing import Any, ClassVar, Final, Generic, TypeVar
 
 from prometheus_client import Counter
 
@@ -37,6 +37,9 @@ STEADY: Final = 10.0
 """Seconds of life after which an end is not taken for a failing start."""
 STRAYS: Final = 200
 """Datagrams a second of unknown source that processes are shown: of a peer that has moved."""
+
+ALONE: Final = 1.0
+"""Seconds between two looks at the load where there are no peers."""
 
 CORES: Final = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 
@@ -70,6 +73,8 @@ class Pool(ABC, Generic[P]):
     Args:
         place: which of these gets the next peer.
         scale: how many there may be, and when.
+        along: looked after in the same turn as this one: each turn of a loop that has little to
+            do is dear.
     """
 
     restarts_counted: ClassVar[Counter]
@@ -79,6 +84,7 @@ class Pool(ABC, Generic[P]):
         peers: Peers,
         scale: Scale,
         place: Callable[[Sequence[Place]], int] = choose,
+        along: Pool[Any] | None = None,
     ) -> None:
         self._choose = place
         self._peers = peers
@@ -92,9 +98,11 @@ class Pool(ABC, Generic[P]):
         self._measured = 0
         self._strays = 0
         self._watching: asyncio.Task[None] | None = None
+        self._watched: list[Pool[Any]] = []
+        self._over = False
+        self._own_stray = peers.udp.on_stray
         if scale.limit:
-            self._watching = asyncio.create_task(self._watch(), name="processes")
-            self._own_stray = peers.udp.on_stray
+            (along or self).watch(self)
             peers.udp.on_stray = self._stray
 
     # -- what a kind has of its own
@@ -182,24 +190,39 @@ class Pool(ABC, Generic[P]):
         local = Place(self._share, self._here(), self._measured, each)
         return [local, *(Place(p.share, p.peers, p.measured, each) for p in ready)]
 
+    def watch(self, pool: Pool[Any]) -> None:
+        """Look after it from now on."""
+        self._watched.append(pool)
+        if self._watching is None:
+            self._watching = asyncio.create_task(self._watch(), name="processes")
+
     async def _watch(self) -> None:
-        """Measure, and start or let go what is to be."""
         while True:
             now = time.monotonic()
-            self._share = self._meter.add(now, time.thread_time())
-            self._measured = self._here()
-            self._strays = 0
-            ready = self._ready()
-            places = self._places(ready)
-            if self._scale.wants_another(places, self._connected(ready), len(self._keepers), now):
-                free = next(n for n in range(1, self._scale.limit + 1) if n not in self._keepers)
-                log.info(
-                    "the gateway takes %.2f of a core; another process is started", self._share
-                )
-                self.start(free)
-            elif (at := self._scale.can_spare(places, now)) is not None:
-                ready[at - 1].dismiss("it had nothing to do")
-            await asyncio.sleep(INTERVAL)
+            share = self._meter.add(now, time.thread_time())
+            for pool in self._watched:
+                pool.weigh(share, now)
+            await asyncio.sleep(INTERVAL if len(self._peers) else ALONE)
+
+    def weigh(self, share: float, now: float) -> None:
+        """Start or let go what is to be.
+
+        Args:
+            share: of a core that the gateway's own process takes.
+        """
+        if self._over:
+            return
+        self._share = share
+        self._measured = self._here()
+        self._strays = 0
+        ready = self._ready()
+        places = self._places(ready)
+        if self._scale.wants_another(places, self._connected(ready), len(self._keepers), now):
+            free = next(n for n in range(1, self._scale.limit + 1) if n not in self._keepers)
+            log.info("the gateway takes %.2f of a core; another process is started", share)
+            self.start(free)
+        elif (at := self._scale.can_spare(places, now)) is not None:
+            ready[at - 1].dismiss("it had nothing to do")
 
     def _stray(self, data: bytes, address: Address, now: float) -> None:
         """A peer that has moved is known by what it sends, to whoever serves it."""
@@ -213,11 +236,12 @@ class Pool(ABC, Generic[P]):
 
     async def end(self, reason: str) -> None:
         """End all processes, and start none any more. Before the port is closed."""
+        self._over = True
         if self._watching is not None:
             self._watching.cancel()
-            self._peers.udp.on_stray = self._own_stray
             await asyncio.gather(self._watching, return_exceptions=True)
             self._watching = None
+        self._peers.udp.on_stray = self._own_stray
         for process in self._processes.values():
             process.dismiss(reason)
         keepers = list(self._keepers.values())
