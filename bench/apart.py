@@ -1,5 +1,6 @@
-"""What it costs to receive publishers in a process of their own (``gateway.webrtc.ingest_apart``).
+"""What it costs to receive publishers in a process of their own.
 
+That is ``gateway.webrtc.ingest_processes``.
 The whole network with ``echo`` behind it, in turn as it is by itself and with all publishers
 apart: the CPU-seconds a second of the gateway's own process and of the other one, with ten streams
 of both trickle legs and a viewer each; and a picture's delay from WHIP in to WHEP out, with one
@@ -32,11 +33,11 @@ from relay.media.unit import AccessUnit
 
 STREAMS: Final = 10
 DELAY_SECONDS: Final = 20
-APART: Final = {"gateway.webrtc.ingest_apart": True}
-WAYS: Final[dict[str, dict[str, bool]]] = {"together": {}, "apart": APART}
+APART: Final = {"gateway.webrtc.ingest_processes": 1}
+WAYS: Final[dict[str, dict[str, int]]] = {"together": {}, "apart": APART}
 
 
-async def delay(units: list[AccessUnit], settings: dict[str, bool]) -> Round:
+async def delay(units: list[AccessUnit], settings: dict[str, int]) -> Round:
     with tempfile.TemporaryDirectory() as folder:
         given = {"worker.slots": 1, "orchestrator.data_dir": f"{folder}/node", **settings}
         async with running_network(Path(folder) / "log", given) as ready:

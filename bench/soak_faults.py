@@ -344,7 +344,7 @@ async def _one(desk: Desk, viewers: Sequence[Spectator], fault: Fault, found: Fo
 async def _soak(minutes: float, seed: int, log: Path, *, apart: bool) -> tuple[Found, bool]:
     chance, found = random.Random(seed), Found()
     faults = FAULTS + APART if apart else FAULTS
-    settings = {"worker.slots": 2, "gateway.webrtc.ingest_apart": apart}
+    settings = {"worker.slots": 2, "gateway.webrtc.ingest_processes": int(apart)}
     units = await asyncio.to_thread(make_clip)
     async with running_network(log, settings) as ready:
         desk = Desk(ready)
@@ -377,7 +377,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=15)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--apart", action="store_true", help="ingest_apart")
+    parser.add_argument("--apart", action="store_true", help="gateway.webrtc.ingest_processes=1")
     parser.add_argument("--log", type=Path, help="keep what the network says here")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from relay.wrong_settings import ICE_URL, processes
+from relay.wrong_settings import ICE_URL, MOST_PROCESSES, processes
 
 Processes = Annotated[Literal["auto"] | int, BeforeValidator(processes)]
 
@@ -58,14 +58,12 @@ class WebRtc(Section):
     egress_idle: float = Field(
         60.0,
         ge=0,
-        description="Seconds without a viewer, or a publisher, after which such a process ends.",
+        description="Seconds without a viewer after which such a process ends.",
     )
-    ingest_processes: Processes = Field(
-        "auto",
-        description="The same for publishers; auto: one, where there is a second core.",
-    )
-    ingest_apart: bool = Field(
-        False,
-        description="Receive all publishers in such a process, from the start: what they send is "
-        "taken apart where nothing else is, for 0.3 ms a picture.",
+    ingest_processes: int = Field(
+        0,
+        ge=0,
+        le=MOST_PROCESSES,
+        description="Processes that receive publishers in the place of the gateway: what "
+        "publishers send is then taken apart where nothing else is, and costs more; 0: none.",
     )

@@ -16,7 +16,7 @@ from tests.gateway.seller import Seller
 from tests.network import eventually
 from tests.protocols.webrtc.processes.hall import running
 
-APART = WebRtc(host="127.0.0.1", port=0, ingest_apart=True)
+APART = WebRtc(host="127.0.0.1", port=0, ingest_processes=1)
 
 
 async def get(http: aiohttp.ClientSession, url: str) -> tuple[int, Any]:

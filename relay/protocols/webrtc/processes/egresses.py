@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -16,9 +17,11 @@ from relay.protocols.webrtc.peers import Peers
 from relay.protocols.webrtc.processes.egress_process import EgressProcess
 from relay.protocols.webrtc.processes.messages import Unit
 from relay.protocols.webrtc.processes.placement import Place, Scale, choose, processes
-from relay.protocols.webrtc.processes.pool import CORES, Pool, ProcessStatus, log
+from relay.protocols.webrtc.processes.pool import CORES, Pool, ProcessStatus
 from relay.protocols.webrtc.processes.session import FarViewer
 from relay.protocols.webrtc.processes.wire import unit
+
+log = logging.getLogger(__name__)
 
 
 class Egresses(Pool[EgressProcess]):
@@ -39,8 +42,12 @@ class Egresses(Pool[EgressProcess]):
     ) -> None:
         settings = peers.settings
         limit = processes(settings.egress_processes, CORES)
-        super().__init__(peers, Scale(limit, settings.egress_idle), place)
+        self._scale = Scale(limit, settings.egress_idle)
+        self._choose = place
         self._local = local
+        self._share = 0.0
+        self._measured = 0
+        super().__init__(peers, used=limit > 0)
         self._numbers: dict[str, int] = {}
         self._names: dict[int, str] = {}
         self._next_number = 0
@@ -212,8 +219,26 @@ class Egresses(Pool[EgressProcess]):
         if (rendition := self._names.get(number)) is not None:
             self._local.want_keyframe(rendition)
 
-    def _here(self) -> int:
-        return self._local.total()
+    def _place(self) -> EgressProcess | None:
+        """None: here."""
+        ready = self._ready()
+        return None if not ready else (None, *ready)[self._choose(self._places(ready))]
+
+    def _places(self, ready: Sequence[EgressProcess]) -> list[Place]:
+        local = Place(self._share, self._local.total(), self._measured)
+        return [local, *(Place(p.share, p.viewers, p.measured) for p in ready)]
+
+    def _weigh(self, share: float, now: float) -> None:
+        self._share = share
+        self._measured = self._local.total()
+        ready = self._ready()
+        places = self._places(ready)
+        if self._scale.wants_another(places, self._connected(ready), len(self._keepers), now):
+            free = next(n for n in range(1, self._scale.limit + 1) if n not in self._keepers)
+            log.info("viewers take %.2f of a core here; egress %d is started", share, free)
+            self.start(free)
+        elif (at := self._scale.can_spare(places, now)) is not None:
+            ready[at - 1].dismiss("nobody watches here")
 
     def _connected(self, ready: Sequence[EgressProcess]) -> int:
         """Peers here, publishers among them, and all viewers elsewhere."""

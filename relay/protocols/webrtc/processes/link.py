@@ -45,6 +45,7 @@ class Link:
         self.on_message = on_message
         self._on_lost = on_lost
         self._inbox = Inbox()
+        self._part = memoryview(bytearray(_PART))  # a new one for each read costs more than it
         self._held = bytearray()
         self._total = 0
         self._marks: deque[tuple[int, float]] = deque(maxlen=_MAX_MARKS)
@@ -127,17 +128,17 @@ class Link:
 
     def _read(self) -> None:
         try:
-            data = self._socket.recv(_PART)
+            size = self._socket.recv_into(self._part)
         except (BlockingIOError, InterruptedError):
             return
         except OSError as error:
             self._fail(_how(error))
             return
-        if not data:
+        if not size:
             self._fail(ENDED)
             return
         try:
-            messages = self._inbox.feed(data)
+            messages = self._inbox.feed(self._part[:size])
         except ParseError as error:
             self._fail(f"it said what cannot be understood: {error}")
             return

@@ -1,4 +1,4 @@
-"""Processes of one kind beside the gateway's own, which are started when it has much to do.
+"""Processes of one kind beside the gateway's own.
 
 A peer is placed when its offer comes, and stays where it is. Nobody waits for a process to
 start: until then the others serve.
@@ -11,7 +11,7 @@ import logging
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Final, Generic, TypeVar
 
@@ -21,7 +21,7 @@ from relay.protocols.webrtc.peers import Peers
 from relay.protocols.webrtc.processes.load import INTERVAL, Meter
 from relay.protocols.webrtc.processes.messages import Configure
 from relay.protocols.webrtc.processes.orphans import Orphans
-from relay.protocols.webrtc.processes.placement import Place, Scale, choose
+from relay.protocols.webrtc.processes.placement import FEW
 from relay.protocols.webrtc.processes.process import (
     LEAVE_WITHIN,
     MediaProcess,
@@ -39,7 +39,8 @@ STRAYS: Final = 200
 """Datagrams a second of unknown source that processes are shown: of a peer that has moved."""
 
 ALONE: Final = 1.0
-"""Seconds between two looks at the load where there are no peers."""
+"""Seconds between two looks at the load where there are too few peers for another process: each
+costs a loop that mostly waits as much as a picture."""
 
 CORES: Final = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 
@@ -71,37 +72,26 @@ class ProcessStatus:
 class Pool(ABC, Generic[P]):
     """
     Args:
-        place: which of these gets the next peer.
-        scale: how many there may be, and when.
+        used: whether there may ever be processes.
         along: looked after in the same turn as this one: each turn of a loop that has little to
             do is dear.
     """
 
     restarts_counted: ClassVar[Counter]
 
-    def __init__(
-        self,
-        peers: Peers,
-        scale: Scale,
-        place: Callable[[Sequence[Place]], int] = choose,
-        along: Pool[Any] | None = None,
-    ) -> None:
-        self._choose = place
+    def __init__(self, peers: Peers, *, used: bool, along: Pool[Any] | None = None) -> None:
         self._peers = peers
         self._processes: dict[int, P] = {}
         self._keepers: dict[int, asyncio.Task[None]] = {}
         self._restarts: dict[int, int] = {}
         self._orphans = Orphans(peers.udp)
-        self._scale = scale
         self._meter = Meter()
-        self._share = 0.0
-        self._measured = 0
-        self._strays = 0
+        self._strays, self._strays_since = 0, 0.0
         self._watching: asyncio.Task[None] | None = None
         self._watched: list[Pool[Any]] = []
         self._over = False
         self._own_stray = peers.udp.on_stray
-        if scale.limit:
+        if used:
             (along or self).watch(self)
             peers.udp.on_stray = self._stray
 
@@ -111,13 +101,12 @@ class Pool(ABC, Generic[P]):
     def _make(self, number: int) -> P:
         """A process of this number."""
 
-    @abstractmethod
-    def _here(self) -> int:
-        """Peers of the kind that the gateway serves itself."""
+    def _weigh(self, share: float, now: float) -> None:
+        """Start or let go what is to be.
 
-    @abstractmethod
-    def _connected(self, ready: Sequence[P]) -> int:
-        """Peers that are more than an answered offer."""
+        Args:
+            share: of a core that the gateway's own process takes.
+        """
 
     @abstractmethod
     def _may_be(self, data: bytes) -> bool:
@@ -180,16 +169,6 @@ class Pool(ABC, Generic[P]):
     def _ready(self) -> list[P]:
         return [process for _, process in sorted(self._processes.items()) if process.ready]
 
-    def _place(self) -> P | None:
-        """None: here."""
-        ready = self._ready()
-        return None if not ready else (None, *ready)[self._choose(self._places(ready))]
-
-    def _places(self, ready: Sequence[P]) -> list[Place]:
-        each = self._scale.each
-        local = Place(self._share, self._here(), self._measured, each)
-        return [local, *(Place(p.share, p.peers, p.measured, each) for p in ready)]
-
     def watch(self, pool: Pool[Any]) -> None:
         """Look after it from now on."""
         self._watched.append(pool)
@@ -202,33 +181,20 @@ class Pool(ABC, Generic[P]):
             share = self._meter.add(now, time.thread_time())
             for pool in self._watched:
                 pool.weigh(share, now)
-            await asyncio.sleep(INTERVAL if len(self._peers) else ALONE)
+            await asyncio.sleep(INTERVAL if len(self._peers) >= FEW else ALONE)
 
     def weigh(self, share: float, now: float) -> None:
-        """Start or let go what is to be.
-
-        Args:
-            share: of a core that the gateway's own process takes.
-        """
-        if self._over:
-            return
-        self._share = share
-        self._measured = self._here()
-        self._strays = 0
-        ready = self._ready()
-        places = self._places(ready)
-        if self._scale.wants_another(places, self._connected(ready), len(self._keepers), now):
-            free = next(n for n in range(1, self._scale.limit + 1) if n not in self._keepers)
-            log.info("the gateway takes %.2f of a core; another process is started", share)
-            self.start(free)
-        elif (at := self._scale.can_spare(places, now)) is not None:
-            ready[at - 1].dismiss("it had nothing to do")
+        """To be called several times a second; ``share`` as ``_weigh``."""
+        if not self._over:
+            self._weigh(share, now)
 
     def _stray(self, data: bytes, address: Address, now: float) -> None:
         """A peer that has moved is known by what it sends, to whoever serves it."""
         self._own_stray(data, address, now)
         if not 127 < data[0] < 192 or len(data) < 12 or not self._may_be(data):
             return
+        if now - self._strays_since > INTERVAL:
+            self._strays, self._strays_since = 0, now
         for process in self._processes.values():
             if process.ready and self._strays < STRAYS * INTERVAL:
                 self._strays += 1

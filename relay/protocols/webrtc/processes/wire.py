@@ -187,27 +187,39 @@ class Inbox:
     def __init__(self) -> None:
         self._held = bytearray()
 
-    def feed(self, data: bytes) -> list[Message]:
+    def feed(self, data: bytes | memoryview) -> list[Message]:
         """
+        Args:
+            data: not kept.
+
         Raises:
             ParseError: a message is longer than MAX_MESSAGE, of an unknown kind, or does not
                 fit its kind. The stream is of no use after that.
         """
-        held = self._held
-        held += data
-        found: list[Message] = []
-        at = 0
-        while len(held) - at >= _HEAD.size:
-            size, kind = _HEAD.unpack_from(held, at)
-            if not 1 <= size <= MAX_MESSAGE:
-                raise ParseError(f"a message of {size} bytes")
-            end = at + 4 + size
-            if len(held) < end:
-                break
-            found.append(_parse(kind, bytes(held[at + _HEAD.size : end])))
-            at = end
-        del held[:at]
+        if not self._held:  # most times whole messages come, and are read where they are
+            found, at = _messages(data)
+            self._held += data[at:]
+            return found
+        self._held += data
+        found, at = _messages(self._held)
+        del self._held[:at]
         return found
+
+
+def _messages(data: bytes | bytearray | memoryview) -> tuple[list[Message], int]:
+    """Those that are whole, and where the rest begins; raises ParseError as ``Inbox.feed``."""
+    found: list[Message] = []
+    at, length = 0, len(data)
+    while length - at >= _HEAD.size:
+        size, kind = _HEAD.unpack_from(data, at)
+        if not 1 <= size <= MAX_MESSAGE:
+            raise ParseError(f"a message of {size} bytes")
+        end = at + 4 + size
+        if length < end:
+            break
+        found.append(_parse(kind, bytes(data[at + _HEAD.size : end])))
+        at = end
+    return found, at
 
 
 def _parse(kind: int, body: bytes) -> Message:

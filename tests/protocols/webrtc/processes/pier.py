@@ -43,26 +43,33 @@ class Caller(Sending):
 
 class Pier:
     """Attributes:
-    where: the place that the next publisher gets; 0 is here.
+    where: the place that the next publisher gets; 0 is here. None: as it comes.
     """
 
     def __init__(self, peers: Peers) -> None:
         self.peers = peers
-        self.where = 1
-        self.ingest = Ingests(peers, Ingest(peers), lambda places: min(self.where, len(places) - 1))
+        self.where: int | None = 1
+        self.ingest = Ingests(peers, Ingest(peers))
+        chosen = self.ingest._place
+
+        def place() -> IngestProcess | None:
+            if self.where is None:
+                return chosen()
+            return self.process(self.where) if self.where else None
+
+        self.ingest._place = place  # type: ignore[method-assign]
         self._publishers: list[Peers] = []
 
     def process(self, number: int = 1) -> IngestProcess:
         return self.ingest._processes[number]
 
     async def started(self, number: int = 1) -> IngestProcess:
-        self.ingest.start(number)
         await until(lambda: number in self.ingest._processes and self.process(number).ready)
         return self.process(number)
 
     async def publisher(
         self,
-        where: int,
+        where: int | None,
         *,
         audio: bool = False,
         through: Callable[[str], str] = lambda answer: answer,
@@ -74,7 +81,8 @@ class Pier:
         offering = Offering(mine, send=True, audio=audio)
         sink = Landing()
         session = await self.ingest.answer(offering.text, sink)
-        assert isinstance(session, FarPublisher) is (where > 0)
+        if where is not None:
+            assert isinstance(session, FarPublisher) is (where > 0)
         offering.accept(through(session.answer))
         await reach(offering.peer, PeerState.CONNECTED)
         return Caller(offering.peer, session, sink)

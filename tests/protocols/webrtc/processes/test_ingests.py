@@ -11,8 +11,6 @@ from relay.errors import NotFound, PreconditionFailed, RelayError
 from relay.media.unit import AccessUnit, Codec
 from relay.protocols.webrtc.ingest import IngestSession
 from relay.protocols.webrtc.peer import PeerState
-from relay.protocols.webrtc.processes import placement
-from relay.protocols.webrtc.processes.far_publisher import FarPublisher
 from relay.protocols.webrtc.rtp import RtpPacket
 from tests.protocols.webrtc import offers
 from tests.protocols.webrtc.aiortc_client import reach
@@ -176,40 +174,31 @@ async def test_a_publisher_elsewhere_that_has_moved_goes_on() -> None:
             router.close()
 
 
-async def test_a_gateway_that_has_much_to_do_has_a_process_for_more_publishers() -> None:
-    async with pier(ingest_processes=1, egress_idle=0.0) as made:
-        made.ingest._choose = placement.choose
-        made.ingest._scale._few = 1
-        first = await made.publisher(0)
-        assert isinstance(first.session, IngestSession)
-        assert made.ingest.here() == 1
-        made.ingest._meter.add = lambda now, used: 0.5  # type: ignore[method-assign]
-        await until(lambda: made.ingest._ready())  # after a second of it
-        second = await made.publisher(1)
-        assert isinstance(second.session, FarPublisher)
-        await show([first, second], keyframe=True)
-        status = made.ingest.status()
-        assert [(one.kind, one.number, one.publishers) for one in status] == [("ingest", 1, 1)]
-        await asyncio.sleep(0.6)
-        assert made.ingest._ready(), "somebody is there"
-        await second.session.close("enough")
-        made.ingest._meter.add = lambda now, used: 0.0  # type: ignore[method-assign]
-        await until(lambda: not made.ingest._keepers)
-
-
-async def test_publishers_are_all_apart_where_that_is_wanted() -> None:
-    async with pier(ingest_processes=0, ingest_apart=True, egress_idle=0.0) as made:
-        made.ingest._choose = placement.choose
+async def test_publishers_are_spread_and_nobody_waits_for_a_process_to_start() -> None:
+    async with pier() as made:
+        made.where = None
         early = await made.ingest.answer(offers.publisher(), Landing())
-        assert isinstance(early, IngestSession), "nobody waits for a process to start"
+        assert isinstance(early, IngestSession)
+        assert made.ingest.here() == 1
         await early.close("enough")
-        await until(lambda: made.ingest._ready())
-        for _ in range(3):
-            publisher = await made.publisher(1)
+        await made.started(1)
+        await made.started(2)
+        for _ in range(4):
+            publisher = await made.publisher(None)
             await publisher.show(keyframe=True)
         assert made.ingest.here() == 0
-        assert made.process().publishers == 3
-        await made.leave()
-        await until(lambda: made.process().publishers == 0)
-        await asyncio.sleep(0.6)
-        assert made.ingest._ready(), "it stays for those to come"
+        status = made.ingest.status()
+        assert [(one.kind, one.number, one.publishers, one.viewers) for one in status] == [
+            ("ingest", 1, 2, 0),
+            ("ingest", 2, 2, 0),
+        ]
+
+
+async def test_without_such_a_setting_all_are_received_here() -> None:
+    async with pier(ingest_processes=0) as made:
+        publisher = await made.publisher(None)
+        await publisher.show(keyframe=True)
+        assert isinstance(publisher.session, IngestSession)
+        assert publisher.session.process == 0
+        assert made.ingest.here() == 1
+        assert made.ingest.status() == []

@@ -145,8 +145,8 @@ async def test_a_process_is_started_by_load_and_let_go_when_there_is_room(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(placement, "BUSY", -1.0)
+    monkeypatch.setattr(placement, "FEW", 0)
     async with hall(egress_processes=1, egress_idle=0.0) as made:
-        made.egress._scale._few = 0
         made.egress._choose = placement.choose
         first = await made.egress.answer(SHOW, offers.viewer())
         assert isinstance(first, EgressSession)  # nobody waits for a process to start

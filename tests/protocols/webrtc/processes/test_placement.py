@@ -34,10 +34,10 @@ def test_those_who_came_since_the_measurement_count() -> None:
     for _ in range(300):
         at = choose(places)
         chosen = places[at]
-        places[at] = Place(chosen.share, chosen.peers + 1, chosen.measured)
+        places[at] = Place(chosen.share, chosen.viewers + 1, chosen.measured)
     shares = [p.expected for p in places]
     assert max(shares) - min(shares) < 2 * VIEWER
-    assert sum(p.peers for p in places) == 300
+    assert sum(p.viewers for p in places) == 300
 
 
 def test_viewers_that_left_since_are_not_taken_off() -> None:
