@@ -109,6 +109,8 @@ async def gateway(
             ready = await network.__aenter__()
         try:
             base, process = ready["gateway"]["url"], psutil.Process(ready["gateway"]["pid"])
+            if more:
+                await asyncio.sleep(SETTLED)  # what else is to be there has started
             counts = [Count() for _ in range(streams)]
             async with AsyncExitStack() as stack:
                 for number in range(streams):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from typing import Any
+from typing import Any, Final
 from weakref import WeakSet
 
 from relay import metrics
@@ -17,12 +18,16 @@ from relay.protocols.webrtc.processes.pool import Pool
 
 log = logging.getLogger(__name__)
 
+PATIENCE: Final = 3.0
+"""Seconds that a publisher waits for a process to start, or to start again."""
+
 
 class Ingests(Pool[IngestProcess]):
     """All publishers of a gateway.
 
     With ``ingest_processes`` there are so many from the start, and the one that has the fewest
-    publishers gets the next; the gateway's own ingest has those who come while none is ready.
+    publishers gets the next. While none is ready they wait a little; where that does not help, the
+    gateway's own ingest receives them.
 
     Args:
         local: the gateway's own.
@@ -36,12 +41,14 @@ class Ingests(Pool[IngestProcess]):
         super().__init__(peers, used=number > 0, along=along)
         self._local = local
         self._sessions: WeakSet[IngestSession] = WeakSet()
+        self._number = number
+        self._one_ready = asyncio.Event()
         for each in range(1, number + 1):
             self.start(each)
 
     async def answer(self, offer: str, sink: IngestSink) -> PublisherSession:
         """Accept an offer; its media goes to ``sink``; raises as ``Ingest.answer``."""
-        process = self._place()
+        process = await self._place()
         if process is not None:
             try:
                 return await process.answer(offer, sink)
@@ -55,14 +62,22 @@ class Ingests(Pool[IngestProcess]):
         """Publishers that the gateway's own process receives."""
         return sum(not session.is_closed for session in self._sessions)
 
-    def _place(self) -> IngestProcess | None:
+    async def _place(self) -> IngestProcess | None:
         """None: here."""
+        if self._number and not self._ready():
+            self._one_ready.clear()
+            try:
+                await asyncio.wait_for(self._one_ready.wait(), PATIENCE)
+            except TimeoutError:
+                log.warning("no ingest process is ready: a publisher is received by the gateway")
         return min(self._ready(), key=lambda process: process.publishers, default=None)
 
     # -- what a Pool asks
 
     def _make(self, number: int) -> IngestProcess:
-        return IngestProcess(number, self._peers.udp, self._configure(), self._orphans)
+        made = IngestProcess(number, self._peers.udp, self._configure(), self._orphans)
+        made.on_ready = self._one_ready.set
+        return made
 
     def _may_be(self, data: bytes) -> bool:
         """A publisher sends media, and reports."""

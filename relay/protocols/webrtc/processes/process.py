@@ -9,7 +9,7 @@ import socket
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from enum import Enum
 from typing import Any, ClassVar, Final, Generic, TypeVar
@@ -86,6 +86,7 @@ class MediaProcess(ABC, Generic[F]):
         late: pictures that it left out, as ``Load`` has it.
         unread: datagrams that it dropped, as ``Peers.dropped``.
         sessions: of its peers.
+        on_ready: called when it may be used.
         lost_peers: that it had when it was lost.
     """
 
@@ -104,6 +105,7 @@ class MediaProcess(ABC, Generic[F]):
         self.unread: Mapping[str, int] = {}
         self.lost_peers = 0
         self.sessions: dict[str, F] = {}
+        self.on_ready: Callable[[], None] = lambda: None
         self._udp = udp
         self._configure = configure
         self._orphans = orphans
@@ -324,6 +326,7 @@ class MediaProcess(ABC, Generic[F]):
             case Ready():
                 if self._machine.state is ProcessState.STARTING:
                     self._machine.to(ProcessState.READY)
+                    self.on_ready()
             case _:
                 self._lost(f"{type(message).__name__} does not come from an {self.kind} process")
 

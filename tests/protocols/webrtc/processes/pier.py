@@ -52,9 +52,9 @@ class Pier:
         self.ingest = Ingests(peers, Ingest(peers))
         chosen = self.ingest._place
 
-        def place() -> IngestProcess | None:
+        async def place() -> IngestProcess | None:
             if self.where is None:
-                return chosen()
+                return await chosen()
             return self.process(self.where) if self.where else None
 
         self.ingest._place = place  # type: ignore[method-assign]

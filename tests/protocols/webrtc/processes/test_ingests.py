@@ -11,8 +11,8 @@ from relay.errors import NotFound, PreconditionFailed, RelayError
 from relay.media.unit import AccessUnit, Codec
 from relay.protocols.webrtc.ingest import IngestSession
 from relay.protocols.webrtc.peer import PeerState
+from relay.protocols.webrtc.processes import ingests, process
 from relay.protocols.webrtc.rtp import RtpPacket
-from tests.protocols.webrtc import offers
 from tests.protocols.webrtc.aiortc_client import reach
 from tests.protocols.webrtc.nat import Nat
 from tests.protocols.webrtc.processes.hall import until
@@ -174,16 +174,13 @@ async def test_a_publisher_elsewhere_that_has_moved_goes_on() -> None:
             router.close()
 
 
-async def test_publishers_are_spread_and_nobody_waits_for_a_process_to_start() -> None:
+async def test_publishers_are_spread_and_the_first_waits_for_a_process() -> None:
     async with pier() as made:
-        made.where = None
-        early = await made.ingest.answer(offers.publisher(), Landing())
-        assert isinstance(early, IngestSession)
-        assert made.ingest.here() == 1
-        await early.close("enough")
+        assert not made.ingest._ready()
+        await made.publisher(None)
         await made.started(1)
         await made.started(2)
-        for _ in range(4):
+        for _ in range(3):
             publisher = await made.publisher(None)
             await publisher.show(keyframe=True)
         assert made.ingest.here() == 0
@@ -192,6 +189,18 @@ async def test_publishers_are_spread_and_nobody_waits_for_a_process_to_start() -
             ("ingest", 1, 2, 0),
             ("ingest", 2, 2, 0),
         ]
+
+
+async def test_where_no_process_starts_the_gateway_receives_after_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ingests, "PATIENCE", 0.2)
+    monkeypatch.setattr(process, "PROGRAMS", "nothing")
+    async with pier() as made:
+        publisher = await made.publisher(None)
+        await publisher.show(keyframe=True)
+        assert isinstance(publisher.session, IngestSession)
+        assert made.ingest.here() == 1
 
 
 async def test_without_such_a_setting_all_are_received_here() -> None:
