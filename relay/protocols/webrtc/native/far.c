@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define FULL 600 /* of a picture a packet that others follow is larger, one of sound is not */
+
 int unwrap(struct rx *rx, int count)
 {
     for (int at = 0; at < count; at++) {
@@ -38,6 +40,24 @@ void rx_unwrap(struct rx *rx, int out)
     }
 }
 
+/* Media is a publisher's: it waits for nothing, but for the rest of a picture that has begun. */
+static void note_media(struct rx *rx, struct rx_far *far, uint32_t length)
+{
+    const uint8_t *data = rx->datagrams[rx->at];
+    int last = data[1] >> 7;
+
+    if (data[0] < 128 || (data[1] >= 192 && data[1] <= 223))
+        return;
+    rx->quiet = 0;
+    if (!last && length > FULL && far->batch != rx->batch) {
+        far->batch = rx->batch;
+        rx->begun++;
+    } else if (last && far->batch == rx->batch) {
+        far->batch--;
+        rx->begun--;
+    }
+}
+
 void pass(struct rx *rx, struct rx_far *far, uint32_t length)
 {
     uint8_t wrapping[WRAPPING] = {0};
@@ -48,6 +68,7 @@ void pass(struct rx *rx, struct rx_far *far, uint32_t length)
     memcpy(wrapping, rx->names[rx->at], named);
     wrapping[NAMED] = (uint8_t)named;
     far->seen = rx->now;
+    note_media(rx, far, length);
     if (sendmsg(far->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
         far->dropped++;
     else

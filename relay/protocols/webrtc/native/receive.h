@@ -238,6 +238,7 @@ struct rx_far {
     double seen;                /* the last datagram; 0: none */
     uint64_t passed;
     uint64_t dropped;           /* the process had no room */
+    uint32_t batch;             /* that a picture of it began in, and has not ended */
 };
 
 struct rx_counts {
