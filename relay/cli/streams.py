@@ -294,7 +294,10 @@ def _facts(stream: Mapping[str, Any]) -> Iterator[Text]:
     for warning in stream["warnings"]:
         yield Text(f"  {warning['reason']}", style="yellow")
     if source := stream["input"]:
-        yield Text(f"  publisher: {source['packets']} packets, {source['lost']} lost on the way")
+        by = f", received by ingest process {source['process']}" if source.get("process") else ""
+        yield Text(
+            f"  publisher: {source['packets']} packets, {source['lost']} lost on the way{by}"
+        )
     if serving := stream["serving"]:
         yield Text(f"  served by {serving['orchestrator']}: {serving['why']}")
     for move in stream.get("moves") or ():

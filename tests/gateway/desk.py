@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import aiohttp
+
 from relay.api.app import build_app
 from relay.api.server import Server
 from relay.config import Gateway
@@ -94,6 +96,12 @@ class Desk:
     @property
     def path(self) -> Path:
         return self.node._paths[NAME]
+
+    async def get(self, url: str) -> tuple[int, Any]:
+        """Status and JSON of what is there; a path alone is one of the API's."""
+        where = url if "://" in url else f"{self.server.url}/v1/{url}"
+        async with aiohttp.ClientSession() as http, http.get(where) as answer:
+            return answer.status, await answer.json()
 
     @asynccontextmanager
     async def filming(self, *, audio: bool = False, **query: str) -> AsyncIterator[Camera]:

@@ -6,9 +6,6 @@ from __future__ import annotations
 import asyncio
 import time
 from itertools import pairwise
-from typing import Any
-
-import aiohttp
 
 from relay.config import WebRtc
 from tests.gateway.desk import FRAME, NAME, gateway
@@ -19,20 +16,14 @@ from tests.protocols.webrtc.processes.hall import running
 TWO = WebRtc(host="127.0.0.1", port=0, egress_processes=1)
 
 
-async def get(http: aiohttp.ClientSession, url: str) -> tuple[int, Any]:
-    async with http.get(url) as answer:
-        return answer.status, await answer.json()
-
-
 async def test_viewers_of_a_lost_process_are_told_and_come_back() -> None:
     async with (
         Seller().running() as seller,
         gateway(seller, webrtc=TWO) as desk,
-        aiohttp.ClientSession() as http,
         desk.filming(),
         desk.watching() as here,
     ):
-        egress, api = desk.node._egress, f"{desk.server.url}/v1"
+        egress = desk.node._egress
         await desk.live_at(seller)
         egress.start(1)
         await eventually(lambda: len(egress._ready()) == 1, every=0.01)
@@ -42,13 +33,13 @@ async def test_viewers_of_a_lost_process_are_told_and_come_back() -> None:
             assert there.client is not None
             resource = str(there.client._link.resource.location)
             secret = resource.rpartition("/")[2]
-            _, told = await get(http, f"{api}/streams/{NAME}/viewers")
+            _, told = await desk.get(f"streams/{NAME}/viewers")
             assert [viewer["process"] for viewer in told["viewers"]] == [0, 1]
-            status, told = await get(http, f"{api}/viewers/{secret}")
+            status, told = await desk.get(f"viewers/{secret}")
             assert (status, told["process"]) == (200, 1)
             assert told["packets"] > 0
             assert desk.stream.viewers == 2
-            _, told = await get(http, f"{api}/processes")
+            _, told = await desk.get("processes")
             assert [(p["number"], p["viewers"]) for p in told["processes"]] == [(0, 1), (1, 1)]
 
             [far] = egress._processes[1].sessions.values()
@@ -57,20 +48,20 @@ async def test_viewers_of_a_lost_process_are_told_and_come_back() -> None:
             killed = time.monotonic()
             running(egress._processes[1]).kill()
             await eventually(lambda: desk.stream.viewers == 1, every=0.01)
-            status, told = await get(http, f"{api}/viewers/{secret}")
+            status, told = await desk.get(f"viewers/{secret}")
             assert (status, told["code"]) == (410, "session_ended")
             assert "a new offer is answered by another" in told["detail"]
             await asyncio.sleep(0.6)  # the gateway has let go of it
-            status, told = await get(http, f"{api}/viewers/{secret}")
+            status, told = await desk.get(f"viewers/{secret}")
             assert (status, told["code"]) == (410, "session_ended")
-            status, told = await get(http, resource)  # 404 by RFC 9725, and why
+            status, told = await desk.get(resource)  # 404 by RFC 9725, and why
             assert (status, told["code"]) == (404, "session_ended")
             assert "the process that served it was lost" in told["detail"]
             assert await asyncio.wait_for(ended, 2) == "closed by the peer"  # no silence told it
             await eventually(lambda: len(egress._ready()) == 1, every=0.01)
             async with desk.watching() as again:
                 await again.sees(10)
-                _, told = await get(http, f"{api}/processes")
+                _, told = await desk.get("processes")
                 [_, back] = told["processes"]
                 assert (back["viewers"], back["restarts"]) == (1, 1)
             await here.sees(10, after=killed)

@@ -5,9 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
-
-import aiohttp
 
 from relay.config import WebRtc
 from relay.gateway.status import StreamState
@@ -19,24 +16,18 @@ from tests.protocols.webrtc.processes.hall import running
 APART = WebRtc(host="127.0.0.1", port=0, ingest_processes=1)
 
 
-async def get(http: aiohttp.ClientSession, url: str) -> tuple[int, Any]:
-    async with http.get(url) as answer:
-        return answer.status, await answer.json()
-
-
 async def test_its_publisher_is_told_and_comes_back_and_its_viewers_stay() -> None:
     async with (
         Seller().running() as seller,
         gateway(seller, webrtc=APART) as desk,
-        aiohttp.ClientSession() as http,
         desk.watching() as viewer,
     ):
-        ingest, api = desk.node._ingest, f"{desk.server.url}/v1"
+        ingest = desk.node._ingest
         await eventually(lambda: ingest._ready(), every=0.01)
         async with desk.filming(audio=True) as camera:
             await desk.live_at(seller)
             await viewer.sees(10)
-            _, told = await get(http, f"{api}/processes")
+            _, told = await desk.get("processes")
             found = [(p["kind"], p["viewers"], p["publishers"]) for p in told["processes"]]
             assert found == [("gateway", 1, 0), ("ingest", 0, 1)]
             seen = desk.stream.input
@@ -52,7 +43,7 @@ async def test_its_publisher_is_told_and_comes_back_and_its_viewers_stay() -> No
             waiting = await desk.reaches(StreamState.WAITING, "publisher_gone")
             assert "the process that served it was lost" in waiting.reason
             assert await asyncio.wait_for(closed, 2) == "closed by the peer"  # no silence told it
-            status, told = await get(http, resource)  # 404 by RFC 9725, and why
+            status, told = await desk.get(resource)  # 404 by RFC 9725, and why
             assert (status, told["code"]) == (404, "session_ended")
             assert "the process that served it was lost" in told["detail"]
         await eventually(lambda: ingest._ready(), every=0.01)
@@ -60,7 +51,7 @@ async def test_its_publisher_is_told_and_comes_back_and_its_viewers_stay() -> No
         async with desk.filming():
             await desk.live_at(seller)
             await viewer.sees(10, after=again)
-            _, told = await get(http, f"{api}/processes")
+            _, told = await desk.get("processes")
             [_, back] = told["processes"]
             assert (back["publishers"], back["restarts"]) == (1, 1)
         assert viewer.client is not None
