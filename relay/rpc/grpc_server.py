@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Mapping
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 STREAM_GONE: Final = (h2.exceptions.NoSuchStreamError, h2.exceptions.StreamIDTooLowError)
 """What h2 raises for a stream that the peer has reset, in its two forms."""
 
+GONE_WITHIN: Final = 0.5
+"""Seconds that a connection gets to end when the server stops."""
 CLOSE_GRACE: Final = 5.0
 """Seconds that a closing connection gets to take its last bytes."""
 
@@ -39,6 +42,7 @@ class GrpcServer:
         self.limits = limits or Limits()
         self.connections: set[GrpcConnection] = set()
         self.held = 0  # bytes of requests, of all connections
+        self._empty = asyncio.Event()
 
     def make_room(self, limit: int) -> bool:
         """Whether one more connection is under ``limit``.
@@ -64,6 +68,23 @@ class GrpcServer:
             item.close()
         if tasks:
             await asyncio.wait(tasks)
+        if not await self._is_empty():  # a client that does not answer the goodbye
+            for item in list(self.connections):
+                item.abort()
+            await self._is_empty()
+
+    async def _is_empty(self) -> bool:
+        """Whether all connections have ended, in a while."""
+        self._empty.clear()
+        if self.connections:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), GONE_WITHIN)
+        return not self.connections
+
+    def forget(self, connection: GrpcConnection) -> None:
+        self.connections.discard(connection)
+        if not self.connections:
+            self._empty.set()
 
 
 class GrpcConnection(asyncio.Protocol):
@@ -114,6 +135,9 @@ class GrpcConnection(asyncio.Protocol):
         """Say goodbye and close; the calls that still run are cancelled."""
         self._goodbye(h2.errors.ErrorCodes.NO_ERROR)
 
+    def abort(self) -> None:
+        self._transport.abort()
+
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -148,7 +172,7 @@ class GrpcConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closing = True
-        self._server.connections.discard(self)
+        self._server.forget(self)
         if self._timer is not None:
             self._timer.cancel()
         self._cancel_calls()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import ssl
 from typing import Any
 
 import grpc
@@ -15,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relay.rpc import grpc_server
 from relay.rpc.frame_meter import PREFACE
 from relay.rpc.grpc import frame
 from relay.rpc.grpc_server import GrpcConnection, GrpcServer, Limits
@@ -353,3 +356,26 @@ def test_a_stock_gateways_bytes_with_some_changed_never_break_the_server(
         place = data.draw(st.integers(len(PREFACE), len(bytes_) - 1))
         bytes_[place] = data.draw(st.integers(0, 255))
     _feed([bytes(bytes_)])
+
+
+async def test_no_connection_outlives_the_server_whatever_its_client_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(grpc_server, "GONE_WITHIN", 0.1)
+    context = ssl.create_default_context(cadata=certificate()[0].decode())
+    context.check_hostname = False
+    context.set_alpn_protocols(["h2"])
+
+    def connected(port: int) -> ssl.SSLSocket:
+        """It says hello, and then nothing: no answer to a goodbye either."""
+        sock = socket.create_connection(("127.0.0.1", port), timeout=5)
+        wrapped = context.wrap_socket(sock)
+        wrapped.sendall(PREFACE + bytes.fromhex("000000040000000000"))
+        return wrapped
+
+    async with running_front(secure=True) as (front, port):
+        client = await asyncio.to_thread(connected, port)
+        await eventually(lambda: front.grpc.connections)
+        await front.stop(0)
+        assert not front.grpc.connections
+        client.close()
