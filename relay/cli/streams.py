@@ -124,7 +124,7 @@ def _screen(request: Request) -> Iterator[Callable[[Mapping[str, Any]], None]]:
 
 
 class _Printer:
-    """What is missing is told once, beside what is printed for a program."""
+    """Each look with its time. What is missing is told once, beside what is printed."""
 
     def __init__(self, request: Request) -> None:
         self._request = request
@@ -135,8 +135,14 @@ class _Printer:
         if missing and missing != self._missing:
             print(missing, file=sys.stderr, flush=True)
         self._missing = missing
-        if not missing:
-            _print(self._request, told)
+        if missing:
+            return
+        now = datetime.now().astimezone()
+        if self._request.as_json:
+            told = {"at": now.isoformat(timespec="seconds"), **told}
+        else:
+            print(f"{now:%Y-%m-%d %H:%M:%S}")
+        _print(self._request, told)
 
 
 def _print(request: Request, told: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ import struct
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -380,3 +381,22 @@ def test_a_gateway_that_is_not_there_is_named() -> None:
         streams.run(streams.Request("http://127.0.0.1:9"))
     assert "--gateway" in str(told.value)
     assert "urlopen" not in str(told.value)
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_each_look_of_many_has_its_time_where_they_stand_under_one_another(
+    as_json: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    request = streams.Request("http://a", NAME, watch=True, as_json=as_json)
+    show = streams._Printer(request).show
+    began = datetime.now().astimezone().replace(microsecond=0)
+    for _ in range(2):
+        show({"stream": _stream(0), "viewers": []})
+    said = capsys.readouterr().out.splitlines()
+    if as_json:
+        times = [datetime.fromisoformat(json.loads(line)["at"]) for line in said]
+    else:
+        stamps = [line for line in said if line.startswith("20")]
+        times = [datetime.fromisoformat(line).astimezone() for line in stamps]
+    assert len(times) == 2
+    assert all(began <= at <= datetime.now().astimezone() for at in times)
