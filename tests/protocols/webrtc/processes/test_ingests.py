@@ -14,6 +14,7 @@ from relay.protocols.webrtc.peer import PeerState
 from relay.protocols.webrtc.processes import ingests, process
 from relay.protocols.webrtc.rtp import RtpPacket
 from tests.protocols.webrtc.aiortc_client import reach
+from tests.protocols.webrtc.bridge import Bridge, only_tcp
 from tests.protocols.webrtc.nat import Nat
 from tests.protocols.webrtc.processes.hall import until
 from tests.protocols.webrtc.processes.pier import Caller, Landing, pier
@@ -172,6 +173,31 @@ async def test_a_publisher_elsewhere_that_has_moved_goes_on() -> None:
                 await publisher.show(keyframe=True)
         finally:
             router.close()
+
+
+async def test_a_publisher_by_tcp_alone_may_be_elsewhere() -> None:
+    async with pier(tcp_port=0, consent_timeout=2.0) as made:
+        await made.started()
+        assert made.peers.tcp is not None
+        bridge = Bridge((made.peers.udp.host, made.peers.tcp.port))
+        await bridge.open()
+        there = f"{bridge.inward[0]} {bridge.inward[1]} typ host"
+
+        def through(answer: str) -> str:
+            return "\r\n".join(
+                f"a=candidate:1 1 udp 1 {there}" if line.startswith("a=candidate") else line
+                for line in only_tcp(answer).split("\r\n")
+            )
+
+        publisher = await made.publisher(1, through=through)
+        await publisher.show(keyframe=True)
+        for _ in range(5):
+            await publisher.show()
+        assert publisher.numbers == list(range(6))
+        bridge.writer.transport.abort()
+        await until(lambda: publisher.landing.ended)
+        assert publisher.landing.ended == ["no sign of life"]
+        await bridge.close()
 
 
 async def test_publishers_are_spread_and_the_first_waits_for_a_process() -> None:
