@@ -308,6 +308,9 @@ def _facts(stream: Mapping[str, Any]) -> Iterator[Text]:
         yield Text(f"  served by {serving['orchestrator']}: {serving['why']}")
     for move in stream.get("moves") or ():
         yield Text(f"  {_move(move)}")
+    if gone := stream.get("previous_publisher"):
+        at = datetime.fromisoformat(gone["at"]).astimezone()
+        yield Text(f"  the publisher before left at {at:%Y-%m-%d %H:%M:%S}: {gone['reason']}")
 
 
 def _move(move: Mapping[str, Any]) -> str:

@@ -209,8 +209,8 @@ class Live:
         ours = ending.code == MODEL_CHANGED
         if not ours:
             self._sellers.fail(started.choice.offer.url)
-            seen = self._rendition.last_output
-            self.moves.leave(started.choice.offer, ending.code, ending.words, time.time(), seen)
+            why, seen = self.told.cause(ending.words), self._rendition.last_output
+            self.moves.leave(started.choice.offer, ending.code, why, time.time(), seen)
             self._teller.swapped(started.choice.offer, ending.words)
             self._params_failed()
         words = ending.words if ours else f"switching worker: {ending.words}"

@@ -28,7 +28,7 @@ from relay.gateway.publisher import Publisher, Wish
 from relay.gateway.rates import Meter
 from relay.gateway.rendition import Rendition
 from relay.gateway.sellers import Sellers
-from relay.gateway.status import StreamState, StreamStatus
+from relay.gateway.status import Departure, StreamState, StreamStatus
 from relay.media.stream import Stream
 from relay.media.unit import VIDEO_CLOCK, AccessUnit
 from relay.protocols.webrtc.egress_session import ViewerStatistics
@@ -93,6 +93,7 @@ class Path:
         self._epoch: float | None = None
         self._last_pts = 0
         self._publisher: Publisher | None = None
+        self._departure: Departure | None = None
         self._live: Live | None = None
         self._task: asyncio.Task[None] | None = None
         self._stream = Stream()
@@ -166,6 +167,7 @@ class Path:
         if publisher is not self._publisher:
             return
         publisher.teller.closed(f"whip disconnected: {reason}")
+        self._departure = Departure(time.time(), reason)
         self._leave_publisher()
         if not self._ended:
             self.moved(S.WAITING, "publisher_gone", f"the publisher left: {reason}")
@@ -366,6 +368,7 @@ class Path:
             started=publisher.started if publisher else None,
             params=live.params if live else (publisher.params if publisher else {}),
             viewers=self.viewers,
+            departure=self._departure,
             swaps=live.moves.count if live else 0,
             moves=live.moves.last if live else (),
             input=publisher.measure(self._meter, now, connected=live is not None)

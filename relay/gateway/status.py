@@ -104,6 +104,14 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True)
+class Departure:
+    """When and why the publisher before this one left."""
+
+    at: float  # seconds since the epoch
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
 class StreamStatus:
     name: str
     stream_id: str
@@ -125,6 +133,7 @@ class StreamStatus:
     not_offered: tuple[str, ...] = ()  # what the publisher asked for and does not get
     warnings: tuple[Caution, ...] = ()
     moves: tuple[Move, ...] = ()  # the last few of ``swaps``, the newest last
+    departure: Departure | None = None  # of the publisher before
     reason_details: str = ""  # beside the reason, for those who run the gateway only
 
 

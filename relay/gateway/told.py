@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Final
 
 from relay.gateway.sellers import Sellers
 from relay.gateway.teller import Teller
@@ -12,6 +13,9 @@ from relay.rpc.events import Event
 from relay.rpc.trust import JobTrust
 
 log = logging.getLogger(__name__)
+
+SHORTLY: Final = 5.0
+"""Seconds."""
 
 
 class Told:
@@ -41,6 +45,7 @@ class Told:
         self._room = room
         self.status: dict[str, Any] = {}
         self.error: str | None = None
+        self._error_at = 0.0
         self.transcoder: str | None = None
         self._trust: JobTrust | None = None
 
@@ -62,7 +67,14 @@ class Told:
             self._follow_version(model, status.pipeline_version)
         elif event.type == "error":
             self.error = str(event.body.get("message", "unknown"))[:500]
+            self._error_at = time.monotonic()
             log.warning("%s: the worker reports: %s", self._name, self.error)
+
+    def cause(self, symptom: str) -> str:
+        """The words for the end of its job: with what the worker said shortly before, if it did."""
+        if self.error is None or time.monotonic() - self._error_at > SHORTLY:
+            return symptom
+        return f"{symptom}; the worker reported: {self.error}"
 
     def _follow_version(self, model: str, version: str) -> None:
         """A worker of another version than the schema's: fetch its schema."""

@@ -11,6 +11,7 @@ from relay.errors import Unavailable, Unprocessable
 from relay.gateway.status import (
     Caution,
     Delay,
+    Departure,
     Input,
     ModelOffer,
     Move,
@@ -33,6 +34,7 @@ def full(site: Site, name: str = "cam") -> None:
         warnings=(Caution("output_silent", "no sound comes back"),),
         serving=Serving("https://o:8935", "effects", 1_795_442_690.0, "first", 12.34, 0, 1),
         runner={"type": "status", "state": "ONLINE"},
+        departure=Departure(1_795_442_690.0, "it ended"),
         moves=(
             Move(
                 *(1_795_442_690.0, "no_output", "no picture", "https://p:8935", "https://o:8935"),
@@ -96,6 +98,7 @@ async def test_a_stream_is_shown_whole(site: Site) -> None:
         },
         "runner": {"type": "status", "state": "ONLINE"},
         "runner_error": None,
+        "previous_publisher": {"at": "2026-11-23T14:04:50Z", "reason": "it ended"},
         "moves": [
             {
                 "at": "2026-11-23T14:04:50Z",

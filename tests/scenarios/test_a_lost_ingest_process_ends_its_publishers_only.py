@@ -54,6 +54,9 @@ async def test_its_publisher_is_told_and_comes_back_and_its_viewers_stay() -> No
             _, told = await desk.get("processes")
             [_, back] = told["processes"]
             assert (back["publishers"], back["restarts"]) == (1, 1)
+            left = desk.stream.departure
+            assert left is not None
+            assert "the process that served it was lost" in left.words, "it is told afterwards too"
         assert viewer.client is not None
         assert desk.stream.viewers == 1, "the same connection all the while"
 

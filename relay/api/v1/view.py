@@ -156,6 +156,13 @@ class MoveView(View):
         )
 
 
+class DepartureView(View):
+    """When and why the publisher before this one left."""
+
+    at: datetime
+    reason: str
+
+
 class StreamView(View):
     """A live stream. What needs the publish key is null without it."""
 
@@ -181,6 +188,7 @@ class StreamView(View):
     serving: ServingView | None = None
     runner: dict[str, Any] | None = Field(None, description="The runner's last status event.")
     runner_error: str | None = None
+    previous_publisher: DepartureView | None = None
     moves: list[MoveView] | None = Field(
         None, description="The last few of those that swaps counts, the newest last."
     )
@@ -216,6 +224,9 @@ class StreamView(View):
                 "runner": given.runner,
                 "runner_error": given.runner_error,
                 "moves": [MoveView.of(move) for move in given.moves],
+                "previous_publisher": None
+                if (gone := given.departure) is None
+                else DepartureView(at=_time(gone.at), reason=gone.words),
             }
         )
 
