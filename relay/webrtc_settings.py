@@ -65,5 +65,6 @@ class WebRtc(Section):
         ge=0,
         le=MOST_PROCESSES,
         description="Processes that receive publishers in the place of the gateway: what "
-        "publishers send is then taken apart where nothing else is, and costs more; 0: none.",
+        "publishers send is then taken apart where nothing else is, and costs more; 0: none, 64 at "
+        "most.",
     )

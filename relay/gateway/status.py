@@ -164,7 +164,7 @@ class ProcessStatus:
 
     kind: str  # gateway, egress, ingest
     number: int  # of its kind
-    pid: int
+    pid: int | None
     state: str
     viewers: int
     publishers: int

@@ -284,7 +284,7 @@ class ProcessView(View):
 
     kind: str = Field(description="gateway, egress or ingest.")
     number: int = Field(description="Of its kind; 0 is the gateway itself.")
-    pid: int
+    pid: int | None = Field(description="Null of one that is about to be started again.")
     state: str = Field(description="starting, ready, leaving or gone.")
     viewers: int
     publishers: int

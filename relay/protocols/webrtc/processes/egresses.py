@@ -32,6 +32,7 @@ class Egresses(Pool[EgressProcess]):
         place: which of these gets the next viewer.
     """
 
+    kind = EgressProcess.kind
     restarts_counted = metrics.EGRESS_RESTARTS
 
     def __init__(

@@ -34,6 +34,7 @@ class Ingests(Pool[IngestProcess]):
         along: as ``Pool`` takes it.
     """
 
+    kind = IngestProcess.kind
     restarts_counted = metrics.INGEST_RESTARTS
 
     def __init__(self, peers: Peers, local: Ingest, along: Pool[Any] | None = None) -> None:

@@ -60,7 +60,7 @@ class ProcessStatus:
 
     kind: str
     number: int
-    pid: int
+    pid: int | None
     state: str
     viewers: int
     publishers: int
@@ -77,6 +77,7 @@ class Pool(ABC, Generic[P]):
             do is dear.
     """
 
+    kind: ClassVar[str]
     restarts_counted: ClassVar[Counter]
 
     def __init__(self, peers: Peers, *, used: bool, along: Pool[Any] | None = None) -> None:
@@ -115,15 +116,24 @@ class Pool(ABC, Generic[P]):
     # -- status
 
     def status(self) -> list[ProcessStatus]:
-        return [
+        """By number; those that are to be started again too."""
+        found = [
             ProcessStatus(
                 *(process.kind, number, process.pid, process.state.value),
                 *(process.viewers, process.publishers, process.share),
                 *(self._restarts.get(number, 0), process.dropped),
             )
-            for number, process in sorted(self._processes.items())
+            for number, process in self._processes.items()
             if process.pid is not None
         ]
+        found += [
+            ProcessStatus(
+                self.kind, number, None, "gone", 0, 0, 0.0, self._restarts.get(number, 0), 0
+            )
+            for number in self._keepers
+            if number not in self._processes
+        ]
+        return sorted(found, key=lambda each: each.number)
 
     def unread(self) -> Iterator[tuple[Hashable, Mapping[str, int]]]:
         """Datagrams that each process dropped, as ``Peers.dropped``, with what it is known by."""
@@ -154,12 +164,16 @@ class Pool(ABC, Generic[P]):
             if process.left:
                 log.info("%s: %s", process.name, how)
                 return
-            lost = process.lost_peers
-            log.error("%s is lost with %d %s: %s", process.name, lost, process.peers_are, how)
             failures = 0 if time.monotonic() - began > STEADY else failures + 1
             self._restarts[number] = self._restarts.get(number, 0) + 1
             self.restarts_counted.inc()
-            await asyncio.sleep(BACKOFF[min(max(failures, 1), len(BACKOFF)) - 1])
+            pause = BACKOFF[min(max(failures, 1), len(BACKOFF)) - 1]
+            lost, peers = process.lost_peers, process.peers_are
+            log.error(
+                "%s is lost with %d %s: %s; it is started again in %.1f s",
+                *(process.name, lost, peers.removesuffix("s") if lost == 1 else peers, how, pause),
+            )
+            await asyncio.sleep(pause)
 
     def _configure(self) -> Configure:
         settings = self._peers.settings.model_dump(mode="json")

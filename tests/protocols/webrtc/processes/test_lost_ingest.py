@@ -43,6 +43,8 @@ async def test_a_killed_process_ends_its_publishers_only_and_comes_back() -> Non
             await asyncio.sleep(0.005)
         words = "the process that served it was lost (it ended); a new offer is answered by another"
         assert lost.landing.ended == [words]
+        [first, _] = made.ingest.status()
+        assert (first.number, first.publishers) == (1, 0), "it is listed also while it is gone"
         # It is told at once, by the goodbye that its process left for it.
         await reach(lost.peer, PeerState.CLOSED)
         assert lost.peer.close_reason == "closed by the peer"
