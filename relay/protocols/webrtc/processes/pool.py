@@ -195,7 +195,8 @@ class Pool(ABC, Generic[P]):
             share = self._meter.add(now, time.thread_time())
             for pool in self._watched:
                 pool.weigh(share, now)
-            await asyncio.sleep(INTERVAL if len(self._peers) >= FEW else ALONE)
+            few = len(self._peers) < FEW and not self._processes
+            await asyncio.sleep(ALONE if few else INTERVAL)
 
     def weigh(self, share: float, now: float) -> None:
         """To be called several times a second; ``share`` as ``_weigh``."""
