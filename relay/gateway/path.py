@@ -133,6 +133,8 @@ class Path:
         finally:
             self.publishing -= 1
         publisher.session = session
+        if self._settings.webrtc.ingest_processes and not session.process:
+            log.warning("stream %s: no ingest process is ready: it is received here", self.name)
         try:
             # While this one was being answered, another may have come, or the end.
             self._check_takeover()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from typing import Any, Final
 from weakref import WeakSet
@@ -27,7 +28,7 @@ class Ingests(Pool[IngestProcess]):
 
     With ``ingest_processes`` there are so many from the start, and the one that has the fewest
     publishers gets the next. While none is ready they wait a little; where that does not help, the
-    gateway's own ingest receives them.
+    gateway's own ingest receives them, which the session's ``process`` tells.
 
     Args:
         local: the gateway's own.
@@ -67,10 +68,8 @@ class Ingests(Pool[IngestProcess]):
         """None: here."""
         if self._number and not self._ready():
             self._one_ready.clear()
-            try:
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._one_ready.wait(), PATIENCE)
-            except TimeoutError:
-                log.warning("no ingest process is ready: a publisher is received by the gateway")
         return min(self._ready(), key=lambda process: process.publishers, default=None)
 
     # -- what a Pool asks
