@@ -49,6 +49,10 @@ class Bridge(asyncio.DatagramProtocol):
         reader, self.writer = await asyncio.open_connection(*self._server)
         self._task = asyncio.create_task(self._read(reader))
 
+    def through(self, answer: str) -> str:
+        """The answer as a client reads it that gets there by this bridge alone."""
+        return detour(only_tcp(answer), self.inward)
+
     async def _read(self, reader: asyncio.StreamReader) -> None:
         frames = Deframer()
         try:
@@ -77,6 +81,15 @@ def only_tcp(answer: str) -> str:
     return "\r\n".join(x for x in lines if not x.startswith("a=candidate") or " tcp " in x)
 
 
+def detour(answer: str, place: tuple[str, int]) -> str:
+    """The answer with this place in each of its candidates, by UDP."""
+    host, port = place
+    return "\r\n".join(
+        f"a=candidate:1 1 udp 1 {host} {port} typ host" if line.startswith("a=candidate") else line
+        for line in answer.split("\r\n")
+    )
+
+
 @asynccontextmanager
 async def behind_firewall(
     peers: Peers, mine: Peers, *, send: bool = True
@@ -88,12 +101,7 @@ async def behind_firewall(
     offering = Offering(mine, send=send)
     peer = await peers.answer(offering.text, receive=send)
     # To the client it looks like UDP: the bridge is the part that speaks TCP.
-    there = f"{bridge.inward[0]} {bridge.inward[1]} typ host"
-    lines = [
-        f"a=candidate:1 1 udp 1 {there}" if line.startswith("a=candidate") else line
-        for line in only_tcp(peer.answer).split("\r\n")
-    ]
-    offering.accept("\r\n".join(lines))
+    offering.accept(bridge.through(peer.answer))
     try:
         yield bridge, offering.peer, peer
     finally:

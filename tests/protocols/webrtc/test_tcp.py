@@ -21,7 +21,7 @@ from relay.protocols.webrtc.peer import PeerState
 from relay.protocols.webrtc.peers import Peers
 from tests.protocols.webrtc import nat, offers
 from tests.protocols.webrtc.aiortc_client import reach
-from tests.protocols.webrtc.bridge import Bridge, behind_firewall, only_tcp
+from tests.protocols.webrtc.bridge import Bridge, behind_firewall
 from tests.protocols.webrtc.test_peer_moves import flows, until
 
 WITH_TCP = WebRtc(host="127.0.0.1", port=0, tcp_port=0, consent_timeout=2.0)
@@ -133,11 +133,7 @@ async def test_a_viewer_behind_a_firewall_sees_what_others_see(
         answer = session.peer.answer
         offering.peer.on_rtp = collect(got[index])
         if index == 0:
-            there = f"{bridge.inward[0]} {bridge.inward[1]} typ host"
-            answer = "\r\n".join(
-                f"a=candidate:1 1 udp 1 {there}" if line.startswith("a=candidate") else line
-                for line in only_tcp(answer).split("\r\n")
-            )
+            answer = bridge.through(answer)
             offering.peer.on_rtcp = lambda data, now: reports.append(data)
         offering.accept(answer)
     for offering in offerings:

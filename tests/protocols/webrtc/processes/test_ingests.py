@@ -14,7 +14,7 @@ from relay.protocols.webrtc.peer import PeerState
 from relay.protocols.webrtc.processes import ingests, process
 from relay.protocols.webrtc.rtp import RtpPacket
 from tests.protocols.webrtc.aiortc_client import reach
-from tests.protocols.webrtc.bridge import Bridge, only_tcp
+from tests.protocols.webrtc.bridge import Bridge, detour
 from tests.protocols.webrtc.nat import Nat
 from tests.protocols.webrtc.processes.hall import until
 from tests.protocols.webrtc.processes.pier import Caller, Landing, pier
@@ -146,19 +146,10 @@ async def test_a_publisher_elsewhere_that_has_moved_goes_on() -> None:
         await made.started()
         router = Nat((made.peers.udp.host, made.peers.udp.port))
         await router.open()
-        router.hold = lambda data: False
-
-        def through(answer: str) -> str:
-            host, port = router.inward
-            return "\r\n".join(
-                f"a=candidate:1 1 udp 1 {host} {port} typ host"
-                if line.startswith("a=candidate")
-                else line
-                for line in answer.split("\r\n")
-            )
-
         try:
-            publisher = await made.publisher(1, through=through)
+            publisher = await made.publisher(
+                1, through=lambda answer: detour(answer, router.inward)
+            )
             await publisher.show(keyframe=True)
             await publisher.show()
             router.hold = is_check  # no check of its own tells of it
@@ -181,15 +172,7 @@ async def test_a_publisher_by_tcp_alone_may_be_elsewhere() -> None:
         assert made.peers.tcp is not None
         bridge = Bridge((made.peers.udp.host, made.peers.tcp.port))
         await bridge.open()
-        there = f"{bridge.inward[0]} {bridge.inward[1]} typ host"
-
-        def through(answer: str) -> str:
-            return "\r\n".join(
-                f"a=candidate:1 1 udp 1 {there}" if line.startswith("a=candidate") else line
-                for line in only_tcp(answer).split("\r\n")
-            )
-
-        publisher = await made.publisher(1, through=through)
+        publisher = await made.publisher(1, through=bridge.through)
         await publisher.show(keyframe=True)
         for _ in range(5):
             await publisher.show()

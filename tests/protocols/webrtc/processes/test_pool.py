@@ -17,7 +17,7 @@ from relay.protocols.webrtc.processes.session import FarViewer
 from relay.protocols.webrtc.rtcp import Nack, PictureLoss, compound
 from tests.protocols.webrtc import encoded, offers
 from tests.protocols.webrtc.aiortc_client import connection, offer_of, reach
-from tests.protocols.webrtc.bridge import Bridge, only_tcp
+from tests.protocols.webrtc.bridge import Bridge
 from tests.protocols.webrtc.processes.hall import SHOW, hall, until
 
 
@@ -195,15 +195,7 @@ async def test_a_viewer_by_tcp_alone_may_be_elsewhere() -> None:
         assert made.peers.tcp is not None
         bridge = Bridge((made.peers.udp.host, made.peers.tcp.port))
         await bridge.open()
-        there = f"{bridge.inward[0]} {bridge.inward[1]} typ host"
-
-        def through(answer: str) -> str:
-            return "\r\n".join(
-                f"a=candidate:1 1 udp 1 {there}" if line.startswith("a=candidate") else line
-                for line in only_tcp(answer).split("\r\n")
-            )
-
-        viewer = await made.watcher(1, through=through)
+        viewer = await made.watcher(1, through=bridge.through)
         number = made.picture()
         await until(lambda: number in viewer.pictures)
         await until(lambda: any(report[1] == 200 for report in viewer.reports))
