@@ -1,4 +1,4 @@
-"""Work of a stream that nobody waits for while it goes on, and its end does."""
+"""Work that nobody waits for while its owner goes on, and the owner's end does."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class Errands:
     """What is begun here is bounded in time by itself.
 
     Args:
-        stream: its name, for the log.
+        owner: for the log.
     """
 
-    def __init__(self, stream: str) -> None:
-        self._stream = stream
+    def __init__(self, owner: str) -> None:
+        self._owner = owner
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def begin(self, work: Coroutine[Any, Any, Any]) -> None:
@@ -43,6 +43,6 @@ class Errands:
         finally:
             for task in tasks:
                 if not task.done():
-                    log.warning("stream %s: %s did not end in time", self._stream, task.get_name())
+                    log.warning("%s: %s did not end in time", self._owner, task.get_name())
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)

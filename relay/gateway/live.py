@@ -110,7 +110,7 @@ class Live:
         self._watch = Watch(settings, rendition, teller, self._starved)
         self._asked = 0.0
         self._drops = Drops()
-        self._errands = errands = Errands(wish.stream_id)
+        self._errands = errands = Errands(f"stream {wish.stream_id}")
         self.told = Told(wish.stream_id, sellers, teller, errands.begin, lambda: errands.idle)
 
     # --- what the path calls --------------------------------------------------------

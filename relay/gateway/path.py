@@ -105,7 +105,7 @@ class Path:
         )
         self.lonely_since = time.monotonic()
         """Since when there is no publisher; meaningless while there is one."""
-        self._errands = Errands(name)
+        self._errands = Errands(f"stream {name}")
         egress.open(self._key, on_keyframe_wanted=self._viewer_wants_keyframe)
 
     # --- publishers --------------------------------------------------------------------

@@ -15,6 +15,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from relay.errors import BadInput, NotOffered, RateLimited, RelayError
+from relay.gateway.errands import Errands
 from relay.media.mpegts import Demuxer
 from relay.protocols.webrtc.client import WhipClient
 
@@ -101,7 +102,8 @@ class SmokeTests:
     def __init__(self, program: str = "ffmpeg") -> None:
         self._program = program
         self._running: set[asyncio.Task[None]] = set()
-        self._ending: set[asyncio.Task[None]] = set()
+        # An ending runs on by itself: a test may be cancelled more than once meanwhile.
+        self._endings = Errands("smoke tests")
 
     @property
     def running(self) -> int:
@@ -141,7 +143,7 @@ class SmokeTests:
         for task in self._running:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
-        await asyncio.gather(*self._ending, return_exceptions=True)
+        await self._endings.finish()
 
     async def _bounded(self, work: Coroutine[Any, Any, None], url: str, seconds: float) -> None:
         where = urlsplit(url).hostname
@@ -163,7 +165,7 @@ class SmokeTests:
         try:
             await self._run([*command, *WHIP, "pipe:1"], client)
         finally:
-            self._set_aside(client.close())
+            self._endings.begin(client.close())
 
     async def _run(self, command: list[str], client: WhipClient | None) -> None:
         pipe, nothing = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
@@ -184,13 +186,7 @@ class SmokeTests:
             else:
                 await process.wait()
         finally:
-            self._set_aside(_finish(process, told))
-
-    def _set_aside(self, work: Coroutine[Any, Any, None]) -> None:
-        """An ending runs on by itself: a test may be cancelled more than once meanwhile."""
-        task = asyncio.create_task(work)
-        self._ending.add(task)
-        task.add_done_callback(self._ending.discard)
+            self._endings.begin(_finish(process, told))
 
 
 async def _send(output: asyncio.StreamReader, client: WhipClient) -> None:
