@@ -20,6 +20,7 @@ PARTS = frozenset(
         "__init__",
         "__main__",
         "beside",
+        "faults",
         "legs",
         "numbers",
         "observed",
