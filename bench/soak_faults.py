@@ -4,8 +4,10 @@ One stream with sound through ``echo``, and viewers that stay. Every few seconds
 wrong, at random: a process is killed or stopped for a while, the publisher falls silent, strangers
 send rubbish. Held against: the seconds after which every viewer has had the picture again, the
 viewers' connections, which only the gateway's own end may interrupt, their sound as long as its
-publisher goes on, and what the API tells meanwhile. ``python -m bench.soak_faults --minutes 15``, by hand; with ``--apart`` the
-publisher is received in a process of its own, which dies and stalls too.
+publisher goes on, and what the API tells meanwhile.
+
+``python -m bench.soak_faults --minutes 15``, by hand; with ``--apart`` the publisher is received in
+a process of its own, which dies and stalls too.
 """
 
 from __future__ import annotations

@@ -26,7 +26,9 @@ from pydantic_settings import (
 
 from relay.errors import ConfigError
 from relay.settings_file import carried, check_file
-from relay.webrtc_settings import IceServer, Section, WebRtc
+from relay.webrtc_settings import IceServer as IceServer
+from relay.webrtc_settings import Section
+from relay.webrtc_settings import WebRtc as WebRtc
 from relay.wrong_settings import (
     HTTP_URL,
     NODE_URL,
@@ -35,8 +37,6 @@ from relay.wrong_settings import (
     in_words,
     node_url,
 )
-
-__all__ = ["IceServer", "Section", "WebRtc"]
 
 NodeTls = Annotated[
     Literal["pin", "ca", "off"],

@@ -319,7 +319,10 @@ async def test_viewers_of_a_public_gateway_see_no_more_than_they_need(
         assert (await site.call("GET", path, Authorization="Bearer k"))[0].status == 200
     shown = await get(site, "/v1/streams/cam")
     assert (shown["state"], shown["watch_url"]) == ("live", "https://live.example/watch/cam")
-    hidden = ("params", "serving", "runner", "stream_id", "request_id", "moves")
+    hidden = (
+        *("params", "serving", "runner", "stream_id", "request_id"),
+        *("moves", "previous_publisher"),
+    )
     assert all(shown[name] is None for name in hidden)
     assert (await get(site, "/v1/streams?name=cam"))["streams"] == [shown]
     whole = await get(site, "/v1/streams/cam", Authorization="Bearer k")

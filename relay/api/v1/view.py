@@ -11,6 +11,7 @@ from relay.api import address
 from relay.gateway.status import (
     Caution,
     Delay,
+    Departure,
     Input,
     ModelOffer,
     Move,
@@ -162,6 +163,10 @@ class DepartureView(View):
     at: datetime
     reason: str
 
+    @classmethod
+    def of(cls, given: Departure) -> DepartureView:
+        return cls(at=_time(given.at), reason=given.words)
+
 
 class StreamView(View):
     """A live stream. What needs the publish key is null without it."""
@@ -188,7 +193,9 @@ class StreamView(View):
     serving: ServingView | None = None
     runner: dict[str, Any] | None = Field(None, description="The runner's last status event.")
     runner_error: str | None = None
-    previous_publisher: DepartureView | None = None
+    previous_publisher: DepartureView | None = Field(
+        None, description="Why the one before left, also of a stream that is live again."
+    )
     moves: list[MoveView] | None = Field(
         None, description="The last few of those that swaps counts, the newest last."
     )
@@ -225,8 +232,8 @@ class StreamView(View):
                 "runner_error": given.runner_error,
                 "moves": [MoveView.of(move) for move in given.moves],
                 "previous_publisher": None
-                if (gone := given.departure) is None
-                else DepartureView(at=_time(gone.at), reason=gone.words),
+                if given.departure is None
+                else DepartureView.of(given.departure),
             }
         )
 

@@ -1,8 +1,9 @@
 """Egress and ingest in more processes than one, behind one UDP port.
 
-``egresses`` and ``ingests`` are what the gateway sees: its own, which serves those who come first,
-and processes that it starts when that one has much to do (``pool``). Where a peer goes, and when a
-process is started or let go, ``placement`` says, from the ``load`` of each.
+``egresses`` is the egress that the gateway sees: its own, which serves the first viewers, and
+processes that it starts when that one has much to do. Where a viewer goes, and when a process is
+started or let go, ``placement`` says, from the ``load`` of each. ``ingests`` is the same of
+publishers, whom processes receive from the start, where that is set. Both are a ``pool``.
 
 ``process`` is a process as the gateway sees it (``egress_process``, ``ingest_process``), ``child``
 what runs in it (``egress_child``, ``ingest_child``); between them go ``messages``, as ``wire``
