@@ -131,8 +131,12 @@ def test_why_a_stream_was_moved_is_shown_when_it_is_live_again() -> None:
     back = move | {"seconds_without_picture": None, "from_orchestrator": "https://b:8935"}
     gone = back | {"to_orchestrator": None}
     live = _stream(0) | {"state": "live", "reason_code": "", "reason": "", "swaps": 3}
-    wide.print(streams._page({"stream": live | {"moves": [move, back, gone]}, "viewers": []}))
-    first, second, third = wide.file.getvalue().splitlines()[-3:]  # type: ignore[attr-defined]
+    before = {"at": "2026-11-27T14:03:22.5Z", "reason": "no sign of life"}
+    told = live | {"moves": [move, back, gone], "previous_publisher": before}
+    wide.print(streams._page({"stream": told, "viewers": []}))
+    first, second, third, last = wide.file.getvalue().splitlines()[-4:]  # type: ignore[attr-defined]
+    assert last.startswith("  the publisher before left at 20")
+    assert last.endswith(": no sign of life")
     assert first.startswith("  moved from https://a:8935 to https://b:8935 at 20")
     assert first.endswith(": no picture came (no_output), no new picture for 1.0 s")
     assert second.endswith("(no_output)")

@@ -7,7 +7,6 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from relay.errors import ParseError
 from relay.media.unit import AccessUnit
 from relay.protocols.webrtc.ingest import Ingest, IngestSession
 from relay.protocols.webrtc.peers import Peers
@@ -35,23 +34,18 @@ class Handing:
     def __init__(self, number: int, link: Link) -> None:
         self.session: IngestSession | None = None
         self._number = number
-        self._too_large = 0
         self._feed = Feed(link, lambda: None, self.ask_keyframe)
 
     @property
     def dropped(self) -> int:
-        return self._feed.dropped + self._too_large
+        return self._feed.dropped
 
     def ask_keyframe(self) -> None:
         if self.session is not None:
             self.session.request_keyframe()
 
     def unit(self, unit: AccessUnit) -> None:
-        try:
-            data = received(self._number, unit)
-        except ParseError:  # larger than anything that viewers are sent
-            self._too_large += 1
-            return
+        data = received(self._number, unit)  # MAX_ACCESS_UNIT fits
         self._feed.put(unit.codec, data, time.monotonic(), keyframe=unit.keyframe)
 
     def closed(self, reason: str) -> None:

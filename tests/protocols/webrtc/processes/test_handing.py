@@ -10,12 +10,12 @@ from typing import cast
 import pytest
 
 from relay.media.unit import AccessUnit, Codec
+from relay.protocols.webrtc.h264_payload import MAX_ACCESS_UNIT
 from relay.protocols.webrtc.ingest import IngestSession
 from relay.protocols.webrtc.processes import feed
 from relay.protocols.webrtc.processes.ingest_child import Handing
 from relay.protocols.webrtc.processes.link import Link
 from relay.protocols.webrtc.processes.messages import Message, Received
-from relay.protocols.webrtc.processes.wire import MAX_MESSAGE
 from tests.protocols.webrtc.processes.hall import until
 
 
@@ -83,10 +83,15 @@ async def test_pictures_that_nobody_reads_are_dropped_up_to_the_next_key_frame(
     reader.close()
 
 
-async def test_a_picture_larger_than_any_that_viewers_are_sent_is_left_out(
+async def test_the_largest_picture_that_is_received_is_handed_on(
     ends: tuple[Link, socket.socket],
 ) -> None:
-    handing = Handing(9, ends[0])
-    handing.unit(AccessUnit(Codec.H264, bytes(MAX_MESSAGE), 0, 0.0, keyframe=True))
-    assert handing.dropped == 1
-    assert not ends[0].waiting
+    link, theirs = ends
+    found: list[Message] = []
+    reader = Link(theirs, found.append, lambda how: None)
+    largest = AccessUnit(Codec.H264, bytes(2 * MAX_ACCESS_UNIT - 64), 0, 0.0, keyframe=True)
+    Handing(9, link).unit(largest)  # twice the bound: start codes come on top
+    await until(lambda: found)
+    assert found == [Received(9, largest)]
+    link.close()
+    reader.close()
